@@ -1,0 +1,12 @@
+# The flags every target of the project is built with: `spdnn_flags` is linked by all of them.
+add_library(spdnn_flags INTERFACE)
+target_compile_options(spdnn_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
+    -Wnon-virtual-dtor -Woverloaded-virtual -Werror -fno-math-errno -ffp-contract=off>)
+target_include_directories(spdnn_flags INTERFACE ${PROJECT_SOURCE_DIR}/include)
+if(SPDNN_SANITIZE)
+  target_compile_options(spdnn_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${SPDNN_SANITIZE} -fno-sanitize-recover=all
+      -fno-omit-frame-pointer -g1>)
+  target_link_options(spdnn_flags INTERFACE -fsanitize=${SPDNN_SANITIZE})
+endif()

@@ -1,0 +1,71 @@
+// Collectives between ranks. Rank and size live on the object; nothing is global.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "spdnn/device.hpp"
+
+namespace spdnn {
+
+enum class Reduction : std::uint8_t { sum, max, min, bit_or, bit_and };
+
+/// One rank's end of a group of ranks. Every rank of the group makes the same calls in the same order.
+/// Sizes may differ between ranks and may be 0. A call on host memory with a null stream is complete
+/// when it returns; with a stream it is ordered on it. When a rank fails (`abort`), waiting ranks
+/// and later calls throw `CommError` instead of hanging.
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  [[nodiscard]] virtual int rank() const = 0;
+  [[nodiscard]] virtual int size() const = 0;
+
+  /// Waits until every rank is here.
+  virtual void barrier() = 0;
+
+  /// Gathers every rank's piece: rank r gives `counts[r]` elements from `send`, and all get all
+  /// pieces in rank order in `receive`. `counts` are equal on all ranks.
+  virtual void all_gather(const void* send, void* receive, std::span<const std::int64_t> counts,
+                          DType type, Stream* stream) = 0;
+
+  /// Combines `count` elements of every rank, in rank order, so that all ranks get the same bits.
+  /// bit_or and bit_and take integer types. `send == receive` is allowed.
+  virtual void all_reduce(const void* send, void* receive, std::int64_t count, DType type,
+                          Reduction reduction, Stream* stream) = 0;
+
+  /// Combines as `all_reduce` and leaves rank r the r-th piece of `counts[r]` elements.
+  virtual void reduce_scatter(const void* send, void* receive,
+                              std::span<const std::int64_t> counts, DType type,
+                              Reduction reduction, Stream* stream) = 0;
+
+  /// A piece sent to, or received from, `peer`.
+  struct Message {
+    int peer = 0;
+    void* data = nullptr;  ///< not written when sent
+    std::size_t bytes = 0;
+  };
+  /// Sends and receives all pieces; a send of rank a to b matches b's receive from a, of the same
+  /// size. At most one piece each way for each pair.
+  virtual void exchange(std::span<const Message> sends, std::span<const Message> receives,
+                        Stream* stream) = 0;
+
+  /// A group of the ranks that give the same `color`, in order of `key`, then rank.
+  [[nodiscard]] virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
+
+  /// Marks the group as failed: every rank that waits or calls gets `CommError` with `reason`.
+  virtual void abort(const std::string& reason) = 0;
+
+  /// Bytes this rank has sent to others so far.
+  [[nodiscard]] virtual std::int64_t bytes_sent() const = 0;
+};
+
+/// Runs `body` once for each of `size` ranks, each on a thread of its own with its end of an
+/// in-process group; returns when all ended. The first error any rank threw aborts the group and is
+/// rethrown here.
+void run_ranks(int size, const std::function<void(Communicator&)>& body);
+
+}  // namespace spdnn

@@ -1,0 +1,113 @@
+// A run's configuration: strict JSON in, a checked `RunConfig` out.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "spdnn/io.hpp"
+#include "spdnn/plan.hpp"
+
+namespace spdnn {
+
+/// `model.graph_challenge`: weights found in the data directory.
+struct GraphChallengeModel {
+  std::int64_t neurons = 0;
+  std::int64_t layers = 0;
+  std::optional<float> bias;  ///< nothing: the challenge's table
+  float clip = 32.0F;
+};
+/// `model.radixnet`: weights generated in memory.
+struct RadixNetModel {
+  RadixNetSpec spec;
+  std::optional<float> bias;  ///< nothing: the challenge's table
+  float clip = 32.0F;
+};
+/// `model.path`: a `.spdnn` file with one matrix for each layer.
+struct FileModel {
+  std::filesystem::path path;
+  std::vector<float> bias;     ///< one for all layers, or one for each
+  std::string activation = "relu";  ///< "relu" or "identity", of every layer
+  std::optional<float> clip;   ///< upper bound of every activation
+};
+using ModelConfig = std::variant<GraphChallengeModel, RadixNetModel, FileModel>;
+
+/// `input.graph_challenge`: images found in the data directory.
+struct GraphChallengeInput {
+  std::optional<std::int64_t> images;  ///< nothing: all
+};
+/// `input.idx`: grey images resized and thresholded to the model's inputs.
+struct IdxInput {
+  std::filesystem::path path;
+  std::optional<std::int64_t> images;
+};
+/// `input.digits`: procedurally drawn digits.
+struct DigitsInput {
+  std::int64_t images = 1000;
+};
+/// `input.path`: a `.spdnn` file with one matrix `[images × inputs]`.
+struct FileInput {
+  std::filesystem::path path;
+  std::optional<std::int64_t> images;
+};
+struct InputConfig {
+  std::variant<GraphChallengeInput, IdxInput, DigitsInput, FileInput> source;
+  std::int64_t repeat = 1;  ///< the images, and the truth, so many times over
+};
+
+/// `verify.categories`: compare with the truth file when there is one, always, or never.
+enum class VerifyCategories : std::uint8_t { automatic, required, off };
+struct VerifyConfig {
+  VerifyCategories categories = VerifyCategories::automatic;
+  std::filesystem::path truth;              ///< a truth file in place of the challenge's own
+  std::int64_t sample_against_reference = 64;  ///< images checked layer by layer; 0 for none
+};
+
+/// Bars under `require`: a run that misses one ends with status 1.
+struct RequireConfig {
+  std::optional<bool> verified;                ///< status must be `verified`
+  std::optional<double> max_infer_seconds;
+  std::optional<double> min_nominal_edges_per_s;
+  std::optional<std::int64_t> max_host_bytes;
+};
+
+struct RunConfig {
+  std::string job = "infer";
+  ModelConfig model;
+  InputConfig input;
+  VerifyConfig verify;
+  std::vector<DeviceSpec> devices;  ///< empty: auto
+  PlanRequest plan;                 ///< strategy, split, kernel, batch
+  std::string compile = "off";
+  bool deduplicate_images = true;
+  std::string precision = "fp32";
+  std::optional<std::int64_t> memory_limit;  ///< bytes for the whole run on the host, and for each GPU
+  std::uint64_t seed = 1;
+  bool cache = true;                ///< keep binary caches of text files
+  bool save_outputs = false;        ///< write the last layer's nonzeros as outputs.tsv
+  RequireConfig require;
+  std::filesystem::path output;     ///< folder of result.json
+  std::filesystem::path data_dir;   ///< where data are looked up; may be empty
+  std::filesystem::path file;       ///< the configuration itself
+};
+
+/// What the command line adds to a configuration file.
+struct ConfigOverrides {
+  std::vector<std::string> sets;  ///< `/json/pointer=value`
+  std::filesystem::path data_dir;
+  std::filesystem::path output;
+};
+
+/// Reads and checks a configuration. Relative data paths are looked up under the data directory
+/// (`--data-dir`, else `SPDNN_DATA`), then beside the configuration. Throws `InputError` naming the
+/// JSON pointer, what is allowed and, for a near miss, the key that was probably meant.
+[[nodiscard]] RunConfig load_config(const std::filesystem::path& file,
+                                    const ConfigOverrides& overrides);
+
+/// The JSON Schema that `load_config` enforces, as text. `configs/schema.json` is this.
+[[nodiscard]] std::string config_schema();
+
+}  // namespace spdnn

@@ -1,0 +1,54 @@
+// A network as data: layers with their weights, biases and activations.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "spdnn/op.hpp"
+
+namespace spdnn {
+
+/// y = h(W·x + b), W sparse `[outputs × inputs]`.
+struct SparseLinear {
+  Csr weights;
+  std::vector<float> bias;  ///< one for each output, or a single one shared by all
+  Epilogue activation;      ///< bounds of h
+  [[nodiscard]] std::int64_t inputs() const noexcept { return weights.cols(); }
+  [[nodiscard]] std::int64_t outputs() const noexcept { return weights.rows(); }
+};
+
+/// The kinds of layers. Convolutions, pooling and dense layers join this list with training.
+using Layer = std::variant<SparseLinear>;
+
+[[nodiscard]] std::int64_t layer_inputs(const Layer& layer);
+[[nodiscard]] std::int64_t layer_outputs(const Layer& layer);
+/// Stored weights of a layer: the edges one image costs.
+[[nodiscard]] std::int64_t layer_edges(const Layer& layer);
+
+/// A network: layers applied in order, each taking the one before's outputs.
+struct Model {
+  std::string name;
+  /// Where the weights came from, for reports: "official files", "generated (RadiX-Net, seed 1)".
+  std::string origin;
+  std::vector<Layer> layers;
+
+  [[nodiscard]] std::int64_t inputs() const;
+  [[nodiscard]] std::int64_t outputs() const;
+  /// Edges of all layers: multiply–adds for one image.
+  [[nodiscard]] std::int64_t edges() const;
+  /// Bytes of all weights as stored.
+  [[nodiscard]] std::int64_t weight_bytes() const;
+};
+
+/// Throws `InputError` naming the layer where widths do not fit, a bias has the wrong length or is
+/// not finite, or the bounds of an activation are reversed.
+void validate(const Model& model);
+
+/// First layer from which an all-zero image stays all-zero to the end: h(b) = 0 for every output of
+/// it and every later layer. `layers.size()` when the last layer already breaks it.
+[[nodiscard]] std::int64_t dead_stays_dead_from(const Model& model);
+
+}  // namespace spdnn

@@ -1,0 +1,137 @@
+// The operations devices perform and the visible, ordered tables of kernels that perform them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spdnn/device.hpp"
+
+namespace spdnn {
+
+/// How a kernel sums. `canonical`: one fp32 FMA chain for each output, in the stored order of its
+/// row, starting from 0, bias last; canonical kernels give the same bits on every device and under
+/// every split into rows or images. `other`: any order, held to the float64 bound
+/// |y − y64| ≤ γ(nnz_row + 2) · (|W||x| + |b|), γ(n) = n·u / (1 − n·u), u = 2⁻²⁴.
+enum class Order : std::uint8_t { canonical, other };
+
+/// What follows the sum of an output: y = min(max(sum + bias, lower), upper). The identity is
+/// (−∞, ∞), ReLU (0, ∞), ReLU clipped at c (0, c).
+struct Epilogue {
+  float lower = 0.0F;
+  float upper = 0.0F;
+  friend bool operator==(const Epilogue&, const Epilogue&) = default;
+};
+
+/// One bias for each output row (stride 1), or one for all of them (stride 0).
+template <class T>
+struct BiasView {
+  const T* data = nullptr;
+  std::int64_t stride = 0;
+  [[nodiscard]] SPDNN_HOST_DEVICE T at(std::int64_t row) const { return data[row * stride]; }
+};
+
+/// Y = h(W·X + b) for one layer.
+template <class T>
+struct SpmmArgs {
+  const struct PreparedWeights* weights = nullptr;
+  BiasView<T> bias;      ///< device memory
+  Epilogue epilogue;
+  Panels<const T> x;     ///< features = weights' cols
+  Panels<T> y;           ///< features = weights' rows; batch, width and live as in x
+  /// Where not null, batch bytes of device memory: set to 1 where an image has any nonzero output,
+  /// 0 where it has none.
+  std::uint8_t* alive = nullptr;
+};
+
+/// What a kernel must know to accept or decline a layer.
+struct SpmmShape {
+  std::int64_t rows = 0, cols = 0, nnz = 0;
+  std::int64_t max_row_nnz = 0;
+  std::int64_t batch = 0;
+  std::int64_t panel_width = 0;
+  DType index_type = DType::u32;
+  DType value_type = DType::f32;
+  bool shared_value = false;
+  bool equal_rows = false;  ///< all rows equally long
+  friend bool operator==(const SpmmShape&, const SpmmShape&) = default;
+};
+[[nodiscard]] SpmmShape shape_of(const CsrView& weights, std::int64_t batch,
+                                 std::int64_t panel_width);
+
+/// A layer's weights in the form one kernel wants them, on one device.
+struct PreparedWeights {
+  CsrView csr;                         ///< in device memory, whatever else the kernel keeps
+  std::vector<Buffer> buffers;         ///< what owns it; empty where `csr` views host memory
+  std::shared_ptr<const void> format;  ///< private to the kernel
+};
+
+/// The CSR arrays as they are: copied to a CUDA device, viewed in place by the CPU.
+[[nodiscard]] PreparedWeights upload_csr(const CsrView& host, Device& device, Stream& stream);
+
+/// One implementation of SpMM with its fused epilogue.
+template <class T>
+struct SpmmKernel {
+  std::string_view name;
+  DeviceKind device;
+  Order order;
+  /// Why the kernel can't take a shape on a device; nothing when it can.
+  std::optional<std::string> (*declines)(const SpmmShape& shape, const DeviceInfo& device);
+  PreparedWeights (*prepare)(const CsrView& host, Device& device, Stream& stream);
+  void (*run)(const SpmmArgs<T>& args, Stream& stream);
+};
+
+/// All SpMM kernels in this build, the preferred first, the reference of each device kind last.
+template <class T>
+[[nodiscard]] std::span<const SpmmKernel<T>> spmm_kernels();
+template <>
+std::span<const SpmmKernel<float>> spmm_kernels<float>();
+
+/// Images per panel that a device's kernels are written for.
+[[nodiscard]] std::int64_t panel_width(const DeviceInfo& device);
+
+/// Writes sparse images (rows of a CSR matrix `[batch × features]`) into dense panels.
+template <class T>
+struct ExpandArgs {
+  CsrView images;  ///< device memory
+  Panels<T> y;     ///< features = images.cols, batch = images.rows; unused lanes become 0
+};
+
+/// Packs the images that are still alive, in their order.
+///
+/// A dead image (`alive[s] == 0`) is dropped. With `keep_representative` the first dead one is kept
+/// in its place, and every other dead image d gets `parent[ids[d]] = ids[first dead]`, since all
+/// all-zero images continue alike.
+template <class T>
+struct CompactArgs {
+  Panels<const T> x;
+  const std::uint8_t* alive = nullptr;    ///< x.batch
+  const std::int32_t* ids = nullptr;      ///< x.batch: which image a slot holds
+  bool keep_representative = false;
+  std::int32_t* parent = nullptr;         ///< by image id
+  Panels<T> y;                            ///< same capacity as x; y.live is not read
+  std::int32_t* ids_out = nullptr;        ///< y.batch
+  std::int32_t* live_out = nullptr;       ///< one: images kept
+  void* workspace = nullptr;              ///< `compact_workspace_bytes`
+};
+
+/// The data movements around SpMM, one implementation for each kind of device.
+template <class T>
+struct LayoutKernels {
+  DeviceKind device;
+  void (*expand)(const ExpandArgs<T>& args, Stream& stream);
+  void (*compact)(const CompactArgs<T>& args, Stream& stream);
+  std::size_t (*compact_workspace_bytes)(std::int64_t batch);
+};
+
+/// The layout kernels of a device kind; throws `DeviceError` when this build has none.
+template <class T>
+[[nodiscard]] const LayoutKernels<T>& layout_kernels(DeviceKind kind);
+template <>
+const LayoutKernels<float>& layout_kernels<float>(DeviceKind kind);
+
+}  // namespace spdnn

@@ -1,0 +1,121 @@
+// Who computes what: a pure function from measured speeds to shares of images and rows.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spdnn/comm.hpp"
+#include "spdnn/model.hpp"
+
+namespace spdnn {
+
+/// How ranks share the work (Hasanzadeh-Mofrad et al., HPEC 2020; `grid` is data × model).
+enum class Strategy : std::uint8_t {
+  automatic, data, model, data_then_model, task_manager, task_stealing, grid
+};
+[[nodiscard]] std::string_view to_string(Strategy strategy);
+
+/// How shares are sized.
+enum class SplitKind : std::uint8_t { profiled, even, ratios };
+struct Split {
+  SplitKind kind = SplitKind::profiled;
+  std::vector<double> ratios;  ///< one for each rank, for `ratios`
+};
+
+/// What ranks do together at the end of a segment.
+enum class Exchange : std::uint8_t { none, all_gather, halo, reduce_scatter, all_reduce };
+
+/// A short run of layers after which ranks may exchange, dead images are packed away and progress
+/// is told.
+struct Segment {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  std::vector<Range> outputs;  ///< each rank's output rows; empty: every rank has all of them
+  std::vector<Range> inputs;   ///< each rank's input columns; empty: every rank has all of them
+  Exchange exchange = Exchange::none;
+  /// `kernels[rank][layer - first]`: index into the shape's kernel table, by name.
+  std::vector<std::vector<std::string>> kernels;
+};
+
+struct Plan {
+  Strategy strategy = Strategy::data;
+  std::vector<Range> images;        ///< each rank's share
+  std::vector<std::int64_t> batch;  ///< most images each rank has on its device at once
+  std::vector<bool> stream_weights; ///< ranks that hold a window of layers instead of all of them
+  std::vector<Segment> segments;
+  std::vector<std::string> notes;   ///< why, in sentences, for the report
+};
+
+/// A layer as the planner sees it.
+struct LayerStats {
+  SpmmShape shape;  ///< batch and panel_width unset
+  std::int64_t weight_bytes = 0;
+};
+
+/// A model and its input as the planner sees them.
+struct ModelStats {
+  std::vector<LayerStats> layers;
+  std::int64_t images = 0;
+  std::int64_t max_features = 0;       ///< widest of all inputs and outputs
+  double input_bytes_per_image = 0.0;
+};
+[[nodiscard]] ModelStats stats_of(const Model& model, const Csr& images);
+
+/// The measured time of one kernel on one distinct layer shape.
+struct KernelTime {
+  std::string kernel;
+  std::string declined;              ///< reason; then seconds_per_image is 0
+  double seconds_per_image = 0.0;    ///< at `batch` images; infinite where it was not timed
+  std::int64_t batch = 0;
+};
+
+/// One device's measurements: `times[shape]` lists its kernels in table order.
+struct DeviceProfile {
+  DeviceInfo device;
+  double slowdown = 1.0;             ///< declared, already contained in the times
+  std::int64_t memory_limit = 0;     ///< bytes this rank may use
+  std::vector<std::vector<KernelTime>> times;
+};
+
+/// Measurements of every rank's device on a model's distinct shapes.
+struct Profile {
+  std::vector<SpmmShape> shapes;         ///< distinct; batch unset
+  std::vector<std::int64_t> shape_of_layer;
+  std::vector<DeviceProfile> ranks;
+};
+
+struct PlanRequest {
+  Strategy strategy = Strategy::automatic;
+  Split split;
+  std::string kernel = "auto";
+  std::optional<std::int64_t> batch;  ///< nothing: chosen
+};
+
+/// Seconds one image takes through all layers on a rank with its fastest kernels, none of it dead.
+[[nodiscard]] double modelled_seconds_per_image(const Profile& profile, std::size_t rank);
+
+/// Splits `count` items in proportion to `weights` (non-negative, not all 0) by largest remainder.
+/// Pieces are contiguous, in order, multiples of `grain` but for the last non-empty one.
+[[nodiscard]] std::vector<Range> split_in_proportion(std::int64_t count,
+                                                     const std::vector<double>& weights,
+                                                     std::int64_t grain = 1);
+
+/// The plan for a request. Pure: equal arguments give equal plans, and no device is touched. Throws
+/// `InputError` where no kernel takes a layer, ratios do not fit the ranks, a strategy is not
+/// available, or one image does not fit a device's memory.
+[[nodiscard]] Plan make_plan(const ModelStats& stats, const Profile& profile,
+                             const PlanRequest& request);
+
+/// Measures `specs`' devices on the model's distinct shapes. Equal devices are measured once.
+/// Results are kept in `cache_file` (when not empty) keyed by device, shape and version.
+struct ProfileRequest {
+  std::vector<DeviceSpec> specs;
+  std::optional<std::int64_t> memory_limit;  ///< bytes for each rank; nothing: found out
+  std::string cache_file;
+  bool refresh = false;
+};
+[[nodiscard]] Profile measure_profile(const Model& model, const ProfileRequest& request);
+
+}  // namespace spdnn

@@ -1,0 +1,81 @@
+// Running a configuration: the one call behind `spdnn-gpu run`.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spdnn/config.hpp"
+
+namespace spdnn {
+
+/// How far a run is; written by the run, read by whoever shows it. All fields may be read at any time.
+struct Progress {
+  std::atomic<const char*> phase{"starting"};
+  std::atomic<std::int64_t> done{0};   ///< image–layers finished, dead ones included
+  std::atomic<std::int64_t> total{0};  ///< 0 where the phase does not count
+  std::atomic<bool> cancel{false};     ///< set it to end the run at the next segment
+};
+
+struct DeviceResult {
+  std::string name;
+  std::string kind;
+  bool logical = false;     ///< slowed or a part of a real device
+  double busy_s = 0.0;
+  double idle_s = 0.0;
+  std::int64_t images = 0;
+};
+
+/// The last layer's nonzeros.
+struct Outputs {
+  std::vector<std::int64_t> ids;  ///< images with any nonzero, 0-based, ascending
+  Csr values;                     ///< [ids × outputs], filled where a run keeps them
+};
+
+struct SampleCheck {
+  std::int64_t images = 0;         ///< checked against the reference; 0 when not done
+  bool match = true;
+  double max_abs_difference = 0.0; ///< of the last layer, from float64
+};
+
+/// What `result.json` holds; see docs/result.md for units.
+struct RunResult {
+  std::string status;  ///< "verified", "done" or "wrong"
+  std::string job;
+  std::vector<DeviceResult> devices;
+  Plan plan;
+  std::int64_t images = 0, layers = 0, neurons = 0;
+  struct Seconds {
+    double load = 0, compile = 0, profile = 0, infer = 0, infer_resident = 0, verify = 0;
+  } seconds;
+  struct Edges {
+    double nominal = 0, executed = 0;
+  } edges;
+  std::vector<std::int64_t> categories;  ///< 0-based ids
+  std::optional<bool> categories_match;  ///< nothing where there is no truth
+  SampleCheck sample;
+  std::int64_t unique_images = 0;        ///< images really run
+  std::int64_t peak_host_bytes = 0, peak_device_bytes = 0;
+  std::string model_origin, input_origin;
+  std::vector<std::string> notes;        ///< what a reader must know beside the figures
+  std::vector<std::string> failures;     ///< why the status is `wrong` or a bar was missed
+};
+
+/// Runs a configuration and writes categories (and outputs, where asked for) to its output folder.
+/// Throws `Error`; a result that is wrong is returned, not thrown.
+[[nodiscard]] RunResult run(const RunConfig& config, Progress& progress);
+
+/// Reads or generates a configuration's network. What a person should know of it is added to
+/// `notes`, e.g. that a cache was rebuilt. Throws `InputError`.
+[[nodiscard]] Model load_model(const RunConfig& config, std::vector<std::string>& notes);
+
+/// Measures a configuration's devices on its network's layers, as `run` does before it plans.
+/// `refresh` measures again what is remembered from earlier runs.
+[[nodiscard]] Profile profile_devices(const RunConfig& config, const Model& model, bool refresh);
+
+/// The exit status a result stands for.
+[[nodiscard]] ExitStatus exit_status(const RunResult& result);
+
+}  // namespace spdnn

@@ -1,0 +1,42 @@
+// Every kernel of this build, in the order in which a layer is offered to them.
+#include <fmt/format.h>
+
+#include <array>
+
+#include "cpu/cpu_kernels.hpp"
+#include "reference/reference.hpp"
+#if defined(SPDNN_HAVE_CUDA)
+#include "cuda/cuda_kernels.hpp"
+#endif
+
+namespace spdnn {
+
+template <>
+std::span<const SpmmKernel<float>> spmm_kernels<float>() {
+  static const auto table = std::to_array<SpmmKernel<float>>({
+#if defined(SPDNN_HAVE_CUDA)
+      spmm_tile_cuda(),
+      spmm_row_warp_cuda(),
+      spmm_cusparse(),
+      spmm_reference_cuda(),
+#endif
+      spmm_panel_cpu(),
+      spmm_reference<float>(),
+  });
+  return table;
+}
+
+template <>
+const LayoutKernels<float>& layout_kernels<float>(DeviceKind kind) {
+#if defined(SPDNN_HAVE_CUDA)
+  if (kind == DeviceKind::cuda) return layout_cuda();
+#endif
+  if (kind == DeviceKind::cpu) return layout_cpu();
+  throw DeviceError(fmt::format("this build has no kernels for {} devices", to_string(kind)));
+}
+
+std::int64_t panel_width(const DeviceInfo& device) {
+  return device.kind == DeviceKind::cuda ? 64 : 32;
+}
+
+}  // namespace spdnn

@@ -1,0 +1,102 @@
+// What can be said of a network without running it.
+#include "spdnn/model.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace spdnn {
+namespace {
+
+template <class... Fs>
+struct Overloaded : Fs... {
+  using Fs::operator()...;
+};
+template <class... Fs>
+Overloaded(Fs...) -> Overloaded<Fs...>;
+
+bool zero_stays_zero(const Layer& layer) {
+  return std::visit(Overloaded{[](const SparseLinear& linear) {
+                      return std::all_of(linear.bias.begin(), linear.bias.end(), [&](float b) {
+                        return std::min(std::max(b, linear.activation.lower),
+                                        linear.activation.upper) == 0.0F;
+                      });
+                    }},
+                    layer);
+}
+
+void validate_layer(const Layer& layer, std::size_t index) {
+  const auto fail = [&](const std::string& what) {
+    throw InputError(fmt::format("layer {}: {}", index + 1, what));
+  };
+  std::visit(Overloaded{[&](const SparseLinear& linear) {
+               const auto biases = std::ssize(linear.bias);
+               if (biases != 1 && biases != linear.outputs()) {
+                 fail(fmt::format("{} biases for {} outputs; give one each, or one for all", biases,
+                                  linear.outputs()));
+               }
+               for (const float b : linear.bias) {
+                 if (!std::isfinite(b)) fail(fmt::format("bias {} is not finite", b));
+               }
+               const Epilogue& h = linear.activation;
+               if (!(h.lower <= h.upper)) {
+                 fail(fmt::format("activation bounds [{}, {}] are reversed", h.lower, h.upper));
+               }
+             }},
+             layer);
+}
+
+}  // namespace
+
+std::int64_t layer_inputs(const Layer& layer) {
+  return std::visit([](const auto& l) { return l.inputs(); }, layer);
+}
+
+std::int64_t layer_outputs(const Layer& layer) {
+  return std::visit([](const auto& l) { return l.outputs(); }, layer);
+}
+
+std::int64_t layer_edges(const Layer& layer) {
+  return std::visit([](const auto& l) { return l.weights.nnz(); }, layer);
+}
+
+std::int64_t Model::inputs() const { return layers.empty() ? 0 : layer_inputs(layers.front()); }
+
+std::int64_t Model::outputs() const { return layers.empty() ? 0 : layer_outputs(layers.back()); }
+
+std::int64_t Model::edges() const {
+  std::int64_t sum = 0;
+  for (const Layer& layer : layers) sum += layer_edges(layer);
+  return sum;
+}
+
+std::int64_t Model::weight_bytes() const {
+  std::int64_t sum = 0;
+  for (const Layer& layer : layers) {
+    sum += std::visit([](const auto& l) { return l.weights.view().bytes(); }, layer);
+  }
+  return sum;
+}
+
+void validate(const Model& model) {
+  if (model.layers.empty()) throw InputError("the model has no layers; give at least one");
+  for (std::size_t l = 0; l < model.layers.size(); ++l) {
+    validate_layer(model.layers[l], l);
+    if (l == 0) continue;
+    const std::int64_t given = layer_outputs(model.layers[l - 1]);
+    const std::int64_t taken = layer_inputs(model.layers[l]);
+    if (given != taken) {
+      throw InputError(fmt::format("layer {} takes {} inputs, but layer {} before it has {} outputs",
+                                   l + 1, taken, l, given));
+    }
+  }
+}
+
+std::int64_t dead_stays_dead_from(const Model& model) {
+  auto from = std::ssize(model.layers);
+  while (from > 0 && zero_stays_zero(model.layers[from - 1])) --from;
+  return from;
+}
+
+}  // namespace spdnn

@@ -1,0 +1,143 @@
+// Expanding sparse images into panels, and packing living images together.
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "kernels/devices.hpp"
+#include "support/networks.hpp"
+
+namespace spdnn {
+namespace {
+
+using test::DeviceArray;
+using test::Rows;
+
+TEST(Expand, WritesEveryValueAndZeroesTheRest) {
+  for (const DeviceSpec& spec : test::tested_devices()) {
+    const std::unique_ptr<Device> device = open_device(spec);
+    const std::unique_ptr<Stream> stream = device->make_stream();
+    const std::int64_t width = panel_width(device->info());
+    std::mt19937_64 random(11);
+    for (const bool shared : {false, true}) {
+      for (const std::int64_t batch : {1, 31, 65, 200}) {
+        const Csr all = test::random_csr({batch + 3, 70, 20, Rows::irregular, shared}, random);
+        const CsrView images = all.view().slice_rows({3, batch + 3});
+        Panels<float> y = {nullptr, 70, batch, width, nullptr};
+        const DeviceArray<float> memory(
+            std::vector<float>(static_cast<std::size_t>(y.size()), 5.0F), *device, *stream);
+        y.data = memory.data();
+        const PreparedWeights uploaded = upload_csr(images, *device, *stream);
+        layout_kernels<float>(spec.kind).expand({uploaded.csr, y}, *stream);
+        std::vector<float> got = memory.read();
+        y.data = got.data();
+        double sum = 0.0;
+        for (std::int64_t i = 0; i < batch; ++i) {
+          for (std::int64_t k = images.row_begin(i); k < images.row_begin(i + 1); ++k) {
+            ASSERT_EQ(y.at(images.col(k), i), static_cast<float>(images.value(k)));
+            sum += std::abs(images.value(k));
+          }
+        }
+        double total = 0.0;
+        for (const float value : got) total += std::abs(static_cast<double>(value));
+        ASSERT_NEAR(total, sum, 1e-9) << "something besides the images is not zero";
+      }
+    }
+  }
+}
+
+struct Packed {
+  std::vector<std::int32_t> ids, parent;
+  std::vector<float> values;  ///< panels
+  std::int32_t live = -1;
+};
+
+/// Packs a batch whose image i holds i + feature / 100 in each feature.
+Packed pack(const std::vector<std::uint8_t>& alive, std::int64_t live_in, bool keep_representative,
+            Device& device, Stream& stream) {
+  const auto batch = std::ssize(alive);
+  const std::int64_t features = 37;
+  const std::int64_t width = panel_width(device.info());
+  Panels<float> x = {nullptr, features, batch, width, nullptr};
+  std::vector<float> values(static_cast<std::size_t>(x.size()));
+  x.data = values.data();
+  for (std::int64_t i = 0; i < batch; ++i) {
+    for (std::int64_t f = 0; f < features; ++f) {
+      x.at(f, i) = static_cast<float>(i) + static_cast<float>(f) / 100.0F;
+    }
+  }
+  std::vector<std::int32_t> ids(alive.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  std::reverse(ids.begin(), ids.end());
+  const DeviceArray<float> from(values, device, stream);
+  const DeviceArray<float> to(std::vector<float>(values.size(), -1.0F), device, stream);
+  const DeviceArray<std::uint8_t> flags(alive, device, stream);
+  const DeviceArray<std::int32_t> ids_in(ids, device, stream);
+  const DeviceArray<std::int32_t> ids_out(std::vector<std::int32_t>(ids.size(), -5), device, stream);
+  const DeviceArray<std::int32_t> parent(std::vector<std::int32_t>(ids.size(), -1), device, stream);
+  const DeviceArray<std::int32_t> live({static_cast<std::int32_t>(live_in)}, device, stream);
+  const DeviceArray<std::int32_t> live_out({-1}, device, stream);
+  const LayoutKernels<float>& layout = layout_kernels<float>(device.info().kind);
+  const Buffer workspace = device.allocate(layout.compact_workspace_bytes(batch));
+  layout.compact({{from.data(), features, batch, width, live.data()},
+                  flags.data(),
+                  ids_in.data(),
+                  keep_representative,
+                  parent.data(),
+                  {to.data(), features, batch, width, nullptr},
+                  ids_out.data(),
+                  live_out.data(),
+                  workspace.data()},
+                 stream);
+  return {ids_out.read(), parent.read(), to.read(), live_out.read().front()};
+}
+
+void check_pack(const std::vector<std::uint8_t>& alive, std::int64_t live_in, bool keep,
+                Device& device, Stream& stream) {
+  const auto batch = std::ssize(alive);
+  const Packed got = pack(alive, live_in, keep, device, stream);
+  std::vector<std::int64_t> kept;
+  std::int64_t representative = -1;
+  std::vector<std::int32_t> parent(alive.size(), -1);
+  for (std::int64_t slot = 0; slot < live_in; ++slot) {
+    const bool first_dead = alive[slot] == 0 && representative < 0;
+    if (alive[slot] != 0 || (keep && first_dead)) kept.push_back(slot);
+    if (keep && alive[slot] == 0 && !first_dead) {
+      parent[batch - 1 - slot] = static_cast<std::int32_t>(batch - 1 - representative);
+    }
+    if (first_dead) representative = slot;
+  }
+  ASSERT_EQ(got.live, std::ssize(kept));
+  ASSERT_EQ(got.parent, parent);
+  std::vector<float> values = got.values;
+  const Panels<float> y = {values.data(), 37, batch, panel_width(device.info()), nullptr};
+  for (std::int64_t i = 0; i < std::ssize(kept); ++i) {
+    ASSERT_EQ(got.ids[i], batch - 1 - kept[i]);
+    for (std::int64_t f = 0; f < 37; ++f) {
+      ASSERT_EQ(y.at(f, i), static_cast<float>(kept[i]) + static_cast<float>(f) / 100.0F);
+    }
+  }
+}
+
+TEST(Compact, KeepsTheLivingInOrderAndMergesTheDeadWhereAsked) {
+  for (const DeviceSpec& spec : test::tested_devices()) {
+    const std::unique_ptr<Device> device = open_device(spec);
+    const std::unique_ptr<Stream> stream = device->make_stream();
+    std::mt19937_64 random(5);
+    for (const std::size_t batch : {1, 2, 63, 64, 65, 300, 1025}) {
+      for (const unsigned percent : {0U, 3U, 50U, 100U}) {
+        std::vector<std::uint8_t> alive(batch);
+        for (auto& flag : alive) flag = random() % 100 < percent ? 1 : 0;
+        for (const bool keep : {false, true}) {
+          SCOPED_TRACE(testing::Message() << "batch " << batch << ", " << percent << " % alive, keep "
+                                          << keep << ", " << device->info().name);
+          check_pack(alive, static_cast<std::int64_t>(batch), keep, *device, *stream);
+          check_pack(alive, static_cast<std::int64_t>(batch) * 2 / 3, keep, *device, *stream);
+          if (HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace spdnn
