@@ -1,0 +1,198 @@
+// The planner: shares of images from measured speeds, batches from memory, segments of layers.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "spdnn/plan.hpp"
+
+namespace spdnn {
+namespace {
+
+/// Part of a rank's memory that resident weights may take; the rest is for activations.
+constexpr double kWeightShare = 0.5;
+/// Host bytes of one activation buffer beyond which a larger batch gains nothing on a CPU: panels
+/// stay full as images die, while the buffers still live mostly in the last-level cache.
+constexpr std::int64_t kCpuBufferBytes = std::int64_t{32} << 20;
+
+/// Most layers of a segment.
+constexpr std::int64_t kLongestSegment = 12;
+
+/// Segments from layer 0 on. Most images of a sparse network die in its first layers, so segments
+/// start at one layer and grow by half of the layers before them.
+std::vector<Segment> make_segments(std::int64_t layers) {
+  std::vector<Segment> segments;
+  for (std::int64_t first = 0; first < layers;) {
+    const std::int64_t length = std::clamp(first / 2, std::int64_t{1}, kLongestSegment);
+    const std::int64_t count = std::min(length, layers - first);
+    segments.push_back({first, count, {}, {}, Exchange::none, {}});
+    first += count;
+  }
+  return segments;
+}
+
+/// The kernel for one shape on one rank: the one asked for, else the fastest measured.
+const KernelTime& choose_kernel(const DeviceProfile& rank, std::size_t shape,
+                                const std::string& wanted) {
+  const KernelTime* best = nullptr;
+  std::string reasons;
+  for (const KernelTime& time : rank.times[shape]) {
+    if (wanted != "auto" && time.kernel != wanted) continue;
+    if (!time.declined.empty()) {
+      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", time.kernel, time.declined);
+    } else if (best == nullptr || time.seconds_per_image < best->seconds_per_image) {
+      best = &time;
+    }
+  }
+  if (best != nullptr) return *best;
+  std::string names;
+  for (const KernelTime& time : rank.times[shape]) {
+    names += (names.empty() ? "" : ", ") + time.kernel;
+  }
+  throw InputError(fmt::format("/kernel: '{}' takes no layer of this shape on {} ({}); kernels "
+                               "there: {}",
+                               wanted, rank.device.name,
+                               reasons.empty() ? "no such kernel" : reasons, names));
+}
+
+/// The kernel wanted on this rank: a kernel named in the request binds the ranks that have it.
+std::string wanted_on(const DeviceProfile& rank, const std::string& wanted) {
+  if (wanted == "auto" || rank.times.empty()) return "auto";
+  const auto& table = rank.times.front();
+  const bool has = std::any_of(table.begin(), table.end(),
+                               [&](const KernelTime& time) { return time.kernel == wanted; });
+  return has ? wanted : "auto";
+}
+
+std::vector<double> image_weights(const Profile& profile, const PlanRequest& request) {
+  std::vector<double> weights(profile.ranks.size(), 1.0);
+  if (request.split.kind == SplitKind::ratios) {
+    if (request.split.ratios.size() != weights.size()) {
+      throw InputError(fmt::format("/split: {} ratios for {} devices; give one for each",
+                                   request.split.ratios.size(), weights.size()));
+    }
+    weights = request.split.ratios;
+  } else if (request.split.kind == SplitKind::profiled) {
+    for (std::size_t rank = 0; rank < weights.size(); ++rank) {
+      weights[rank] = 1.0 / modelled_seconds_per_image(profile, rank);
+    }
+  }
+  return weights;
+}
+
+/// Whether a rank holds a window of layers only, and how many images it has on its device at once.
+void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequest& request,
+                 std::size_t rank, Plan& plan) {
+  const DeviceProfile& device = profile.ranks[rank];
+  std::int64_t weight_bytes = 0;
+  std::int64_t largest = 0;
+  for (const LayerStats& layer : stats.layers) {
+    weight_bytes += layer.weight_bytes;
+    largest = std::max(largest, layer.weight_bytes);
+  }
+  const auto limit = static_cast<double>(device.memory_limit);
+  const bool stream = static_cast<double>(weight_bytes) > kWeightShare * limit;
+  const std::int64_t held = stream ? std::min(weight_bytes, 2 * largest) : weight_bytes;
+  // Two activation buffers; ids twice, parent, alive flag and compaction map; the input.
+  const double per_image =
+      2.0 * sizeof(float) * static_cast<double>(stats.max_features) + 24.0 +
+      stats.input_bytes_per_image;
+  const std::int64_t width = panel_width(device.device);
+  const double fits = (limit - static_cast<double>(held)) / per_image;
+  if (fits < static_cast<double>(width)) {
+    throw InputError(fmt::format(
+        "/memory_limit: {} has {} bytes for a rank, but {} bytes of weights and {:.0f} bytes for "
+        "each of {} images do not fit; raise memory_limit or use fewer ranks",
+        device.device.name, device.memory_limit, held, per_image, width));
+  }
+  auto most = static_cast<std::int64_t>(fits) / width * width;
+  if (request.batch) {
+    most = std::min(most, *request.batch);
+  } else if (device.device.kind == DeviceKind::cpu && !stream) {
+    const std::int64_t buffer = kCpuBufferBytes / (4 * std::max<std::int64_t>(stats.max_features, 1));
+    most = std::min(most, std::max(buffer / width, std::int64_t{8}) * width);
+  }
+  plan.batch.push_back(std::max<std::int64_t>(std::min(most, plan.images[rank].size()), 1));
+  plan.stream_weights.push_back(stream);
+  if (stream) {
+    plan.notes.push_back(fmt::format(
+        "rank {} streams its weights: {} bytes do not fit in half of {} bytes", rank, weight_bytes,
+        device.memory_limit));
+  }
+}
+
+}  // namespace
+
+double modelled_seconds_per_image(const Profile& profile, std::size_t rank) {
+  double sum = 0.0;
+  for (const std::int64_t shape : profile.shape_of_layer) {
+    sum += choose_kernel(profile.ranks[rank], static_cast<std::size_t>(shape), "auto")
+               .seconds_per_image;
+  }
+  return std::max(sum, 1e-12);
+}
+
+std::vector<Range> split_in_proportion(std::int64_t count, const std::vector<double>& weights,
+                                       std::int64_t grain) {
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+  const bool usable = std::all_of(weights.begin(), weights.end(),
+                                  [](double w) { return std::isfinite(w) && w >= 0.0; });
+  if (!usable || !(total > 0.0) || grain < 1 || count < 0) {
+    throw InputError("/split: shares must be finite and not negative, and not all 0");
+  }
+  const std::int64_t grains = (count + grain - 1) / grain;
+  std::vector<std::int64_t> pieces(weights.size());
+  std::vector<std::pair<double, std::size_t>> remainders;
+  std::int64_t given = 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const double ideal = static_cast<double>(grains) * weights[i] / total;
+    pieces[i] = std::min(static_cast<std::int64_t>(ideal), grains - given);
+    given += pieces[i];
+    if (weights[i] > 0.0) remainders.emplace_back(static_cast<double>(pieces[i]) - ideal, i);
+  }
+  std::sort(remainders.begin(), remainders.end());
+  for (std::size_t i = 0; given < grains; ++i, ++given) {
+    ++pieces[remainders[i % remainders.size()].second];
+  }
+  std::vector<Range> ranges;
+  std::int64_t begin = 0;
+  for (const std::int64_t piece : pieces) {
+    const std::int64_t end = std::min(count, begin + piece * grain);
+    ranges.push_back({begin, end});
+    begin = end;
+  }
+  return ranges;
+}
+
+Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanRequest& request) {
+  if (profile.ranks.empty()) throw InputError("/devices: no device to run on");
+  if (request.strategy != Strategy::automatic && request.strategy != Strategy::data) {
+    throw InputError(fmt::format(
+        "/strategy: '{}' is not available in this version; use 'data' or 'auto'",
+        to_string(request.strategy)));
+  }
+  Plan plan;
+  plan.strategy = Strategy::data;
+  plan.images = split_in_proportion(stats.images, image_weights(profile, request));
+  plan.segments = make_segments(std::ssize(stats.layers));
+  if (std::none_of(profile.ranks.begin(), profile.ranks.end(), [&](const DeviceProfile& rank) {
+        return request.kernel == "auto" || wanted_on(rank, request.kernel) == request.kernel;
+      })) {
+    choose_kernel(profile.ranks.front(), 0, request.kernel);  // throws and lists what there is
+  }
+  for (std::size_t rank = 0; rank < profile.ranks.size(); ++rank) {
+    plan_memory(stats, profile, request, rank, plan);
+    const std::string wanted = wanted_on(profile.ranks[rank], request.kernel);
+    for (Segment& segment : plan.segments) {
+      std::vector<std::string>& names = segment.kernels.emplace_back();
+      for (std::int64_t layer = segment.first; layer < segment.first + segment.count; ++layer) {
+        const auto shape = static_cast<std::size_t>(profile.shape_of_layer[layer]);
+        names.push_back(choose_kernel(profile.ranks[rank], shape, wanted).kernel);
+      }
+    }
+  }
+  return plan;
+}
+
+}  // namespace spdnn

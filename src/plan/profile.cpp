@@ -1,0 +1,194 @@
+// Measuring each device on a model's own layer shapes, and remembering what was measured.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "spdnn/plan.hpp"
+
+namespace spdnn {
+namespace {
+
+using nlohmann::json;
+
+/// Raised whenever kernels change enough that older times mislead.
+constexpr int kVersion = 1;
+/// Panels of a sample: enough for every thread to have several.
+constexpr std::int64_t kSamplePanels = 8;
+constexpr int kRuns = 3;
+
+/// One layer of the model and the memory to time it in.
+struct Sample {
+  const SparseLinear* layer;
+  std::int64_t batch;
+};
+
+/// Seconds an image takes through `kernel`: the fastest of a few runs after a warm-up, since noise
+/// only ever adds.
+double time_kernel(const SpmmKernel<float>& kernel, const Sample& sample, Device& device,
+                   Stream& stream) {
+  const CsrView& weights = sample.layer->weights.view();
+  const std::int64_t width = panel_width(device.info());
+  const PreparedWeights prepared = kernel.prepare(weights, device, stream);
+  Panels<float> x = {nullptr, weights.cols, sample.batch, width, nullptr};
+  Panels<float> y = {nullptr, weights.rows, sample.batch, width, nullptr};
+  const Buffer x_memory = device.allocate(static_cast<std::size_t>(x.size()) * sizeof(float));
+  const Buffer y_memory = device.allocate(static_cast<std::size_t>(y.size()) * sizeof(float));
+  const Buffer bias = device.allocate(sizeof(float));
+  x.data = x_memory.as<float>();
+  y.data = y_memory.as<float>();
+  stream.zero(x.data, x_memory.bytes());
+  stream.zero(bias.data(), bias.bytes());
+  const SpmmArgs<float> args = {
+      &prepared, {bias.as<float>(), 0}, sample.layer->activation, x, y, nullptr};
+  double best = 0.0;
+  for (int run = 0; run <= kRuns; ++run) {
+    const double start = now_seconds();
+    kernel.run(args, stream);
+    stream.synchronize();
+    const double seconds = now_seconds() - start;
+    if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
+    if (seconds > 0.2) {  // long enough to trust at once
+      best = seconds;
+      break;
+    }
+  }
+  return best / static_cast<double>(sample.batch);
+}
+
+std::string key_of(const DeviceInfo& device, const SpmmShape& s, std::string_view kernel,
+                   std::int64_t batch) {
+  return fmt::format("{}|{} x{}|{}|{}x{} nnz {} max {}|{}{}{}{}|{}", kVersion, device.name,
+                     device.threads, kernel, s.rows, s.cols, s.nnz, s.max_row_nnz,
+                     size_of(s.index_type), size_of(s.value_type), s.shared_value ? "s" : "",
+                     s.equal_rows ? "e" : "", batch);
+}
+
+/// What is remembered from earlier runs; a file that can't be read counts as empty.
+std::map<std::string, double> load_cache(const ProfileRequest& request) {
+  std::map<std::string, double> times;
+  if (request.cache_file.empty() || request.refresh) return times;
+  std::ifstream file(request.cache_file);
+  const json content = json::parse(file, nullptr, false);
+  if (!content.is_object()) return times;
+  for (const auto& [key, value] : content.items()) {
+    if (value.is_number() && value.get<double>() > 0.0) times[key] = value.get<double>();
+  }
+  return times;
+}
+
+/// Remembering is a convenience: a folder that can't be written only costs time next time.
+void store_cache(const ProfileRequest& request, const std::map<std::string, double>& times) {
+  if (request.cache_file.empty()) return;
+  const std::filesystem::path path = request.cache_file;
+  std::error_code ignored;
+  std::filesystem::create_directories(path.parent_path(), ignored);
+  const std::string temporary = request.cache_file + fmt::format(".{}", ::getpid());
+  std::ofstream file(temporary);
+  file << json(times).dump(1) << '\n';
+  file.close();
+  if (file) {
+    std::filesystem::rename(temporary, path, ignored);
+  } else {
+    std::filesystem::remove(temporary, ignored);
+  }
+}
+
+bool same_device(const DeviceSpec& a, const DeviceSpec& b) {
+  return a.kind == b.kind && a.index == b.index && a.threads == b.threads;
+}
+
+/// The times of every kernel of the device's kind on one shape, in table order. The reference is
+/// measured only where nothing else takes the shape.
+std::vector<KernelTime> time_shape(const SpmmShape& shape, const Sample& sample, Device& device,
+                                   Stream& stream, std::map<std::string, double>& known) {
+  std::vector<KernelTime> times;
+  bool taken = false;
+  for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
+    if (kernel.device != device.info().kind) continue;
+    KernelTime& time = times.emplace_back();
+    time.kernel = kernel.name;
+    time.batch = sample.batch;
+    SpmmShape full = shape;
+    full.batch = sample.batch;
+    full.panel_width = panel_width(device.info());
+    if (const auto reason = kernel.declines(full, device.info())) {
+      time.declined = *reason;
+    } else if (kernel.name.starts_with("reference") && taken) {
+      time.seconds_per_image = std::numeric_limits<double>::infinity();
+    } else {
+      taken = true;
+      double& seconds = known[key_of(device.info(), shape, kernel.name, sample.batch)];
+      if (seconds == 0.0) seconds = time_kernel(kernel, sample, device, stream);
+      time.seconds_per_image = seconds;
+    }
+  }
+  return times;
+}
+
+/// Bytes a rank may use: its part of the host's limit for CPU ranks, the device's own on a GPU.
+std::int64_t rank_memory(const DeviceInfo& device, const Device& opened,
+                         const ProfileRequest& request) {
+  if (device.kind == DeviceKind::cuda) {
+    const auto free = opened.free_bytes() * 9 / 10;
+    return request.memory_limit ? std::min(free, *request.memory_limit) : free;
+  }
+  const auto ranks = std::count_if(request.specs.begin(), request.specs.end(), [](const auto& s) {
+    return s.kind == DeviceKind::cpu;
+  });
+  return request.memory_limit.value_or(device.memory_bytes * 8 / 10) / std::max<std::int64_t>(ranks, 1);
+}
+
+}  // namespace
+
+Profile measure_profile(const Model& model, const ProfileRequest& request) {
+  Profile profile;
+  std::vector<const SparseLinear*> samples;
+  for (const Layer& layer : model.layers) {
+    const auto& linear = std::get<SparseLinear>(layer);
+    const SpmmShape shape = shape_of(linear.weights.view(), 0, 0);
+    const auto found = std::find(profile.shapes.begin(), profile.shapes.end(), shape);
+    profile.shape_of_layer.push_back(found - profile.shapes.begin());
+    if (found == profile.shapes.end()) {
+      profile.shapes.push_back(shape);
+      samples.push_back(&linear);
+    }
+  }
+  std::map<std::string, double> known = load_cache(request);
+  for (std::size_t rank = 0; rank < request.specs.size(); ++rank) {
+    const DeviceSpec& spec = request.specs[rank];
+    const auto twin = std::find_if(request.specs.begin(), request.specs.begin() + rank,
+                                   [&](const auto& other) { return same_device(other, spec); });
+    DeviceProfile result;
+    if (twin != request.specs.begin() + rank) {
+      result = profile.ranks[twin - request.specs.begin()];
+      for (auto& times : result.times) {
+        for (KernelTime& time : times) time.seconds_per_image *= spec.slowdown / result.slowdown;
+      }
+    } else {
+      DeviceSpec unpinned = spec;  // opening a device must not pin this thread
+      unpinned.cores.clear();
+      const std::unique_ptr<Device> device = open_device(unpinned);
+      const std::unique_ptr<Stream> stream = device->make_stream();
+      result.device = device->info();
+      result.memory_limit = rank_memory(result.device, *device, request);
+      const std::int64_t batch = kSamplePanels * panel_width(result.device);
+      for (std::size_t s = 0; s < samples.size(); ++s) {
+        result.times.push_back(
+            time_shape(profile.shapes[s], {samples[s], batch}, *device, *stream, known));
+        for (KernelTime& time : result.times.back()) time.seconds_per_image *= spec.slowdown;
+      }
+    }
+    result.slowdown = spec.slowdown;
+    profile.ranks.push_back(std::move(result));
+  }
+  store_cache(request, known);
+  return profile;
+}
+
+}  // namespace spdnn

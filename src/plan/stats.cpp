@@ -1,0 +1,37 @@
+// A model and its input reduced to what the planner needs.
+#include <algorithm>
+
+#include "spdnn/plan.hpp"
+
+namespace spdnn {
+
+std::string_view to_string(Strategy strategy) {
+  switch (strategy) {
+    case Strategy::automatic: return "auto";
+    case Strategy::data: return "data";
+    case Strategy::model: return "model";
+    case Strategy::data_then_model: return "data_then_model";
+    case Strategy::task_manager: return "task_manager";
+    case Strategy::task_stealing: return "task_stealing";
+    case Strategy::grid: return "grid";
+  }
+  return "unknown";
+}
+
+ModelStats stats_of(const Model& model, const Csr& images) {
+  ModelStats stats;
+  stats.images = images.rows();
+  stats.max_features = model.inputs();
+  for (const Layer& layer : model.layers) {
+    const CsrView& weights = std::get<SparseLinear>(layer).weights.view();
+    stats.layers.push_back({shape_of(weights, 0, 0), weights.bytes()});
+    stats.max_features = std::max(stats.max_features, layer_outputs(layer));
+  }
+  if (images.rows() > 0) {
+    stats.input_bytes_per_image =
+        static_cast<double>(images.view().bytes()) / static_cast<double>(images.rows());
+  }
+  return stats;
+}
+
+}  // namespace spdnn

@@ -1,0 +1,68 @@
+// Resolving, naming and measuring the devices of a run.
+#include "devices.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+namespace spdnn {
+namespace {
+
+std::string profile_cache_file() {
+  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0') {
+    return std::string(cache) + "/spdnn-gpu/profile.json";
+  }
+  const char* home = std::getenv("HOME");
+  return home == nullptr ? "" : std::string(home) + "/.cache/spdnn-gpu/profile.json";
+}
+
+}  // namespace
+
+std::vector<DeviceSpec> resolve_devices(const RunConfig& config) {
+  std::vector<DeviceSpec> specs = config.devices;
+  const std::vector<int> cores = usable_cores();
+  if (specs.empty()) {
+    for (const DeviceInfo& device : list_devices()) {
+      if (device.kind == DeviceKind::cuda) {
+        DeviceSpec spec;
+        spec.kind = DeviceKind::cuda;
+        spec.index = device.index;
+        specs.push_back(spec);
+      }
+    }
+  }
+  if (specs.empty()) specs.resize(cores.size());
+  std::size_t threads = 0;
+  for (const DeviceSpec& spec : specs) {
+    if (spec.kind == DeviceKind::cpu) threads += static_cast<std::size_t>(spec.threads);
+  }
+  if (threads <= cores.size()) {
+    std::size_t next = 0;
+    for (DeviceSpec& spec : specs) {
+      for (int t = 0; spec.kind == DeviceKind::cpu && t < spec.threads; ++t) {
+        spec.cores.push_back(cores[next++]);
+      }
+    }
+  }
+  return specs;
+}
+
+std::string device_label(const DeviceSpec& spec, const DeviceInfo& info) {
+  std::string label = info.name;
+  if (spec.kind == DeviceKind::cpu) {
+    label += fmt::format(", {} thread{}", spec.threads, spec.threads == 1 ? "" : "s");
+  }
+  if (spec.slowdown > 1.0) label += fmt::format(", slowed {}×", spec.slowdown);
+  return label;
+}
+
+Profile profile_specs(const RunConfig& config, const Model& model,
+                      const std::vector<DeviceSpec>& specs, bool refresh) {
+  return measure_profile(model, {specs, config.memory_limit, profile_cache_file(), refresh});
+}
+
+Profile profile_devices(const RunConfig& config, const Model& model, bool refresh) {
+  return profile_specs(config, model, resolve_devices(config), refresh);
+}
+
+}  // namespace spdnn

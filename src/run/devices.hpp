@@ -1,0 +1,22 @@
+// The devices of a run: what `auto` stands for, where CPU ranks are pinned, how they are named.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "spdnn/run.hpp"
+
+namespace spdnn {
+
+/// `devices: auto`: every GPU, or else one single-thread CPU rank for each usable core. CPU ranks are
+/// pinned when there is a core for each of their threads.
+[[nodiscard]] std::vector<DeviceSpec> resolve_devices(const RunConfig& config);
+
+/// A device's name with what was asked of it, for reports.
+[[nodiscard]] std::string device_label(const DeviceSpec& spec, const DeviceInfo& info);
+
+/// Measures `specs` on the model's layers, through the profile cache of this user.
+[[nodiscard]] Profile profile_specs(const RunConfig& config, const Model& model,
+                                    const std::vector<DeviceSpec>& specs, bool refresh);
+
+}  // namespace spdnn

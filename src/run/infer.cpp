@@ -1,0 +1,239 @@
+// One inference run: sources, profile, plan, ranks, and the comparison with what is known.
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <iterator>
+#include <numeric>
+
+#include "devices.hpp"
+#include "distinct.hpp"
+#include "pass.hpp"
+#include "verify.hpp"
+
+namespace spdnn {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What all ranks together found.
+struct Outcome {
+  std::vector<std::int64_t> ids;  ///< living images, as indices of the images really run
+  std::map<std::int64_t, std::vector<float>> outputs;
+  std::vector<PassResult> ranks;
+  double infer_s = 0.0, resident_s = 0.0;
+  std::int64_t peak_device_bytes = 0;
+};
+
+/// Gathers every rank's ids, in rank order, on all ranks.
+std::vector<std::int64_t> gather_ids(Communicator& comm, const std::vector<std::int64_t>& ids) {
+  const std::vector<std::int64_t> ones(static_cast<std::size_t>(comm.size()), 1);
+  std::vector<std::int64_t> counts(ones.size());
+  const std::int64_t count = std::ssize(ids);
+  comm.all_gather(&count, counts.data(), ones, DType::i64, nullptr);
+  std::vector<std::int64_t> all(
+      static_cast<std::size_t>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
+  comm.all_gather(ids.data(), all.data(), counts, DType::i64, nullptr);
+  return all;
+}
+
+Outcome run_all_ranks(const PassContext& context, const std::vector<DeviceSpec>& specs) {
+  Outcome outcome;
+  outcome.ranks.resize(specs.size());
+  std::vector<std::int64_t> peaks(specs.size());
+  run_ranks(static_cast<int>(specs.size()), [&](Communicator& comm) {
+    const auto rank = static_cast<std::size_t>(comm.rank());
+    const std::unique_ptr<Device> device = open_device(specs[rank]);
+    Pass pass(context, comm.rank(), *device, specs[rank].slowdown);
+    comm.barrier();
+    const double start = now_seconds();
+    pass.prepare();
+    comm.barrier();
+    const double resident = now_seconds();
+    outcome.ranks[rank] = pass.run();
+    const std::vector<std::int64_t> ids = gather_ids(comm, outcome.ranks[rank].ids);
+    comm.barrier();
+    if (rank == 0) {
+      outcome.infer_s = now_seconds() - start;
+      outcome.resident_s = now_seconds() - resident;
+      outcome.ids = ids;
+    }
+    if (specs[rank].kind == DeviceKind::cuda) peaks[rank] = device->peak_bytes();
+  });
+  for (PassResult& rank : outcome.ranks) outcome.outputs.merge(rank.outputs);
+  outcome.peak_device_bytes = *std::max_element(peaks.begin(), peaks.end());
+  return outcome;
+}
+
+std::int64_t peak_host_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+void write_outputs(const fs::path& file, const std::vector<std::int64_t>& images,
+                   const Distinct& distinct,
+                   const std::map<std::int64_t, std::vector<float>>& outputs) {
+  std::string text;
+  for (const std::int64_t image : images) {
+    const auto found = outputs.find(distinct.of[image]);
+    if (found == outputs.end()) continue;
+    for (std::size_t f = 0; f < found->second.size(); ++f) {
+      if (found->second[f] != 0.0F) {
+        fmt::format_to(std::back_inserter(text), "{}\t{}\t{}\n", image + 1, f + 1,
+                       found->second[f]);
+      }
+    }
+  }
+  write_file_atomically(file, text);
+}
+
+/// The images to run, each of a kind once when the configuration says so; `seconds` is what finding
+/// them took.
+struct Work {
+  Csr images;
+  Distinct distinct;
+  double seconds = 0.0;
+};
+
+Work choose_images(const Csr& images, bool deduplicate) {
+  const double start = now_seconds();
+  Work work = {images, deduplicate ? find_distinct(images.view()) : all_distinct(images.rows())};
+  if (std::ssize(work.distinct.ids) < images.rows()) {
+    work.images = gather_rows(images, work.distinct.ids);
+  }
+  work.seconds = now_seconds() - start;
+  return work;
+}
+
+void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profile,
+                      const Outcome& outcome, RunResult& result) {
+  for (std::size_t rank = 0; rank < specs.size(); ++rank) {
+    DeviceResult device;
+    device.name = device_label(specs[rank], profile.ranks[rank].device);
+    device.kind = to_string(specs[rank].kind);
+    device.logical = specs[rank].slowdown > 1.0;
+    device.busy_s = outcome.ranks[rank].busy_s;
+    device.idle_s = std::max(outcome.infer_s - device.busy_s, 0.0);
+    device.images = result.plan.images[rank].size();
+    result.devices.push_back(std::move(device));
+    result.edges.executed += outcome.ranks[rank].executed_edges;
+  }
+}
+
+/// Checks a sample and the truth, and sets the status.
+void verify(const RunConfig& config, const Sources& sources, const Work& work,
+            std::vector<std::int64_t> sample, const Outcome& outcome, const Profile& profile,
+            RunResult& result) {
+  const double start = now_seconds();
+  compare_categories(sources, result);
+  if (config.verify.sample_against_reference > 0) {
+    std::int64_t survivors = config.verify.sample_against_reference / 2;
+    for (const auto& [image, outputs] : outcome.outputs) {
+      if (survivors-- > 0) sample.push_back(image);
+    }
+    std::sort(sample.begin(), sample.end());
+    sample.erase(std::unique(sample.begin(), sample.end()), sample.end());
+    const auto& streamed = result.plan.stream_weights;
+    SampleOutcome checked = check_sample(
+        {&sources.model, &work.images, std::move(sample), &outcome.outputs,
+         is_canonical(result.plan, profile),
+         std::find(streamed.begin(), streamed.end(), true) != streamed.end()});
+    result.sample = checked.check;
+    std::move(checked.failures.begin(), checked.failures.end(),
+              std::back_inserter(result.failures));
+  }
+  const bool checked = result.categories_match.has_value() || result.sample.images > 0;
+  result.status = !result.failures.empty() ? "wrong" : checked ? "verified" : "done";
+  result.seconds.verify = now_seconds() - start;
+}
+
+/// Living images by their ids in the input, from those of the images really run.
+std::vector<std::int64_t> expand_ids(const std::vector<std::int64_t>& living, const Work& work) {
+  std::vector<bool> lives(work.distinct.ids.size());
+  for (const std::int64_t id : living) lives[id] = true;
+  std::vector<std::int64_t> ids;
+  for (std::size_t i = 0; i < work.distinct.of.size(); ++i) {
+    if (lives[work.distinct.of[i]]) ids.push_back(static_cast<std::int64_t>(i));
+  }
+  return ids;
+}
+
+RunResult infer(const RunConfig& config, Progress& progress) {
+  RunResult result;
+  result.job = config.job;
+  progress.phase = "reading";
+  double start = now_seconds();
+  const Sources sources = load_sources(config);
+  result.seconds.load = now_seconds() - start;
+  result.notes = sources.notes;
+  result.model_origin = sources.model.origin;
+  result.input_origin = sources.input_origin;
+  result.images = sources.images.rows();
+  result.layers = std::ssize(sources.model.layers);
+  result.neurons = sources.model.inputs();
+
+  progress.phase = "profiling";
+  start = now_seconds();
+  const std::vector<DeviceSpec> specs = resolve_devices(config);
+  const Profile profile = profile_specs(config, sources.model, specs, false);
+  result.seconds.profile = now_seconds() - start;
+
+  const Work work = choose_images(sources.images, config.deduplicate_images);
+  result.unique_images = work.images.rows();
+  result.plan = make_plan(stats_of(sources.model, work.images), profile, config.plan);
+  result.notes.insert(result.notes.end(), result.plan.notes.begin(), result.plan.notes.end());
+
+  progress.phase = "inferring";
+  progress.total = work.images.rows() * result.layers;
+  const std::int64_t checked = config.verify.sample_against_reference;
+  std::vector<std::int64_t> sample =
+      choose_sample(work.images.rows(), checked - checked / 2, config.seed);
+  const PassContext context = {&sources.model,
+                               &work.images,
+                               &result.plan,
+                               dead_stays_dead_from(sources.model),
+                               config.save_outputs ? work.images.rows() : checked / 2,
+                               &sample,
+                               &progress};
+  const Outcome outcome = run_all_ranks(context, specs);
+  progress.phase = "verifying";
+  progress.total = 0;
+  result.seconds.infer = work.seconds + outcome.infer_s;
+  result.seconds.infer_resident = work.seconds + outcome.resident_s;
+  result.edges.nominal =
+      static_cast<double>(result.images) * static_cast<double>(sources.model.edges());
+  result.categories = expand_ids(outcome.ids, work);
+  result.peak_device_bytes = outcome.peak_device_bytes;
+  describe_devices(specs, profile, outcome, result);
+  verify(config, sources, work, std::move(sample), outcome, profile, result);
+  result.peak_host_bytes = peak_host_bytes();
+  check_bars(config.require, result);
+
+  std::error_code failed;
+  fs::create_directories(config.output, failed);
+  if (failed) {
+    throw SystemError(fmt::format("{}: {}; name another folder with --output",
+                                  config.output.string(), failed.message()));
+  }
+  write_categories(config.output / "categories.tsv", result.categories);
+  if (config.save_outputs) {
+    write_outputs(config.output / "outputs.tsv", result.categories, work.distinct,
+                  outcome.outputs);
+  }
+  return result;
+}
+
+}  // namespace
+
+RunResult run(const RunConfig& config, Progress& progress) {
+  const ProfileRange range("run");
+  return infer(config, progress);
+}
+
+ExitStatus exit_status(const RunResult& result) {
+  return result.failures.empty() && result.status != "wrong" ? ExitStatus::done
+                                                             : ExitStatus::wrong;
+}
+
+}  // namespace spdnn

@@ -1,0 +1,95 @@
+// Comparisons of a result with the truth and with the bars its configuration sets.
+#include "verify.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <random>
+
+namespace spdnn {
+namespace {
+
+constexpr std::size_t kMostNamed = 5;
+
+bool is_canonical(const std::string& name, DeviceKind kind) {
+  const auto kernels = spmm_kernels<float>();
+  return std::any_of(kernels.begin(), kernels.end(), [&](const SpmmKernel<float>& kernel) {
+    return kernel.device == kind && kernel.name == name && kernel.order == Order::canonical;
+  });
+}
+
+}  // namespace
+
+void compare_categories(const Sources& sources, RunResult& result) {
+  if (!sources.truth) return;
+  std::vector<std::int64_t> missing;
+  std::vector<std::int64_t> extra;
+  const std::vector<std::int64_t>& truth = *sources.truth;
+  const std::vector<std::int64_t>& found = result.categories;
+  std::set_difference(truth.begin(), truth.end(), found.begin(), found.end(),
+                      std::back_inserter(missing));
+  std::set_difference(found.begin(), found.end(), truth.begin(), truth.end(),
+                      std::back_inserter(extra));
+  result.categories_match = missing.empty() && extra.empty();
+  const auto name = [&](const std::vector<std::int64_t>& ids, const char* what) {
+    if (ids.empty()) return;
+    std::string list;
+    for (std::size_t i = 0; i < std::min(ids.size(), kMostNamed); ++i) {
+      list += fmt::format("{}{}", i == 0 ? "" : ", ", ids[i] + 1);
+    }
+    if (ids.size() > kMostNamed) list += fmt::format(" and {} more", ids.size() - kMostNamed);
+    result.failures.push_back(fmt::format("categories: {} {} ({})", what, list,
+                                          sources.truth_file.string()));
+  };
+  name(missing, "in the truth file, but not found:");
+  name(extra, "found, but not in the truth file:");
+}
+
+std::vector<std::int64_t> choose_sample(std::int64_t images, std::int64_t count,
+                                        std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<std::int64_t> ids;
+  for (std::int64_t i = 0; i < count; ++i) {
+    ids.push_back(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(images)));
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+bool is_canonical(const Plan& plan, const Profile& profile) {
+  for (const Segment& segment : plan.segments) {
+    for (std::size_t rank = 0; rank < segment.kernels.size(); ++rank) {
+      const std::vector<std::string>& names = segment.kernels[rank];
+      const DeviceKind kind = profile.ranks[rank].device.kind;
+      if (!std::all_of(names.begin(), names.end(),
+                       [&](const std::string& name) { return is_canonical(name, kind); })) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+void check_bars(const RequireConfig& require, RunResult& result) {
+  const auto miss = [&](const std::string& what) { result.failures.push_back("require: " + what); };
+  if (require.verified.value_or(false) && result.status != "verified") {
+    miss(fmt::format("the status is '{}', but must be 'verified'", result.status));
+  }
+  if (require.max_infer_seconds && result.seconds.infer > *require.max_infer_seconds) {
+    miss(fmt::format("inference took {:.4g} s, but at most {:.4g} s are allowed",
+                     result.seconds.infer, *require.max_infer_seconds));
+  }
+  const double rate = result.edges.nominal / result.seconds.infer;
+  if (require.min_nominal_edges_per_s && rate < *require.min_nominal_edges_per_s) {
+    miss(fmt::format("{:.4g} nominal edges/s, but at least {:.4g} are asked for", rate,
+                     *require.min_nominal_edges_per_s));
+  }
+  if (require.max_host_bytes && result.peak_host_bytes > *require.max_host_bytes) {
+    miss(fmt::format("{} bytes of host memory at the peak, but at most {} are allowed",
+                     result.peak_host_bytes, *require.max_host_bytes));
+  }
+}
+
+}  // namespace spdnn

@@ -1,0 +1,162 @@
+// The planner on invented devices: no device is opened here.
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <random>
+
+#include "spdnn/plan.hpp"
+
+namespace spdnn {
+namespace {
+
+ModelStats stats(std::int64_t layers, std::int64_t images, std::int64_t features = 1024) {
+  ModelStats s;
+  SpmmShape shape;
+  shape.rows = shape.cols = features;
+  shape.nnz = features * 32;
+  s.layers.assign(static_cast<std::size_t>(layers), {shape, features * 64});
+  s.images = images;
+  s.max_features = features;
+  s.input_bytes_per_image = 200.0;
+  return s;
+}
+
+/// CPU ranks whose only kernel takes `seconds[rank]` for an image and layer.
+Profile profile(std::int64_t layers, const std::vector<double>& seconds,
+                std::int64_t memory = std::int64_t{1} << 32) {
+  Profile p;
+  p.shapes.resize(1);
+  p.shape_of_layer.assign(static_cast<std::size_t>(layers), 0);
+  for (const double s : seconds) {
+    DeviceProfile rank;
+    rank.device.name = "invented";
+    rank.memory_limit = memory;
+    rank.times = {{{"panel", "", s, 256}, {"reference", "", 10 * s, 256}, {"odd", "no", 0, 256}}};
+    p.ranks.push_back(rank);
+  }
+  return p;
+}
+
+std::string message_of(const ModelStats& s, const Profile& p, const PlanRequest& request) {
+  try {
+    (void)make_plan(s, p, request);
+  } catch (const InputError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(SplitInProportion, CoversEverythingInOrderForAnyWeights) {
+  std::mt19937_64 random(7);
+  for (int round = 0; round < 2000; ++round) {
+    const auto count = static_cast<std::int64_t>(random() % 1000);
+    const auto grain = static_cast<std::int64_t>(1 + random() % 40);
+    std::vector<double> weights(1 + random() % 12);
+    for (double& w : weights) w = static_cast<double>(random() % 5) * 0.37;
+    weights[random() % weights.size()] += 0.1;
+    const std::vector<Range> ranges = split_in_proportion(count, weights, grain);
+    ASSERT_EQ(ranges.size(), weights.size());
+    const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+    std::int64_t end = 0;
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+      ASSERT_EQ(ranges[i].begin, end);
+      ASSERT_GE(ranges[i].size(), 0);
+      end = ranges[i].end;
+      ASSERT_TRUE(end == count || ranges[i].size() % grain == 0);
+      ASSERT_TRUE(weights[i] > 0.0 || ranges[i].size() == 0);
+      const double ideal = static_cast<double>(count) * weights[i] / total;
+      ASSERT_LE(std::abs(static_cast<double>(ranges[i].size()) - ideal),
+                static_cast<double>(2 * grain));
+    }
+    ASSERT_EQ(end, count);
+  }
+}
+
+TEST(SplitInProportion, RefusesWeightsThatAreNone) {
+  EXPECT_THROW((void)split_in_proportion(5, {0.0, 0.0}), InputError);
+  EXPECT_THROW((void)split_in_proportion(5, {1.0, -1.0}), InputError);
+  EXPECT_THROW((void)split_in_proportion(5, {}), InputError);
+}
+
+TEST(MakePlan, SharesImagesByMeasuredSpeed) {
+  const Plan plan = make_plan(stats(10, 600), profile(10, {1e-6, 2e-6}), {});
+  EXPECT_EQ(plan.images[0], (Range{0, 400}));
+  EXPECT_EQ(plan.images[1], (Range{400, 600}));
+}
+
+TEST(MakePlan, EvenSplitAndRatiosIgnoreSpeed) {
+  PlanRequest request;
+  request.split.kind = SplitKind::even;
+  EXPECT_EQ(make_plan(stats(10, 600), profile(10, {1e-6, 2e-6}), request).images[0].size(), 300);
+  request.split = {SplitKind::ratios, {70, 25, 5}};
+  const Plan plan = make_plan(stats(10, 600), profile(10, {1e-6, 1e-6, 1e-6}), request);
+  EXPECT_EQ(plan.images[0].size(), 420);
+  EXPECT_EQ(plan.images[2].size(), 30);
+  EXPECT_NE(message_of(stats(10, 600), profile(10, {1e-6}), request).find("3 ratios for 1 devices"),
+            std::string::npos);
+}
+
+TEST(MakePlan, SegmentsCoverAllLayersOnceAndStayShort) {
+  for (const std::int64_t layers : {1, 2, 5, 24, 120, 480, 1920}) {
+    const Plan plan = make_plan(stats(layers, 100), profile(layers, {1e-6, 1e-6}), {});
+    std::int64_t next = 0;
+    for (const Segment& segment : plan.segments) {
+      EXPECT_EQ(segment.first, next);
+      EXPECT_GE(segment.count, 1);
+      EXPECT_LE(segment.count, 12);
+      ASSERT_EQ(segment.kernels.size(), 2U);
+      EXPECT_EQ(std::ssize(segment.kernels[1]), segment.count);
+      next += segment.count;
+    }
+    EXPECT_EQ(next, layers);
+  }
+}
+
+TEST(MakePlan, TakesTheFastestKernelUnlessOneIsNamed) {
+  PlanRequest request;
+  EXPECT_EQ(make_plan(stats(3, 10), profile(3, {1e-6}), request).segments[0].kernels[0][0], "panel");
+  request.kernel = "reference";
+  EXPECT_EQ(make_plan(stats(3, 10), profile(3, {1e-6}), request).segments[0].kernels[0][0],
+            "reference");
+  request.kernel = "odd";
+  EXPECT_NE(message_of(stats(3, 10), profile(3, {1e-6}), request).find("odd: no"),
+            std::string::npos);
+  request.kernel = "unknown";
+  EXPECT_NE(message_of(stats(3, 10), profile(3, {1e-6}), request).find("panel, reference, odd"),
+            std::string::npos);
+}
+
+TEST(MakePlan, FitsBatchesIntoMemoryAndStreamsWhatDoesNotFit) {
+  const std::int64_t megabyte = 1 << 20;
+  const Plan roomy = make_plan(stats(120, 60000), profile(120, {1e-6}, 1 << 30), {});
+  EXPECT_FALSE(roomy.stream_weights[0]);
+  const Plan tight = make_plan(stats(120, 60000), profile(120, {1e-6}, 8 * megabyte), {});
+  EXPECT_TRUE(tight.stream_weights[0]);
+  EXPECT_LE(tight.batch[0] * 2 * 1024 * 4, 8 * megabyte);
+  EXPECT_GT(tight.batch[0], 0);
+  EXPECT_NE(message_of(stats(120, 60000), profile(120, {1e-6}, 100000), {}).find("memory_limit"),
+            std::string::npos);
+  PlanRequest request;
+  request.batch = 100;
+  EXPECT_EQ(make_plan(stats(120, 60000), profile(120, {1e-6}), request).batch[0], 100);
+}
+
+TEST(MakePlan, RefusesStrategiesItDoesNotHave) {
+  PlanRequest request;
+  request.strategy = Strategy::grid;
+  EXPECT_NE(message_of(stats(3, 10), profile(3, {1e-6}), request).find("'grid' is not available"),
+            std::string::npos);
+  EXPECT_NE(message_of(stats(3, 10), {}, {}).find("no device"), std::string::npos);
+}
+
+TEST(MakePlan, IsPure) {
+  const ModelStats s = stats(24, 777);
+  const Profile p = profile(24, {1e-6, 3e-6, 2e-6});
+  const Plan a = make_plan(s, p, {});
+  const Plan b = make_plan(s, p, {});
+  EXPECT_EQ(a.images, b.images);
+  EXPECT_EQ(a.batch, b.batch);
+}
+
+}  // namespace
+}  // namespace spdnn
