@@ -113,8 +113,9 @@ struct CompactArgs {
   const std::int32_t* ids = nullptr;      ///< x.batch: which image a slot holds
   bool keep_representative = false;
   std::int32_t* parent = nullptr;         ///< by image id
-  Panels<T> y;                            ///< same capacity as x; y.live is not read
-  std::int32_t* ids_out = nullptr;        ///< y.batch
+  Panels<T> y;                            ///< room for the images kept; y.live is not read
+  std::int64_t first_out = 0;             ///< slot of y that takes the first image kept
+  std::int32_t* ids_out = nullptr;        ///< by slot of y
   std::int32_t* live_out = nullptr;       ///< one: images kept
   void* workspace = nullptr;              ///< `compact_workspace_bytes`
 };

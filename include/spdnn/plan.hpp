@@ -42,7 +42,9 @@ struct Segment {
 struct Plan {
   Strategy strategy = Strategy::data;
   std::vector<Range> images;        ///< each rank's share
-  std::vector<std::int64_t> batch;  ///< most images each rank has on its device at once
+  std::vector<std::int64_t> batch;  ///< images each rank takes through a segment together
+  /// Ranks that set the survivors of several batches aside until they fill a batch of their own.
+  std::vector<bool> pools;
   std::vector<bool> stream_weights; ///< ranks that hold a window of layers instead of all of them
   std::vector<Segment> segments;
   std::vector<std::string> notes;   ///< why, in sentences, for the report

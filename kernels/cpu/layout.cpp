@@ -56,27 +56,33 @@ std::int32_t choose_slots(const CompactArgs<float>& args, std::int64_t batch, st
   return count;
 }
 
+/// Fills the slots `to`, all of one panel, with the images of `slots`.
+void move_images(const CompactArgs<float>& args, const std::int32_t* slots, Range to) {
+  const std::int64_t width = args.x.width;
+  std::vector<const float*> from;
+  for (std::int64_t i = 0; i < to.size(); ++i) {
+    from.push_back(args.x.panel(slots[i] / width) + slots[i] % width);
+    args.ids_out[to.begin + i] = args.ids[slots[i]];
+  }
+  float* out = args.y.panel(to.begin / width) + to.begin % width;
+  for (std::int64_t f = 0; f < args.x.features; ++f) {
+    for (std::int64_t i = 0; i < to.size(); ++i) out[f * width + i] = from[i][f * width];
+  }
+}
+
 void compact(const CompactArgs<float>& args, Stream& stream) {
   const std::int64_t batch = args.x.live == nullptr ? args.x.batch : *args.x.live;
   const std::int64_t width = args.x.width;
   auto* kept = static_cast<std::int32_t*>(args.workspace);
   const std::int64_t count = choose_slots(args, batch, kept);
   *args.live_out = static_cast<std::int32_t>(count);
-  const std::int64_t panels = (count + width - 1) / width;
-  stream.team().parallel_for(panels, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t p = begin; p < end; ++p) {
-      float* to = args.y.panel(p);
-      const std::int64_t first = p * width;
-      const std::int64_t images = std::min(width, count - first);
-      std::vector<const float*> from(static_cast<std::size_t>(images));
-      for (std::int64_t i = 0; i < images; ++i) {
-        const std::int64_t slot = kept[first + i];
-        from[i] = args.x.panel(slot / width) + slot % width;
-        args.ids_out[first + i] = args.ids[slot];
-      }
-      for (std::int64_t f = 0; f < args.x.features; ++f) {
-        for (std::int64_t i = 0; i < images; ++i) to[f * width + i] = from[i][f * width];
-      }
+  const std::int64_t first_panel = args.first_out / width;
+  const std::int64_t last_panel = (args.first_out + count + width - 1) / width;
+  stream.team().parallel_for(last_panel - first_panel, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t p = first_panel + begin; p < first_panel + end; ++p) {
+      const Range slots = {std::max(p * width, args.first_out),
+                           std::min((p + 1) * width, args.first_out + count)};
+      move_images(args, kept + (slots.begin - args.first_out), slots);
     }
   });
 }

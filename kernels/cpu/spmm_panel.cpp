@@ -1,18 +1,20 @@
 // SpMM on panels, vectorised over the images: for each output row, one FMA chain per image runs
 // over the row's entries in their stored order (canonical order).
 //
-// Mapping: a piece of work is a block of rows of one panel. A group of rows is summed together so
-// that enough independent chains are in flight to hide the FMA's latency; the panel's vectors of an
-// input feature are loaded once for each entry that reads it.
-// Bytes: each entry loads `width` floats of its input feature, from the cache the panel fits
-// (features × width × 4 bytes), and 2 or 4 bytes of index; floor: one 64-byte load per 16 edges.
-// Wins where panels fit L2; takes any CSR.
+// Mapping: a piece of work is a run of row blocks of one panel (see row_groups.hpp). Rows with equal
+// column lists are summed together: an activation is loaded once for up to 8 rows, and the floor is
+// the FMA rate. Rows with lists of their own load it for each entry, from the cache that the panel
+// fits (features × width × 4 bytes); their floor is that cache's load rate.
+// Bytes: 2 or 4 an entry and list for the columns, 4 an edge for values that differ; takes any CSR.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/spmm_panel.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
+
 #include "cpu/cpu_kernels.hpp"
+#include "cpu/row_groups.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace spdnn::HWY_NAMESPACE {
@@ -23,10 +25,11 @@ using D = hn::CappedTag<float, 16>;
 using V = hn::Vec<D>;
 HWY_INLINE std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(D())); }
 
-/// A block of rows of one panel.
+/// One panel of a layer.
 template <class Index>
-struct Block {
+struct Work {
   const CsrView* w;
+  const RowGroups* groups;
   const Index* col_indices;
   const float* values;
   BiasView<float> bias;
@@ -34,32 +37,75 @@ struct Block {
   const float* x;        ///< panel of inputs [features][width]
   float* y;              ///< panel of outputs
   std::int64_t width;
+  std::int64_t used;     ///< lanes that hold images
   std::uint8_t* alive;   ///< of the panel, or null
 };
 
-/// Rows `row … row + kRows` for `kVectors` vectors of images from `lane` on.
-template <int kRows, int kVectors, bool kShared, class Index>
-HWY_INLINE void sum_rows(const Block<Index>& b, std::int64_t row, std::int64_t lane,
-                         hn::Mask<D> (&alive)[kVectors]) {
+/// Adds the bias to `kVectors` vectors of a row's sums, clamps and stores them.
+template <int kVectors, class Index>
+HWY_INLINE void store_row(const Work<Index>& work, std::int64_t row, std::int64_t lane,
+                          const V (&sum)[kVectors], hn::Mask<D> (&alive)[kVectors]) {
   const D d;
-  const std::int64_t step = lanes();
+  const V bias = hn::Set(d, work.bias.at(row));
+  const V lower = hn::Set(d, work.epilogue.lower);
+  const V upper = hn::Set(d, work.epilogue.upper);
+  for (int v = 0; v < kVectors; ++v) {
+    const V y = hn::Min(hn::Max(hn::Add(sum[v], bias), lower), upper);
+    alive[v] = hn::Or(alive[v], hn::Ne(y, hn::Zero(d)));
+    hn::StoreU(y, d, work.y + row * work.width + lane + v * lanes());
+  }
+}
+
+/// A block of rows with one list of columns: each loaded activation feeds all `kRows` sums.
+template <int kRows, int kVectors, bool kShared, class Index>
+HWY_INLINE void sum_group(const Work<Index>& work, const RowBlock& block, std::int64_t lane,
+                          hn::Mask<D> (&alive)[kVectors]) {
+  const D d;
+  V sum[kRows][kVectors];
+  for (auto& row : sum) {
+    for (V& s : row) s = hn::Zero(d);
+  }
+  const Index* cols = work.col_indices + block.list;
+  const float* values = work.groups->values.data() + block.values;
+  const float* x = work.x + lane;
+  const V shared = hn::Set(d, kShared && block.entries > 0 ? work.values[0] : 0.0F);
+  for (std::int64_t k = 0; k < block.entries; ++k) {
+    const float* from = x + static_cast<std::int64_t>(cols[k]) * work.width;
+    V in[kVectors];
+    for (int v = 0; v < kVectors; ++v) in[v] = hn::LoadU(d, from + v * lanes());
+    for (int r = 0; r < kRows; ++r) {
+      const V value = kShared ? shared : hn::Set(d, values[k * kRows + r]);
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(value, in[v], sum[r][v]);
+    }
+  }
+  const std::int64_t* rows = work.groups->rows.data() + block.first;
+  for (int r = 0; r < kRows; ++r) store_row<kVectors>(work, rows[r], lane, sum[r], alive);
+}
+
+/// A block of rows with a list of columns each, summed side by side so that enough chains are in
+/// flight to hide the FMA's latency.
+template <int kRows, int kVectors, bool kShared, class Index>
+HWY_INLINE void sum_own(const Work<Index>& work, const RowBlock& block, std::int64_t lane,
+                        hn::Mask<D> (&alive)[kVectors]) {
+  const D d;
+  const std::int64_t* rows = work.groups->rows.data() + block.first;
   V sum[kRows][kVectors];
   std::int64_t begin[kRows];
   std::int64_t length[kRows];
-  std::int64_t common = b.w->row_begin(row + 1) - b.w->row_begin(row);
+  std::int64_t common = work.w->nnz;
   for (int r = 0; r < kRows; ++r) {
-    begin[r] = b.w->row_begin(row + r);
-    length[r] = b.w->row_begin(row + r + 1) - begin[r];
+    begin[r] = work.w->row_begin(rows[r]);
+    length[r] = work.w->row_begin(rows[r] + 1) - begin[r];
     common = HWY_MIN(common, length[r]);
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
+    for (V& s : sum[r]) s = hn::Zero(d);
   }
-  const float* x = b.x + lane;
-  const V shared = hn::Set(d, kShared && b.w->nnz > 0 ? b.values[0] : 0.0F);
+  const float* x = work.x + lane;
+  const V shared = hn::Set(d, kShared && work.w->nnz > 0 ? work.values[0] : 0.0F);
   const auto add = [&](int r, std::int64_t k) HWY_ATTR {
-    const float* from = x + static_cast<std::int64_t>(b.col_indices[begin[r] + k]) * b.width;
-    const V value = kShared ? shared : hn::Set(d, b.values[begin[r] + k]);
+    const float* from = x + static_cast<std::int64_t>(work.col_indices[begin[r] + k]) * work.width;
+    const V value = kShared ? shared : hn::Set(d, work.values[begin[r] + k]);
     for (int v = 0; v < kVectors; ++v) {
-      sum[r][v] = hn::MulAdd(value, hn::LoadU(d, from + v * step), sum[r][v]);
+      sum[r][v] = hn::MulAdd(value, hn::LoadU(d, from + v * lanes()), sum[r][v]);
     }
   };
   for (std::int64_t k = 0; k < common; ++k) {
@@ -67,20 +113,11 @@ HWY_INLINE void sum_rows(const Block<Index>& b, std::int64_t row, std::int64_t l
   }
   for (int r = 0; r < kRows; ++r) {
     for (std::int64_t k = common; k < length[r]; ++k) add(r, k);
-  }
-  const V lower = hn::Set(d, b.epilogue.lower);
-  const V upper = hn::Set(d, b.epilogue.upper);
-  for (int r = 0; r < kRows; ++r) {
-    const V bias = hn::Set(d, b.bias.at(row + r));
-    for (int v = 0; v < kVectors; ++v) {
-      const V y = hn::Min(hn::Max(hn::Add(sum[r][v], bias), lower), upper);
-      alive[v] = hn::Or(alive[v], hn::Ne(y, hn::Zero(d)));
-      hn::StoreU(y, d, b.y + (row + r) * b.width + lane + v * step);
-    }
+    store_row<kVectors>(work, rows[r], lane, sum[r], alive);
   }
 }
 
-/// Sets the flags of images with a nonzero output; another block may do the same at once.
+/// Sets the flags of images with a nonzero output; another thread may do the same at once.
 template <int kVectors>
 HWY_INLINE void store_alive(const hn::Mask<D> (&alive)[kVectors], std::uint8_t* flags) {
   const D d;
@@ -88,59 +125,78 @@ HWY_INLINE void store_alive(const hn::Mask<D> (&alive)[kVectors], std::uint8_t* 
     HWY_ALIGN float bits[16];
     hn::Store(hn::IfThenElseZero(alive[v], hn::Set(d, 1.0F)), d, bits);
     for (std::int64_t i = 0; i < lanes(); ++i) {
-      if (bits[i] != 0.0F) __atomic_store_n(flags + v * lanes() + i, 1, __ATOMIC_RELAXED);
+      if (bits[i] != 0.0F) __atomic_store_n(flags + v * lanes() + i, std::uint8_t{1}, __ATOMIC_RELAXED);
     }
   }
 }
 
+/// The blocks `[begin, end)` for `kVectors` vectors of images from `lane` on.
 template <int kVectors, bool kShared, class Index>
-HWY_INLINE void block_lanes(const Block<Index>& b, Range rows, std::int64_t lane) {
-  constexpr int kRows = 4;
+void sum_blocks(const Work<Index>& work, Range blocks, std::int64_t lane) {
   hn::Mask<D> alive[kVectors];
   for (auto& mask : alive) mask = hn::FirstN(D(), 0);
-  std::int64_t row = rows.begin;
-  for (; row + kRows <= rows.end; row += kRows) sum_rows<kRows, kVectors, kShared>(b, row, lane, alive);
-  for (; row < rows.end; ++row) sum_rows<1, kVectors, kShared>(b, row, lane, alive);
-  if (b.alive != nullptr) store_alive<kVectors>(alive, b.alive + lane);
+  for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
+    const RowBlock& block = work.groups->blocks[b];
+    if (block.own_lists) {
+      if (block.rows == 4) {
+        sum_own<4, kVectors, kShared>(work, block, lane, alive);
+      } else {
+        sum_own<1, kVectors, kShared>(work, block, lane, alive);
+      }
+    } else if (block.rows == 8) {
+      sum_group<8, kVectors, kShared>(work, block, lane, alive);
+    } else if (block.rows == 4) {
+      sum_group<4, kVectors, kShared>(work, block, lane, alive);
+    } else {
+      sum_group<2, kVectors, kShared>(work, block, lane, alive);
+    }
+  }
+  if (work.alive != nullptr) store_alive<kVectors>(alive, work.alive + lane);
 }
 
 template <bool kShared, class Index>
-void block(const Block<Index>& b, Range rows) {
+void run_panel(const Work<Index>& work, Range blocks) {
   std::int64_t lane = 0;
-  for (; lane + 2 * lanes() <= b.width; lane += 2 * lanes()) block_lanes<2, kShared>(b, rows, lane);
-  for (; lane + lanes() <= b.width; lane += lanes()) block_lanes<1, kShared>(b, rows, lane);
+  for (; lane + lanes() < work.used; lane += 2 * lanes()) {
+    sum_blocks<2, kShared>(work, blocks, lane);
+  }
+  for (; lane < work.used; lane += lanes()) sum_blocks<1, kShared>(work, blocks, lane);
 }
 
 template <class Index>
 void run_typed(const SpmmArgs<float>& args, ThreadTeam& team) {
   const CsrView& w = args.weights->csr;
+  const auto& groups = *static_cast<const RowGroups*>(args.weights->format.get());
   const std::int64_t batch = args.x.live == nullptr ? args.x.batch : *args.x.live;
   const std::int64_t width = args.x.width;
   const std::int64_t panels = (batch + width - 1) / width;
-  // Enough pieces that threads finish together, but no fewer rows than amortise a piece.
-  const std::int64_t row_blocks =
-      panels >= 4 * team.size() ? 1 : HWY_MIN(std::int64_t{4} * team.size(), w.rows / 64 + 1);
-  if (args.alive != nullptr) {
-    for (std::int64_t i = 0; i < batch; ++i) args.alive[i] = 0;
-  }
-  team.parallel_for(panels * row_blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+  const auto blocks = std::ssize(groups.blocks);
+  // Enough pieces that threads finish together, but no fewer blocks than amortise a piece.
+  const std::int64_t parts = team.size() == 1 || panels >= 4 * team.size()
+                                 ? 1
+                                 : HWY_MIN(std::int64_t{4} * team.size(), blocks / 16 + 1);
+  if (args.alive != nullptr) std::fill_n(args.alive, batch, std::uint8_t{0});
+  team.parallel_for(panels * parts, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t piece = begin; piece < end; ++piece) {
-      const std::int64_t panel = piece / row_blocks;
-      const std::int64_t part = piece % row_blocks;
-      const Range rows = {w.rows * part / row_blocks, w.rows * (part + 1) / row_blocks};
-      const Block<Index> b = {&w,
-                              static_cast<const Index*>(w.col_indices),
-                              static_cast<const float*>(w.values),
-                              args.bias,
-                              args.epilogue,
-                              args.x.panel(panel),
-                              args.y.panel(panel),
-                              width,
-                              args.alive == nullptr ? nullptr : args.alive + panel * width};
+      const std::int64_t panel = piece / parts;
+      const std::int64_t part = piece % parts;
+      const Range range = {blocks * part / parts, blocks * (part + 1) / parts};
+      std::uint8_t* alive = args.alive == nullptr ? nullptr : args.alive + panel * width;
+      const Work<Index> work = {&w,
+                                &groups,
+                                static_cast<const Index*>(w.col_indices),
+                                static_cast<const float*>(w.values),
+                                args.bias,
+                                args.epilogue,
+                                args.x.panel(panel),
+                                args.y.panel(panel),
+                                width,
+                                HWY_MIN(width, batch - panel * width),
+                                alive};
       if (w.shared_value) {
-        block<true>(b, rows);
+        run_panel<true>(work, range);
       } else {
-        block<false>(b, rows);
+        run_panel<false>(work, range);
       }
     }
   });
@@ -176,6 +232,12 @@ std::optional<std::string> declines(const SpmmShape& shape, const DeviceInfo& /*
   return std::nullopt;
 }
 
+PreparedWeights prepare(const CsrView& host, Device& device, Stream& stream) {
+  PreparedWeights prepared = upload_csr(host, device, stream);
+  prepared.format = std::make_shared<const RowGroups>(find_row_groups(host));
+  return prepared;
+}
+
 void dispatch(const SpmmArgs<float>& args, Stream& stream) {
   HWY_DYNAMIC_DISPATCH(run)(args, stream);
 }
@@ -184,7 +246,7 @@ void dispatch(const SpmmArgs<float>& args, Stream& stream) {
 
 const SpmmKernel<float>& spmm_panel_cpu() {
   static constexpr SpmmKernel<float> kernel = {"panel",  DeviceKind::cpu, Order::canonical,
-                                               declines, upload_csr,      dispatch};
+                                               declines, prepare,         dispatch};
   return kernel;
 }
 

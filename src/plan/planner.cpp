@@ -12,9 +12,11 @@ namespace {
 
 /// Part of a rank's memory that resident weights may take; the rest is for activations.
 constexpr double kWeightShare = 0.5;
-/// Host bytes of one activation buffer beyond which a larger batch gains nothing on a CPU: panels
-/// stay full as images die, while the buffers still live mostly in the last-level cache.
-constexpr std::int64_t kCpuBufferBytes = std::int64_t{32} << 20;
+/// Cache of a core where the system does not tell.
+constexpr std::int64_t kLeastCacheBytes = std::int64_t{512} << 10;
+/// Batches' worth of memory that a rank with pools may take: its buffers hold one and a half, and each
+/// pool follows a halving of the images.
+constexpr std::int64_t kPooledBatches = 16;
 
 /// Most layers of a segment.
 constexpr std::int64_t kLongestSegment = 12;
@@ -81,7 +83,22 @@ std::vector<double> image_weights(const Profile& profile, const PlanRequest& req
   return weights;
 }
 
-/// Whether a rank holds a window of layers only, and how many images it has on its device at once.
+/// Bytes an image takes on a device: two activation buffers; ids twice, parent, alive flag and
+/// compaction map; its input.
+double bytes_per_image(const ModelStats& stats) {
+  return 2.0 * sizeof(float) * static_cast<double>(stats.max_features) + 24.0 +
+         stats.input_bytes_per_image;
+}
+
+/// Images of a batch on a CPU: small enough that a segment's activations stay in the core's cache,
+/// survivors being pooled into full batches later.
+std::int64_t cpu_batch(const ModelStats& stats, const DeviceInfo& device, std::int64_t width) {
+  const std::int64_t cache = std::max(device.l2_bytes, kLeastCacheBytes) * device.threads;
+  const std::int64_t image = 4 * std::max<std::int64_t>(stats.max_features, 1);
+  return std::max(cache / image / width, std::int64_t{2} * device.threads) * width;
+}
+
+/// Whether a rank holds a window of layers only, and how many images it takes at once.
 void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequest& request,
                  std::size_t rank, Plan& plan) {
   const DeviceProfile& device = profile.ranks[rank];
@@ -94,10 +111,7 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
   const auto limit = static_cast<double>(device.memory_limit);
   const bool stream = static_cast<double>(weight_bytes) > kWeightShare * limit;
   const std::int64_t held = stream ? std::min(weight_bytes, 2 * largest) : weight_bytes;
-  // Two activation buffers; ids twice, parent, alive flag and compaction map; the input.
-  const double per_image =
-      2.0 * sizeof(float) * static_cast<double>(stats.max_features) + 24.0 +
-      stats.input_bytes_per_image;
+  const double per_image = bytes_per_image(stats);
   const std::int64_t width = panel_width(device.device);
   const double fits = (limit - static_cast<double>(held)) / per_image;
   if (fits < static_cast<double>(width)) {
@@ -107,13 +121,15 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
         device.device.name, device.memory_limit, held, per_image, width));
   }
   auto most = static_cast<std::int64_t>(fits) / width * width;
-  if (request.batch) {
-    most = std::min(most, *request.batch);
-  } else if (device.device.kind == DeviceKind::cpu && !stream) {
-    const std::int64_t buffer = kCpuBufferBytes / (4 * std::max<std::int64_t>(stats.max_features, 1));
-    most = std::min(most, std::max(buffer / width, std::int64_t{8}) * width);
+  bool pools = false;
+  if (device.device.kind == DeviceKind::cpu && !stream) {
+    const std::int64_t pooled = most / kPooledBatches;
+    pools = pooled >= width;
+    if (pools) most = std::min(pooled, cpu_batch(stats, device.device, width));
   }
+  if (request.batch) most = std::min(most, *request.batch);
   plan.batch.push_back(std::max<std::int64_t>(std::min(most, plan.images[rank].size()), 1));
+  plan.pools.push_back(pools);
   plan.stream_weights.push_back(stream);
   if (stream) {
     plan.notes.push_back(fmt::format(

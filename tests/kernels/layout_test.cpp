@@ -45,6 +45,9 @@ TEST(Expand, WritesEveryValueAndZeroesTheRest) {
   }
 }
 
+/// Slot from which packed images are written, inside a panel.
+constexpr std::int64_t kOffset = 5;
+
 struct Packed {
   std::vector<std::int32_t> ids, parent;
   std::vector<float> values;  ///< panels
@@ -69,10 +72,13 @@ Packed pack(const std::vector<std::uint8_t>& alive, std::int64_t live_in, bool k
   std::iota(ids.begin(), ids.end(), 0);
   std::reverse(ids.begin(), ids.end());
   const DeviceArray<float> from(values, device, stream);
-  const DeviceArray<float> to(std::vector<float>(values.size(), -1.0F), device, stream);
+  const Panels<float> y = {nullptr, features, batch + kOffset, width, nullptr};
+  const DeviceArray<float> to(std::vector<float>(static_cast<std::size_t>(y.size()), -1.0F), device,
+                              stream);
   const DeviceArray<std::uint8_t> flags(alive, device, stream);
   const DeviceArray<std::int32_t> ids_in(ids, device, stream);
-  const DeviceArray<std::int32_t> ids_out(std::vector<std::int32_t>(ids.size(), -5), device, stream);
+  const DeviceArray<std::int32_t> ids_out(
+      std::vector<std::int32_t>(ids.size() + kOffset, -5), device, stream);
   const DeviceArray<std::int32_t> parent(std::vector<std::int32_t>(ids.size(), -1), device, stream);
   const DeviceArray<std::int32_t> live({static_cast<std::int32_t>(live_in)}, device, stream);
   const DeviceArray<std::int32_t> live_out({-1}, device, stream);
@@ -83,7 +89,8 @@ Packed pack(const std::vector<std::uint8_t>& alive, std::int64_t live_in, bool k
                   ids_in.data(),
                   keep_representative,
                   parent.data(),
-                  {to.data(), features, batch, width, nullptr},
+                  {to.data(), features, batch + kOffset, width, nullptr},
+                  kOffset,
                   ids_out.data(),
                   live_out.data(),
                   workspace.data()},
@@ -109,11 +116,14 @@ void check_pack(const std::vector<std::uint8_t>& alive, std::int64_t live_in, bo
   ASSERT_EQ(got.live, std::ssize(kept));
   ASSERT_EQ(got.parent, parent);
   std::vector<float> values = got.values;
-  const Panels<float> y = {values.data(), 37, batch, panel_width(device.info()), nullptr};
+  const Panels<float> y = {values.data(), 37, batch + kOffset, panel_width(device.info()), nullptr};
+  for (std::int64_t f = 0; f < 37; ++f) {
+    for (std::int64_t i = 0; i < kOffset; ++i) ASSERT_EQ(y.at(f, i), -1.0F);
+  }
   for (std::int64_t i = 0; i < std::ssize(kept); ++i) {
-    ASSERT_EQ(got.ids[i], batch - 1 - kept[i]);
+    ASSERT_EQ(got.ids[kOffset + i], batch - 1 - kept[i]);
     for (std::int64_t f = 0; f < 37; ++f) {
-      ASSERT_EQ(y.at(f, i), static_cast<float>(kept[i]) + static_cast<float>(f) / 100.0F);
+      ASSERT_EQ(y.at(f, kOffset + i), static_cast<float>(kept[i]) + static_cast<float>(f) / 100.0F);
     }
   }
 }
