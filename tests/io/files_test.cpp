@@ -1,0 +1,126 @@
+// Writing a file as a whole or not at all.
+#include "files.hpp"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <csignal>
+#include <thread>
+
+#include "cache.hpp"
+#include "parallel.hpp"
+#include "scratch.hpp"
+#include "spdnn/io.hpp"
+
+namespace spdnn {
+namespace {
+
+using test::error_of;
+using test::expect_contains;
+
+/// Runs `body` in a child process in which no file may grow past `bytes`, as on a full disk.
+void run_on_full_disk(rlim_t bytes, const std::function<void()>& body) {
+  std::fflush(nullptr);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const rlimit limit = {bytes, bytes};
+    std::signal(SIGXFSZ, SIG_IGN);
+    if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(2);
+    body();
+    ::_exit(testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << "in the child process, see above";
+}
+
+TEST(Files, WriteReplacesAndLeavesNothingElse) {
+  const test::ScratchDir dir;
+  write_file_atomically(dir / "a.txt", "one");
+  write_file_atomically(dir / "a.txt", "two");
+  EXPECT_EQ(test::read_text(dir / "a.txt"), "two");
+  EXPECT_EQ(test::names_in(dir.path()), std::vector<std::string>{"a.txt"});
+}
+
+TEST(Files, FullDiskLosesNothing) {
+  const test::ScratchDir dir;
+  write_file_atomically(dir / "a.txt", "old");
+  write_cache(dir / "c.spdnn", {make_csr(1, 1, {0, 1}, {0}, {1.0F})}, "old");
+  run_on_full_disk(4096, [&] {
+    const std::string error = error_of<SystemError>(
+        [&] { write_file_atomically(dir / "a.txt", std::string(10000, 'x')); });
+    expect_contains(error, (dir / "a.txt").string() + ": can't be written");
+    expect_contains(error, "free space");
+    const Csr large = make_csr(1, 10000, {0, 10000}, std::vector<std::uint32_t>(10000), {1.0F});
+    expect_contains(error_of<SystemError>([&] { write_cache(dir / "c.spdnn", {large}, "new"); }),
+                    (dir / "c.spdnn").string());
+  });
+  EXPECT_EQ(test::read_text(dir / "a.txt"), "old");
+  std::string origin;
+  EXPECT_EQ(read_cache(dir / "c.spdnn", &origin).size(), 1U);
+  EXPECT_EQ(origin, "old");
+  EXPECT_EQ(test::names_in(dir.path()), (std::vector<std::string>{"a.txt", "c.spdnn"}));
+}
+
+TEST(Files, MissingFolderIsASystemError) {
+  const test::ScratchDir dir;
+  expect_contains(error_of<SystemError>([&] { write_file_atomically(dir / "no/a.txt", "x"); }),
+                  (dir / "no/a.txt").string());
+}
+
+TEST(Files, ShrinkingFileIsNoticed) {
+  const test::ScratchDir dir;
+  test::write_text(dir / "a.txt", "0123456789");
+  const InputFile file(dir / "a.txt");
+  std::filesystem::resize_file(dir / "a.txt", 5);
+  std::string text(10, ' ');
+  expect_contains(error_of([&] { file.read_at(0, text); }), "became shorter than its 10 bytes");
+}
+
+TEST(Files, WritersOfOneFileDoNotMix) {
+  const test::ScratchDir dir;
+  std::vector<std::thread> writers;
+  for (int w = 0; w < 4; ++w) {
+    writers.emplace_back([&, w] {
+      for (int round = 0; round < 20; ++round) {
+        const auto nnz = static_cast<std::uint32_t>(1000 * (w + 1));
+        std::vector<std::uint32_t> cols(nnz, static_cast<std::uint32_t>(w));
+        write_cache(dir / "c.spdnn", {make_csr(1, 4, {0, nnz}, std::move(cols), {1.0F})},
+                    std::to_string(w));
+      }
+    });
+  }
+  for (int seen = 0; seen < 100;) {
+    if (!std::filesystem::exists(dir / "c.spdnn")) continue;
+    std::string origin;
+    const Csr matrix = read_cache(dir / "c.spdnn", &origin).front();
+    EXPECT_EQ(std::to_string(matrix.nnz() / 1000 - 1), origin);
+    EXPECT_EQ(std::to_string(matrix.view().col(0)), origin);
+    ++seen;
+  }
+  for (std::thread& writer : writers) writer.join();
+  EXPECT_EQ(test::names_in(dir.path()).size(), 1U);
+}
+
+TEST(Pieces, LowestErrorWinsAndAllPiecesAreDone) {
+  for (const int threads : {1, 2, 5}) {
+    std::vector<int> done(1000, 0);
+    for_each_piece(1000, threads, [&](std::int64_t i, std::size_t worker) {
+      EXPECT_LT(worker, static_cast<std::size_t>(threads));
+      done[static_cast<std::size_t>(i)]++;
+    });
+    EXPECT_EQ(done, std::vector<int>(1000, 1));
+    const std::string error = error_of([&] {
+      for_each_piece(1000, threads, [](std::int64_t i, std::size_t) {
+        if (i >= 100 && i % 2 == 1) throw InputError(fmt::format("piece {}", i));
+      });
+    });
+    EXPECT_EQ(error, "piece 101");
+  }
+  for_each_piece(0, 3, [](std::int64_t, std::size_t) { ADD_FAILURE(); });
+}
+
+}  // namespace
+}  // namespace spdnn
