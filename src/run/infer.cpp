@@ -10,6 +10,7 @@
 #include "distinct.hpp"
 #include "pass.hpp"
 #include "verify.hpp"
+#include "weights.hpp"
 
 namespace spdnn {
 namespace {
@@ -182,20 +183,21 @@ RunResult infer(const RunConfig& config, Progress& progress) {
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
   result.plan = make_plan(stats_of(sources.model, work.images), profile, config.plan);
-  result.notes.insert(result.notes.end(), result.plan.notes.begin(), result.plan.notes.end());
 
   progress.phase = "inferring";
   progress.total = work.images.rows() * result.layers;
   const std::int64_t checked = config.verify.sample_against_reference;
   std::vector<std::int64_t> sample =
       choose_sample(work.images.rows(), checked - checked / 2, config.seed);
+  SharedForms forms(sources.model);
   const PassContext context = {&sources.model,
                                &work.images,
                                &result.plan,
                                dead_stays_dead_from(sources.model),
                                config.save_outputs ? work.images.rows() : checked / 2,
                                &sample,
-                               &progress};
+                               &progress,
+                               &forms};
   const Outcome outcome = run_all_ranks(context, specs);
   progress.phase = "verifying";
   progress.total = 0;

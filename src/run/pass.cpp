@@ -84,7 +84,7 @@ struct Pass::State {
         device(d),
         slowdown(s),
         stream(d.make_stream()),
-        weights(*c.model, kernels(), c.plan->stream_weights[r], d, *stream) {}
+        weights(*c.model, kernels(), c.plan->stream_weights[r], *c.forms, d, *stream) {}
 
   [[nodiscard]] std::vector<const SpmmKernel<float>*> kernels() const {
     std::vector<const SpmmKernel<float>*> found;
@@ -387,7 +387,7 @@ void Pass::prepare() {
                                       std::ssize(s.context.plan->segments));
   const std::vector<std::int32_t> none(static_cast<std::size_t>(s.share().size()), -1);
   s.stream->copy(s.memory->parent.data(), none.data(), none.size() * sizeof(std::int32_t));
-  s.weights.upload();
+  s.weights.upload(s.layers() * s.rank / std::ssize(s.context.plan->images));
   s.stream->synchronize();
 }
 

@@ -9,7 +9,9 @@
 
 namespace spdnn {
 
-/// What all ranks of a run share, none of it changed by them.
+class SharedForms;
+
+/// What all ranks of a run share.
 struct PassContext {
   const Model* model = nullptr;
   const Csr* images = nullptr;  ///< [images × inputs], the ones really run
@@ -18,6 +20,7 @@ struct PassContext {
   std::int64_t keep_first = 0;  ///< outputs are kept of the first so many of a rank's survivors
   const std::vector<std::int64_t>* keep_ids = nullptr;  ///< and of these images, ascending
   Progress* progress = nullptr;
+  SharedForms* forms = nullptr;
 };
 
 struct PassResult {

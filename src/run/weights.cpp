@@ -3,11 +3,27 @@
 
 namespace spdnn {
 
+const PreparedWeights& SharedForms::get(std::int64_t index, const SpmmKernel<float>& kernel,
+                                        Device& device, Stream& stream) {
+  Form* form = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    form = &forms_.try_emplace(&kernel, model_.layers.size()).first->second[index];
+  }
+  std::call_once(form->made, [&] {
+    const CsrView& host = std::get<SparseLinear>(model_.layers[index]).weights.view();
+    form->weights = kernel.prepare(host, device, stream);
+  });
+  return form->weights;
+}
+
 DeviceWeights::DeviceWeights(const Model& model, std::vector<const SpmmKernel<float>*> kernels,
-                             bool stream_layers, Device& device, Stream& stream)
+                             bool stream_layers, SharedForms& shared, Device& device,
+                             Stream& stream)
     : model_(model),
       kernels_(std::move(kernels)),
       stream_layers_(stream_layers),
+      shared_(shared),
       device_(device),
       stream_(stream) {}
 
@@ -15,7 +31,7 @@ const Csr& DeviceWeights::host(std::int64_t index) const {
   return std::get<SparseLinear>(model_.layers[index]).weights;
 }
 
-void DeviceWeights::upload() {
+void DeviceWeights::upload(std::int64_t first) {
   for (const Layer& layer : model_.layers) {
     const std::vector<float>& bias = std::get<SparseLinear>(layer).bias;
     bias_offsets_.push_back(std::ssize(host_biases_));
@@ -24,13 +40,20 @@ void DeviceWeights::upload() {
   biases_ = device_.allocate(host_biases_.size() * sizeof(float));
   stream_.copy(biases_.data(), host_biases_.data(), host_biases_.size() * sizeof(float));
   if (stream_layers_) return;
-  for (std::int64_t l = 0; l < std::ssize(model_.layers); ++l) {
-    resident_.push_back(kernels_[l]->prepare(host(l).view(), device_, stream_));
+  const auto layers = std::ssize(model_.layers);
+  resident_.resize(model_.layers.size());
+  for (std::int64_t i = 0; i < layers; ++i) {
+    const std::int64_t l = (first + i) % layers;
+    if (device_.info().kind == DeviceKind::cpu) {
+      resident_[l] = &shared_.get(l, *kernels_[l], device_, stream_);
+    } else {
+      resident_[l] = &owned_.emplace_back(kernels_[l]->prepare(host(l).view(), device_, stream_));
+    }
   }
 }
 
 const PreparedWeights& DeviceWeights::layer(std::int64_t index) {
-  if (!stream_layers_) return resident_[index];
+  if (!stream_layers_) return *resident_[index];
   if (window_layer_ != index) {
     if (window_layer_ >= 0) {
       stream_.synchronize();  // the layer before must be done with its weights
