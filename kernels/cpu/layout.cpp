@@ -1,10 +1,61 @@
 // Expanding sparse images into panels and packing the living images together, on the CPU.
+//
+// Packing moves a vector of images at a time: for each feature, a vector of the source panel is
+// loaded, its living lanes are pressed together, and as many are stored behind those before them.
+// Bytes: 4 read and 4 written for each feature of an image kept, within the caches for small batches.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/layout.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
 #include <algorithm>
+#include <vector>
 
 #include "cpu/cpu_kernels.hpp"
 
+#ifndef SPDNN_CPU_LAYOUT_MOVE
+#define SPDNN_CPU_LAYOUT_MOVE
+namespace spdnn {
+/// Lanes `bits` of the vector at `from`, for every feature, to `count` lanes from `to` on.
+struct Move {
+  const float* from;
+  float* to;
+  std::uint16_t bits;
+  std::uint16_t count;
+};
+}  // namespace spdnn
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace spdnn::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using D = hn::CappedTag<float, 16>;
+
+std::int64_t move_lanes() { return static_cast<std::int64_t>(hn::Lanes(D())); }
+
+void run_moves(const std::vector<Move>& moves, std::int64_t features, std::int64_t width) {
+  const D d;
+  for (std::int64_t f = 0; f < features; ++f) {
+    for (const Move& move : moves) {
+      const std::uint8_t bits[8] = {static_cast<std::uint8_t>(move.bits & 0xFF),
+                                    static_cast<std::uint8_t>(move.bits >> 8)};
+      const auto lanes = hn::LoadU(d, move.from + f * width);
+      const auto pressed = hn::Compress(lanes, hn::LoadMaskBits(d, bits));
+      hn::BlendedStore(pressed, hn::FirstN(d, move.count), d, move.to + f * width);
+    }
+  }
+}
+
+}  // namespace spdnn::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
 namespace spdnn {
 namespace {
+
+HWY_EXPORT(move_lanes);
+HWY_EXPORT(run_moves);
 
 template <class Index>
 void expand_panel(const ExpandArgs<float>& args, std::int64_t p) {
@@ -56,18 +107,26 @@ std::int32_t choose_slots(const CompactArgs<float>& args, std::int64_t batch, st
   return count;
 }
 
-/// Fills the slots `to`, all of one panel, with the images of `slots`.
-void move_images(const CompactArgs<float>& args, const std::int32_t* slots, Range to) {
+/// Fills the slots `to`, all of one panel, with the images of `slots`, which ascend.
+void move_images(const CompactArgs<float>& args, const std::int32_t* slots, Range to,
+                 std::vector<Move>& moves) {
   const std::int64_t width = args.x.width;
-  std::vector<const float*> from;
-  for (std::int64_t i = 0; i < to.size(); ++i) {
-    from.push_back(args.x.panel(slots[i] / width) + slots[i] % width);
-    args.ids_out[to.begin + i] = args.ids[slots[i]];
-  }
+  const std::int64_t lanes = HWY_DYNAMIC_DISPATCH(move_lanes)();
   float* out = args.y.panel(to.begin / width) + to.begin % width;
-  for (std::int64_t f = 0; f < args.x.features; ++f) {
-    for (std::int64_t i = 0; i < to.size(); ++i) out[f * width + i] = from[i][f * width];
+  moves.clear();
+  std::int64_t vector = -1;  // of the source, counted over all panels
+  for (std::int64_t i = 0; i < to.size(); ++i) {
+    args.ids_out[to.begin + i] = args.ids[slots[i]];
+    if (slots[i] / lanes != vector) {
+      vector = slots[i] / lanes;
+      const std::int64_t first = vector * lanes;
+      moves.push_back({args.x.panel(first / width) + first % width, out + i, 0, 0});
+    }
+    Move& move = moves.back();
+    move.bits = static_cast<std::uint16_t>(move.bits | (1U << (slots[i] % lanes)));
+    ++move.count;
   }
+  HWY_DYNAMIC_DISPATCH(run_moves)(moves, args.x.features, width);
 }
 
 void compact(const CompactArgs<float>& args, Stream& stream) {
@@ -79,10 +138,11 @@ void compact(const CompactArgs<float>& args, Stream& stream) {
   const std::int64_t first_panel = args.first_out / width;
   const std::int64_t last_panel = (args.first_out + count + width - 1) / width;
   stream.team().parallel_for(last_panel - first_panel, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<Move> moves;
     for (std::int64_t p = first_panel + begin; p < first_panel + end; ++p) {
       const Range slots = {std::max(p * width, args.first_out),
                            std::min((p + 1) * width, args.first_out + count)};
-      move_images(args, kept + (slots.begin - args.first_out), slots);
+      move_images(args, kept + (slots.begin - args.first_out), slots, moves);
     }
   });
 }
@@ -96,3 +156,4 @@ const LayoutKernels<float>& layout_cpu() {
 }
 
 }  // namespace spdnn
+#endif  // HWY_ONCE
