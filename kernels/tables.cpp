@@ -15,13 +15,9 @@ template <>
 std::span<const SpmmKernel<float>> spmm_kernels<float>() {
   static const auto table = std::to_array<SpmmKernel<float>>({
 #if defined(SPDNN_HAVE_CUDA)
-      spmm_tile_cuda(),
-      spmm_row_warp_cuda(),
-      spmm_cusparse(),
-      spmm_reference_cuda(),
+    spmm_tile_cuda(), spmm_row_warp_cuda(), spmm_cusparse(), spmm_reference_cuda(),
 #endif
-      spmm_panel_cpu(),
-      spmm_reference<float>(),
+        spmm_panel_cpu(), spmm_reference<float>(),
   });
   return table;
 }
@@ -36,7 +32,10 @@ const LayoutKernels<float>& layout_kernels<float>(DeviceKind kind) {
 }
 
 std::int64_t panel_width(const DeviceInfo& device) {
-  return device.kind == DeviceKind::cuda ? 64 : 32;
+#if defined(SPDNN_HAVE_CUDA)
+  if (device.kind == DeviceKind::cuda) return kCudaPanelWidth;
+#endif
+  return device.kind == DeviceKind::cpu ? kCpuPanelWidth : 1;
 }
 
 }  // namespace spdnn

@@ -28,9 +28,9 @@ PreparedWeights upload_csr(const CsrView& host, Device& device, Stream& stream) 
   view.col_indices =
       upload(host.col_indices, static_cast<std::size_t>(host.nnz) * size_of(host.index_type),
              device, stream, prepared.buffers);
-  view.values = upload(host.values,
-                       static_cast<std::size_t>(host.stored_values()) * size_of(host.value_type),
-                       device, stream, prepared.buffers);
+  view.values =
+      upload(host.values, static_cast<std::size_t>(host.stored_values()) * size_of(host.value_type),
+             device, stream, prepared.buffers);
   return prepared;
 }
 

@@ -14,10 +14,10 @@ namespace spdnn {
 
 enum class Reduction : std::uint8_t { sum, max, min, bit_or, bit_and };
 
-/// One rank's end of a group of ranks. Every rank of the group makes the same calls in the same order.
-/// Sizes may differ between ranks and may be 0. A call on host memory with a null stream is complete
-/// when it returns; with a stream it is ordered on it. When a rank fails (`abort`), waiting ranks
-/// and later calls throw `CommError` instead of hanging.
+/// One rank's end of a group of ranks. Every rank of the group makes the same calls in the same
+/// order. Sizes may differ between ranks and may be 0. A call on host memory with a null stream is
+/// complete when it returns; with a stream it is ordered on it. When a rank fails (`abort`),
+/// waiting ranks and later calls throw `CommError` instead of hanging.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -38,9 +38,8 @@ class Communicator {
                           Reduction reduction, Stream* stream) = 0;
 
   /// Combines as `all_reduce` and leaves rank r the r-th piece of `counts[r]` elements.
-  virtual void reduce_scatter(const void* send, void* receive,
-                              std::span<const std::int64_t> counts, DType type,
-                              Reduction reduction, Stream* stream) = 0;
+  virtual void reduce_scatter(const void* send, void* receive, std::span<const std::int64_t> counts,
+                              DType type, Reduction reduction, Stream* stream) = 0;
 
   /// A piece sent to, or received from, `peer`.
   struct Message {

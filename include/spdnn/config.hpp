@@ -29,9 +29,9 @@ struct RadixNetModel {
 /// `model.path`: a `.spdnn` file with one matrix for each layer.
 struct FileModel {
   std::filesystem::path path;
-  std::vector<float> bias;     ///< one for all layers, or one for each
+  std::vector<float> bias;          ///< one for all layers, or one for each
   std::string activation = "relu";  ///< "relu" or "identity", of every layer
-  std::optional<float> clip;   ///< upper bound of every activation
+  std::optional<float> clip;        ///< upper bound of every activation
 };
 using ModelConfig = std::variant<GraphChallengeModel, RadixNetModel, FileModel>;
 
@@ -62,13 +62,13 @@ struct InputConfig {
 enum class VerifyCategories : std::uint8_t { automatic, required, off };
 struct VerifyConfig {
   VerifyCategories categories = VerifyCategories::automatic;
-  std::filesystem::path truth;              ///< a truth file in place of the challenge's own
+  std::filesystem::path truth;                 ///< a truth file in place of the challenge's own
   std::int64_t sample_against_reference = 64;  ///< images checked layer by layer; 0 for none
 };
 
 /// Bars under `require`: a run that misses one ends with status 1.
 struct RequireConfig {
-  std::optional<bool> verified;                ///< status must be `verified`
+  std::optional<bool> verified;  ///< status must be `verified`
   std::optional<double> max_infer_seconds;
   std::optional<double> min_nominal_edges_per_s;
   std::optional<std::int64_t> max_host_bytes;
@@ -84,14 +84,15 @@ struct RunConfig {
   std::string compile = "off";
   bool deduplicate_images = true;
   std::string precision = "fp32";
-  std::optional<std::int64_t> memory_limit;  ///< bytes for the whole run on the host, and for each GPU
+  std::optional<std::int64_t>
+      memory_limit;  ///< bytes for the whole run on the host, and for each GPU
   std::uint64_t seed = 1;
-  bool cache = true;                ///< keep binary caches of text files
-  bool save_outputs = false;        ///< write the last layer's nonzeros as outputs.tsv
+  bool cache = true;          ///< keep binary caches of text files
+  bool save_outputs = false;  ///< write the last layer's nonzeros as outputs.tsv
   RequireConfig require;
-  std::filesystem::path output;     ///< folder of result.json
-  std::filesystem::path data_dir;   ///< where data are looked up; may be empty
-  std::filesystem::path file;       ///< the configuration itself
+  std::filesystem::path output;    ///< folder of result.json
+  std::filesystem::path data_dir;  ///< where data are looked up; may be empty
+  std::filesystem::path file;      ///< the configuration itself
 };
 
 /// What the command line adds to a configuration file.

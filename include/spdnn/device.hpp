@@ -21,15 +21,15 @@ enum class DeviceKind : std::uint8_t { cpu, cuda };
 /// What a device is. Fields that a kind does not have are 0.
 struct DeviceInfo {
   DeviceKind kind = DeviceKind::cpu;
-  int index = 0;                   ///< CUDA ordinal; 0 for the CPU
-  std::string name;                ///< marketing name, e.g. "NVIDIA H200"
-  int threads = 1;                 ///< CPU threads of the rank
-  int multiprocessors = 0;         ///< CUDA
-  int compute_capability = 0;      ///< CUDA, major · 10 + minor
-  std::int64_t memory_bytes = 0;   ///< total
-  std::int64_t shared_bytes = 0;   ///< CUDA shared memory a block may opt in to
-  std::int64_t l2_bytes = 0;       ///< CPU: of one core; CUDA: of the device
-  std::int64_t l3_bytes = 0;       ///< CPU
+  int index = 0;                  ///< CUDA ordinal; 0 for the CPU
+  std::string name;               ///< marketing name, e.g. "NVIDIA H200"
+  int threads = 1;                ///< CPU threads of the rank
+  int multiprocessors = 0;        ///< CUDA
+  int compute_capability = 0;     ///< CUDA, major · 10 + minor
+  std::int64_t memory_bytes = 0;  ///< total
+  std::int64_t shared_bytes = 0;  ///< CUDA shared memory a block may opt in to
+  std::int64_t l2_bytes = 0;      ///< CPU: of one core; CUDA: of the device
+  std::int64_t l3_bytes = 0;      ///< CPU
 };
 
 /// A device as a configuration asks for it.
@@ -106,7 +106,8 @@ class Stream {
   [[nodiscard]] virtual std::unique_ptr<Event> record() = 0;
   /// Work queued from here on starts after `event`, which may be of another stream of the device.
   virtual void wait(const Event& event) = 0;
-  /// Blocks the host until all work queued so far is done; throws `DeviceError` if any of it failed.
+  /// Blocks the host until all work queued so far is done; throws `DeviceError` if any of it
+  /// failed.
   virtual void synchronize() = 0;
   /// The CPU threads behind the stream; throws `DeviceError` on another kind of device.
   [[nodiscard]] virtual ThreadTeam& team();
@@ -140,11 +141,11 @@ class Device {
 
 /// An optional backend or library: whether it was built in, its version, and if not, how to get it.
 struct Feature {
-  std::string name;     ///< "cuda", "cusparse", "nccl", "mpi", "nvtx"
+  std::string name;  ///< "cuda", "cusparse", "nccl", "mpi", "nvtx"
   bool built = false;
   bool usable = false;  ///< built and found at run time
   std::string version;
-  std::string remedy;   ///< what to do to have it; empty when usable
+  std::string remedy;  ///< what to do to have it; empty when usable
 };
 [[nodiscard]] std::vector<Feature> list_features();
 

@@ -21,11 +21,11 @@ struct CachePolicy {
 
 /// How a file was obtained, for reports.
 struct ReadReport {
-  std::int64_t bytes = 0;      ///< read from text or mapped from the cache
+  std::int64_t bytes = 0;  ///< read from text or mapped from the cache
   bool from_cache = false;
-  std::string cache_note;      ///< why a cache was rebuilt or could not be written; else empty
+  std::string cache_note;  ///< why a cache was rebuilt or could not be written; else empty
   std::filesystem::path cache_file;
-  std::string origin;          ///< "official files" or what a generated cache says of itself
+  std::string origin;  ///< "official files" or what a generated cache says of itself
 };
 
 /// The official bias for N neurons (−0.30, −0.35, −0.40, −0.45 for the four official sizes).
@@ -41,8 +41,8 @@ struct ReadReport {
                                                             const CachePolicy& cache,
                                                             ReadReport* report = nullptr);
 
-/// Reads `data_dir/sparse-images-N.tsv` as `[images × N]`, through a cache beside it. Images are the
-/// largest id in the file, or `count` when given: then the first so many.
+/// Reads `data_dir/sparse-images-N.tsv` as `[images × N]`, through a cache beside it. Images are
+/// the largest id in the file, or `count` when given: then the first so many.
 [[nodiscard]] Csr read_graph_challenge_images(const std::filesystem::path& data_dir,
                                               std::int64_t neurons,
                                               std::optional<std::int64_t> count,
@@ -59,8 +59,8 @@ struct ReadReport {
 /// Writes category ids, 1-based, one a line.
 void write_categories(const std::filesystem::path& file, const std::vector<std::int64_t>& ids);
 
-/// Matrices `[rows × cols]` in one binary file: any list of CSR matrices with a line that says where
-/// they come from. Used as cache and as the project's own format for networks and images.
+/// Matrices `[rows × cols]` in one binary file: any list of CSR matrices with a line that says
+/// where they come from. Used as cache and as the project's own format for networks and images.
 void write_cache(const std::filesystem::path& file, const std::vector<Csr>& matrices,
                  const std::string& origin);
 /// Maps a file of `write_cache` and checks version, sizes and checksums of all of it. Throws
@@ -79,14 +79,14 @@ struct IdxImages {
 
 /// A RadiX-Net network as the Graph Challenge builds them.
 ///
-/// With B = `fold` and C = neurons / B classes (a power of two), layer l (from 1) connects input i to
-/// output j exactly when j mod C ∈ {g(i), (g(i) − 2^k) mod C}, k = (l − 1) mod log2 C. g(i) = i mod C
-/// in the first log2 C layers; each later group of log2 C layers has one random permutation of its
-/// own. Every row has 2·B entries of value `weight`.
+/// With B = `fold` and C = neurons / B classes (a power of two), layer l (from 1) connects input i
+/// to output j exactly when j mod C ∈ {g(i), (g(i) − 2^k) mod C}, k = (l − 1) mod log2 C. g(i) = i
+/// mod C in the first log2 C layers; each later group of log2 C layers has one random permutation
+/// of its own. Every row has 2·B entries of value `weight`.
 struct RadixNetSpec {
   std::int64_t neurons = 1024;
   std::int64_t layers = 120;
-  std::int64_t fold = 16;     ///< neurons / fold must be a power of two ≥ 2
+  std::int64_t fold = 16;  ///< neurons / fold must be a power of two ≥ 2
   float weight = 0.0625F;
   std::uint64_t seed = 1;
 };
@@ -100,15 +100,15 @@ void validate(const RadixNetSpec& spec);
 /// `count` images of 28 × 28 grey values, equal for equal seeds. For where no data exist.
 [[nodiscard]] IdxImages draw_digits(std::int64_t count, std::uint64_t seed);
 
-/// Makes Graph Challenge input of grey images: transposed, resized to √neurons × √neurons by Fourier
-/// interpolation, thresholded at 184.5 of 255. `[images × neurons]`, all values 1.
+/// Makes Graph Challenge input of grey images: transposed, resized to √neurons × √neurons by
+/// Fourier interpolation, thresholded at 184.5 of 255. `[images × neurons]`, all values 1.
 [[nodiscard]] Csr challenge_images(const IdxImages& images, std::int64_t neurons);
 
 /// What `generate` reports while it works: layers or images done, of how many.
 using GenerateProgress = void (*)(std::int64_t done, std::int64_t total, void* user);
 
-/// Writes a generated network where `read_graph_challenge_weights` finds it: the cache alone, or the
-/// text files too. Works one layer at a time, so that size is bound by the disk alone.
+/// Writes a generated network where `read_graph_challenge_weights` finds it: the cache alone, or
+/// the text files too. Works one layer at a time, so that size is bound by the disk alone.
 void generate_graph_challenge_weights(const std::filesystem::path& data_dir,
                                       const RadixNetSpec& spec, bool tsv,
                                       GenerateProgress progress = nullptr, void* user = nullptr);

@@ -159,9 +159,7 @@ struct Panels {
   /// null where `batch` is exact. Kernels leave panels past it untouched.
   const std::int32_t* live = nullptr;
 
-  [[nodiscard]] SPDNN_HOST_DEVICE std::int64_t count() const {
-    return (batch + width - 1) / width;
-  }
+  [[nodiscard]] SPDNN_HOST_DEVICE std::int64_t count() const { return (batch + width - 1) / width; }
   [[nodiscard]] SPDNN_HOST_DEVICE T* panel(std::int64_t p) const {
     return data + p * features * width;
   }

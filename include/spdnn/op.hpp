@@ -39,10 +39,10 @@ struct BiasView {
 template <class T>
 struct SpmmArgs {
   const struct PreparedWeights* weights = nullptr;
-  BiasView<T> bias;      ///< device memory
+  BiasView<T> bias;  ///< device memory
   Epilogue epilogue;
-  Panels<const T> x;     ///< features = weights' cols
-  Panels<T> y;           ///< features = weights' rows; batch, width and live as in x
+  Panels<const T> x;  ///< features = weights' cols
+  Panels<T> y;        ///< features = weights' rows; batch, width and live as in x
   /// Where not null, batch bytes of device memory: set to 1 where an image has any nonzero output,
   /// 0 where it has none.
   std::uint8_t* alive = nullptr;
@@ -109,15 +109,15 @@ struct ExpandArgs {
 template <class T>
 struct CompactArgs {
   Panels<const T> x;
-  const std::uint8_t* alive = nullptr;    ///< x.batch
-  const std::int32_t* ids = nullptr;      ///< x.batch: which image a slot holds
+  const std::uint8_t* alive = nullptr;  ///< x.batch
+  const std::int32_t* ids = nullptr;    ///< x.batch: which image a slot holds
   bool keep_representative = false;
-  std::int32_t* parent = nullptr;         ///< by image id
-  Panels<T> y;                            ///< room for the images kept; y.live is not read
-  std::int64_t first_out = 0;             ///< slot of y that takes the first image kept
-  std::int32_t* ids_out = nullptr;        ///< by slot of y
-  std::int32_t* live_out = nullptr;       ///< one: images kept
-  void* workspace = nullptr;              ///< `compact_workspace_bytes`
+  std::int32_t* parent = nullptr;    ///< by image id
+  Panels<T> y;                       ///< room for the images kept; y.live is not read
+  std::int64_t first_out = 0;        ///< slot of y that takes the first image kept
+  std::int32_t* ids_out = nullptr;   ///< by slot of y
+  std::int32_t* live_out = nullptr;  ///< one: images kept
+  void* workspace = nullptr;         ///< `compact_workspace_bytes`
 };
 
 /// The data movements around SpMM, one implementation for each kind of device.

@@ -13,7 +13,13 @@ namespace spdnn {
 
 /// How ranks share the work (Hasanzadeh-Mofrad et al., HPEC 2020; `grid` is data × model).
 enum class Strategy : std::uint8_t {
-  automatic, data, model, data_then_model, task_manager, task_stealing, grid
+  automatic,
+  data,
+  model,
+  data_then_model,
+  task_manager,
+  task_stealing,
+  grid
 };
 [[nodiscard]] std::string_view to_string(Strategy strategy);
 
@@ -45,9 +51,9 @@ struct Plan {
   std::vector<std::int64_t> batch;  ///< images each rank takes through a segment together
   /// Ranks that set the survivors of several batches aside until they fill a batch of their own.
   std::vector<bool> pools;
-  std::vector<bool> stream_weights; ///< ranks that hold a window of layers instead of all of them
+  std::vector<bool> stream_weights;  ///< ranks that hold a window of layers instead of all of them
   std::vector<Segment> segments;
-  std::vector<std::string> notes;   ///< why, in sentences, for the report
+  std::vector<std::string> notes;  ///< why, in sentences, for the report
 };
 
 /// A layer as the planner sees it.
@@ -60,7 +66,7 @@ struct LayerStats {
 struct ModelStats {
   std::vector<LayerStats> layers;
   std::int64_t images = 0;
-  std::int64_t max_features = 0;       ///< widest of all inputs and outputs
+  std::int64_t max_features = 0;  ///< widest of all inputs and outputs
   double input_bytes_per_image = 0.0;
 };
 [[nodiscard]] ModelStats stats_of(const Model& model, const Csr& images);
@@ -68,22 +74,22 @@ struct ModelStats {
 /// The measured time of one kernel on one distinct layer shape.
 struct KernelTime {
   std::string kernel;
-  std::string declined;              ///< reason; then seconds_per_image is 0
-  double seconds_per_image = 0.0;    ///< at `batch` images; infinite where it was not timed
+  std::string declined;            ///< reason; then seconds_per_image is 0
+  double seconds_per_image = 0.0;  ///< at `batch` images; infinite where it was not timed
   std::int64_t batch = 0;
 };
 
 /// One device's measurements: `times[shape]` lists its kernels in table order.
 struct DeviceProfile {
   DeviceInfo device;
-  double slowdown = 1.0;             ///< declared, already contained in the times
-  std::int64_t memory_limit = 0;     ///< bytes this rank may use
+  double slowdown = 1.0;          ///< declared, already contained in the times
+  std::int64_t memory_limit = 0;  ///< bytes this rank may use
   std::vector<std::vector<KernelTime>> times;
 };
 
 /// Measurements of every rank's device on a model's distinct shapes.
 struct Profile {
-  std::vector<SpmmShape> shapes;         ///< distinct; batch unset
+  std::vector<SpmmShape> shapes;  ///< distinct; batch unset
   std::vector<std::int64_t> shape_of_layer;
   std::vector<DeviceProfile> ranks;
 };

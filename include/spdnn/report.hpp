@@ -25,8 +25,8 @@ struct Version {
 /// The summary printed at the end of a run.
 [[nodiscard]] std::string result_summary(const RunResult& result);
 
-/// Shows a `Progress` while it lives: a line that redraws itself on a terminal (rate and time left),
-/// a plain line every few seconds elsewhere, nothing when quiet.
+/// Shows a `Progress` while it lives: a line that redraws itself on a terminal (rate and time
+/// left), a plain line every few seconds elsewhere, nothing when quiet.
 class ProgressPrinter {
  public:
   ProgressPrinter(const Progress& progress, std::FILE* out, bool quiet);

@@ -11,7 +11,8 @@
 
 namespace spdnn {
 
-/// How far a run is; written by the run, read by whoever shows it. All fields may be read at any time.
+/// How far a run is; written by the run, read by whoever shows it. All fields may be read at any
+/// time.
 struct Progress {
   std::atomic<const char*> phase{"starting"};
   std::atomic<std::int64_t> done{0};   ///< image–layers finished, dead ones included
@@ -22,7 +23,7 @@ struct Progress {
 struct DeviceResult {
   std::string name;
   std::string kind;
-  bool logical = false;     ///< slowed or a part of a real device
+  bool logical = false;  ///< slowed or a part of a real device
   double busy_s = 0.0;
   double idle_s = 0.0;
   std::int64_t images = 0;
@@ -35,9 +36,9 @@ struct Outputs {
 };
 
 struct SampleCheck {
-  std::int64_t images = 0;         ///< checked against the reference; 0 when not done
+  std::int64_t images = 0;  ///< checked against the reference; 0 when not done
   bool match = true;
-  double max_abs_difference = 0.0; ///< of the last layer, from float64
+  double max_abs_difference = 0.0;  ///< of the last layer, from float64
 };
 
 /// What `result.json` holds; see docs/result.md for units.
@@ -56,11 +57,11 @@ struct RunResult {
   std::vector<std::int64_t> categories;  ///< 0-based ids
   std::optional<bool> categories_match;  ///< nothing where there is no truth
   SampleCheck sample;
-  std::int64_t unique_images = 0;        ///< images really run
+  std::int64_t unique_images = 0;  ///< images really run
   std::int64_t peak_host_bytes = 0, peak_device_bytes = 0;
   std::string model_origin, input_origin;
-  std::vector<std::string> notes;        ///< what a reader must know beside the figures
-  std::vector<std::string> failures;     ///< why the status is `wrong` or a bar was missed
+  std::vector<std::string> notes;     ///< what a reader must know beside the figures
+  std::vector<std::string> failures;  ///< why the status is `wrong` or a bar was missed
 };
 
 /// Runs a configuration and writes categories (and outputs, where asked for) to its output folder.

@@ -2,7 +2,8 @@
 //
 // Packing moves a vector of images at a time: for each feature, a vector of the source panel is
 // loaded, its living lanes are pressed together, and as many are stored behind those before them.
-// Bytes: 4 read and 4 written for each feature of an image kept, within the caches for small batches.
+// Bytes: 4 read and 4 written for each feature of an image kept, within the caches for small
+// batches.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/layout.cpp"
 #include <hwy/foreach_target.h>
@@ -137,14 +138,15 @@ void compact(const CompactArgs<float>& args, Stream& stream) {
   *args.live_out = static_cast<std::int32_t>(count);
   const std::int64_t first_panel = args.first_out / width;
   const std::int64_t last_panel = (args.first_out + count + width - 1) / width;
-  stream.team().parallel_for(last_panel - first_panel, 1, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<Move> moves;
-    for (std::int64_t p = first_panel + begin; p < first_panel + end; ++p) {
-      const Range slots = {std::max(p * width, args.first_out),
-                           std::min((p + 1) * width, args.first_out + count)};
-      move_images(args, kept + (slots.begin - args.first_out), slots, moves);
-    }
-  });
+  stream.team().parallel_for(
+      last_panel - first_panel, 1, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<Move> moves;
+        for (std::int64_t p = first_panel + begin; p < first_panel + end; ++p) {
+          const Range slots = {std::max(p * width, args.first_out),
+                               std::min((p + 1) * width, args.first_out + count)};
+          move_images(args, kept + (slots.begin - args.first_out), slots, moves);
+        }
+      });
 }
 
 }  // namespace

@@ -15,7 +15,8 @@ std::string_view list_of(const CsrView& w, std::int64_t row) {
   return {static_cast<const char*>(w.col_indices) + begin * size, (end - begin) * size};
 }
 
-/// A hash of eight bytes at a time, by multiplication and rotation; lists that collide are compared.
+/// A hash of eight bytes at a time, by multiplication and rotation; lists that collide are
+/// compared.
 std::uint64_t hash_of(std::string_view list) {
   std::uint64_t hash = list.size() * 0x9E3779B97F4A7C15U;
   const auto mix = [&](std::uint64_t word) {
@@ -82,7 +83,8 @@ RowGroups find_row_groups(const CsrView& w) {
   RowGroups groups;
   std::vector<std::int64_t> rows;
   const std::vector<std::int64_t> begins = order_rows(first_with_same_list(w), rows);
-  // Groups of two rows and more first, in blocks of 8, 4 and 2; what is left over reads its own lists.
+  // Groups of two rows and more first, in blocks of 8, 4 and 2; what is left over reads its own
+  // lists.
   std::vector<std::int64_t> singles;
   for (std::size_t g = 0; g + 1 < begins.size(); ++g) {
     std::int64_t next = begins[g];
@@ -101,6 +103,11 @@ RowGroups find_row_groups(const CsrView& w) {
     }
     for (; next < begins[g + 1]; ++next) singles.push_back(rows[next]);
   }
+  // Rows side by side in a block should be about equally long: they are summed together up to the
+  // shortest of them.
+  std::stable_sort(singles.begin(), singles.end(), [&](std::int64_t a, std::int64_t b) {
+    return w.row_begin(a + 1) - w.row_begin(a) > w.row_begin(b + 1) - w.row_begin(b);
+  });
   constexpr std::int64_t kOwnRows = 4;
   for (std::int64_t next = 0; next < std::ssize(singles);) {
     const std::int64_t size = std::ssize(singles) - next >= kOwnRows ? kOwnRows : 1;

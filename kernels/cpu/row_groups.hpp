@@ -15,17 +15,17 @@ struct RowBlock {
   std::int32_t rows = 0;     ///< 1 … RowGroups::kMostRows
   bool own_lists = false;    ///< each row has a list of its own, in the matrix itself
   std::int64_t entries = 0;  ///< of a row, for shared lists
-  std::int64_t list = 0;     ///< first entry of the shared list: the matrix's entries of row `first`
-  std::int64_t values = 0;   ///< first of entries × rows interleaved values
+  std::int64_t list = 0;    ///< first entry of the shared list: the matrix's entries of row `first`
+  std::int64_t values = 0;  ///< first of entries × rows interleaved values
 };
 
-/// All rows of a matrix as blocks. Shared lists are read in the matrix itself (at a row of the group);
-/// values that differ are stored again, interleaved `[entry][row]`, so that they stream.
+/// All rows of a matrix as blocks. Shared lists are read in the matrix itself (at a row of the
+/// group); values that differ are stored again, interleaved `[entry][row]`, so that they stream.
 struct RowGroups {
   static constexpr std::int32_t kMostRows = 8;
   std::vector<std::int64_t> rows;  ///< row of the matrix, by position
   std::vector<RowBlock> blocks;
-  std::vector<float> values;       ///< empty for matrices of one shared value
+  std::vector<float> values;  ///< empty for matrices of one shared value
 };
 
 /// Finds rows with equal column lists by hash and full comparison, in O(nnz).

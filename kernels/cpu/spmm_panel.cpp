@@ -1,11 +1,11 @@
 // SpMM on panels, vectorised over the images: for each output row, one FMA chain per image runs
 // over the row's entries in their stored order (canonical order).
 //
-// Mapping: a piece of work is a run of row blocks of one panel (see row_groups.hpp). Rows with equal
-// column lists are summed together: an activation is loaded once for up to 8 rows, and the floor is
-// the FMA rate. Rows with lists of their own load it for each entry, from the cache that the panel
-// fits (features × width × 4 bytes); their floor is that cache's load rate.
-// Bytes: 2 or 4 an entry and list for the columns, 4 an edge for values that differ; takes any CSR.
+// Mapping: a piece of work is a run of row blocks of one panel (see row_groups.hpp). Rows with
+// equal column lists are summed together: an activation is loaded once for up to 8 rows, and the
+// floor is the FMA rate. Rows with lists of their own load it for each entry, from the cache that
+// the panel fits (features × width × 4 bytes); their floor is that cache's load rate. Bytes: 2 or 4
+// an entry and list for the columns, 4 an edge for values that differ; takes any CSR.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/spmm_panel.cpp"
 #include <hwy/foreach_target.h>
@@ -34,11 +34,11 @@ struct Work {
   const float* values;
   BiasView<float> bias;
   Epilogue epilogue;
-  const float* x;        ///< panel of inputs [features][width]
-  float* y;              ///< panel of outputs
+  const float* x;  ///< panel of inputs [features][width]
+  float* y;        ///< panel of outputs
   std::int64_t width;
-  std::int64_t used;     ///< lanes that hold images
-  std::uint8_t* alive;   ///< of the panel, or null
+  std::int64_t used;    ///< lanes that hold images
+  std::uint8_t* alive;  ///< of the panel, or null
 };
 
 /// Adds the bias to `kVectors` vectors of a row's sums, clamps and stores them.
@@ -56,9 +56,9 @@ HWY_INLINE void store_row(const Work<Index>& work, std::int64_t row, std::int64_
   }
 }
 
-/// Zeros that the compiler does not know to be equal: rows of a group with one shared value have equal
-/// sums, and it would compute one of them for all. Leaving out equal rows is the network compiler's
-/// task; the edges counted here as executed are executed.
+/// Zeros that the compiler does not know to be equal: rows of a group with one shared value have
+/// equal sums, and it would compute one of them for all. Leaving out equal rows is the network
+/// compiler's task; the edges counted here as executed are executed.
 HWY_INLINE const float* group_zeros() {
   static const float zeros[16 * RowGroups::kMostRows] = {};
   const float* at = zeros;
@@ -136,7 +136,8 @@ HWY_INLINE void store_alive(const hn::Mask<D> (&alive)[kVectors], std::uint8_t* 
     HWY_ALIGN float bits[16];
     hn::Store(hn::IfThenElseZero(alive[v], hn::Set(d, 1.0F)), d, bits);
     for (std::int64_t i = 0; i < lanes(); ++i) {
-      if (bits[i] != 0.0F) __atomic_store_n(flags + v * lanes() + i, std::uint8_t{1}, __ATOMIC_RELAXED);
+      if (bits[i] != 0.0F)
+        __atomic_store_n(flags + v * lanes() + i, std::uint8_t{1}, __ATOMIC_RELAXED);
     }
   }
 }

@@ -87,8 +87,9 @@ void validate(const Model& model) {
     const std::int64_t given = layer_outputs(model.layers[l - 1]);
     const std::int64_t taken = layer_inputs(model.layers[l]);
     if (given != taken) {
-      throw InputError(fmt::format("layer {} takes {} inputs, but layer {} before it has {} outputs",
-                                   l + 1, taken, l, given));
+      throw InputError(
+          fmt::format("layer {} takes {} inputs, but layer {} before it has {} outputs", l + 1,
+                      taken, l, given));
     }
   }
 }

@@ -1,8 +1,7 @@
 // The CPU as a device: memory from the heap, a stream that works at once on a team of threads.
+#include <fmt/format.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
-
-#include <fmt/format.h>
 
 #include <cstring>
 #include <fstream>
@@ -50,8 +49,8 @@ class CpuDevice final : public Device {
     return std::make_unique<CpuStream>(*team_);
   }
   [[nodiscard]] Buffer allocate(std::size_t bytes) override {
-    void* data = ::operator new(std::max<std::size_t>(bytes, 1), std::align_val_t{kAlignment},
-                                std::nothrow);
+    void* data = ::operator new (std::max<std::size_t>(bytes, 1), std::align_val_t{kAlignment},
+                                 std::nothrow);
     if (data == nullptr) {
       throw DeviceError(fmt::format(
           "{}: no memory for {} bytes more, {} in use, {} free; lower memory_limit or batch",
@@ -60,7 +59,7 @@ class CpuDevice final : public Device {
     in_use_ += static_cast<std::int64_t>(bytes);
     peak_ = std::max(peak_, in_use_);
     return {data, bytes, [this](void* p, std::size_t size) {
-              ::operator delete(p, std::align_val_t{kAlignment});
+              ::operator delete (p, std::align_val_t{kAlignment});
               in_use_ -= static_cast<std::int64_t>(size);
             }};
   }

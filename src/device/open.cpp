@@ -1,7 +1,6 @@
 // Finding and opening devices, and the cores this process may use.
-#include <sched.h>
-
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <chrono>

@@ -14,8 +14,8 @@ namespace {
 constexpr double kWeightShare = 0.5;
 /// Cache of a core where the system does not tell.
 constexpr std::int64_t kLeastCacheBytes = std::int64_t{512} << 10;
-/// Batches' worth of memory that a rank with pools may take: its buffers hold one and a half, and each
-/// pool follows a halving of the images.
+/// Batches' worth of memory that a rank with pools may take: its buffers hold one and a half, and
+/// each pool follows a halving of the images.
 constexpr std::int64_t kPooledBatches = 16;
 
 /// Most layers of a segment.
@@ -52,10 +52,10 @@ const KernelTime& choose_kernel(const DeviceProfile& rank, std::size_t shape,
   for (const KernelTime& time : rank.times[shape]) {
     names += (names.empty() ? "" : ", ") + time.kernel;
   }
-  throw InputError(fmt::format("/kernel: '{}' takes no layer of this shape on {} ({}); kernels "
-                               "there: {}",
-                               wanted, rank.device.name,
-                               reasons.empty() ? "no such kernel" : reasons, names));
+  throw InputError(
+      fmt::format("/kernel: '{}' takes no layer of this shape on {} ({}); kernels "
+                  "there: {}",
+                  wanted, rank.device.name, reasons.empty() ? "no such kernel" : reasons, names));
 }
 
 /// The kernel wanted on this rank: a kernel named in the request binds the ranks that have it.
@@ -132,9 +132,9 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
   plan.pools.push_back(pools);
   plan.stream_weights.push_back(stream);
   if (stream) {
-    plan.notes.push_back(fmt::format(
-        "rank {} streams its weights: {} bytes do not fit in half of {} bytes", rank, weight_bytes,
-        device.memory_limit));
+    plan.notes.push_back(
+        fmt::format("rank {} streams its weights: {} bytes do not fit in half of {} bytes", rank,
+                    weight_bytes, device.memory_limit));
   }
 }
 
@@ -184,9 +184,9 @@ std::vector<Range> split_in_proportion(std::int64_t count, const std::vector<dou
 Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanRequest& request) {
   if (profile.ranks.empty()) throw InputError("/devices: no device to run on");
   if (request.strategy != Strategy::automatic && request.strategy != Strategy::data) {
-    throw InputError(fmt::format(
-        "/strategy: '{}' is not available in this version; use 'data' or 'auto'",
-        to_string(request.strategy)));
+    throw InputError(
+        fmt::format("/strategy: '{}' is not available in this version; use 'data' or 'auto'",
+                    to_string(request.strategy)));
   }
   Plan plan;
   plan.strategy = Strategy::data;

@@ -44,8 +44,8 @@ double time_kernel(const SpmmKernel<float>& kernel, const Sample& sample, Device
   y.data = y_memory.as<float>();
   stream.zero(x.data, x_memory.bytes());
   stream.zero(bias.data(), bias.bytes());
-  const SpmmArgs<float> args = {
-      &prepared, {bias.as<float>(), 0}, sample.layer->activation, x, y, nullptr};
+  const SpmmArgs<float> args = {&prepared, {bias.as<float>(), 0}, sample.layer->activation, x, y,
+                                nullptr};
   double best = 0.0;
   for (int run = 0; run <= kRuns; ++run) {
     const double start = now_seconds();
@@ -138,10 +138,10 @@ std::int64_t rank_memory(const DeviceInfo& device, const Device& opened,
     const auto free = opened.free_bytes() * 9 / 10;
     return request.memory_limit ? std::min(free, *request.memory_limit) : free;
   }
-  const auto ranks = std::count_if(request.specs.begin(), request.specs.end(), [](const auto& s) {
-    return s.kind == DeviceKind::cpu;
-  });
-  return request.memory_limit.value_or(device.memory_bytes * 8 / 10) / std::max<std::int64_t>(ranks, 1);
+  const auto ranks = std::count_if(request.specs.begin(), request.specs.end(),
+                                   [](const auto& s) { return s.kind == DeviceKind::cpu; });
+  return request.memory_limit.value_or(device.memory_bytes * 8 / 10) /
+         std::max<std::int64_t>(ranks, 1);
 }
 
 }  // namespace

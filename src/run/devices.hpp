@@ -8,8 +8,8 @@
 
 namespace spdnn {
 
-/// `devices: auto`: every GPU, or else one single-thread CPU rank for each usable core. CPU ranks are
-/// pinned when there is a core for each of their threads.
+/// `devices: auto`: every GPU, or else one single-thread CPU rank for each usable core. CPU ranks
+/// are pinned when there is a core for each of their threads.
 [[nodiscard]] std::vector<DeviceSpec> resolve_devices(const RunConfig& config);
 
 /// A device's name with what was asked of it, for reports.

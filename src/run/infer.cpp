@@ -136,10 +136,10 @@ void verify(const RunConfig& config, const Sources& sources, const Work& work,
     std::sort(sample.begin(), sample.end());
     sample.erase(std::unique(sample.begin(), sample.end()), sample.end());
     const auto& streamed = result.plan.stream_weights;
-    SampleOutcome checked = check_sample(
-        {&sources.model, &work.images, std::move(sample), &outcome.outputs,
-         is_canonical(result.plan, profile),
-         std::find(streamed.begin(), streamed.end(), true) != streamed.end()});
+    SampleOutcome checked =
+        check_sample({&sources.model, &work.images, std::move(sample), &outcome.outputs,
+                      is_canonical(result.plan, profile),
+                      std::find(streamed.begin(), streamed.end(), true) != streamed.end()});
     result.sample = checked.check;
     std::move(checked.failures.begin(), checked.failures.end(),
               std::back_inserter(result.failures));
@@ -220,8 +220,7 @@ RunResult infer(const RunConfig& config, Progress& progress) {
   }
   write_categories(config.output / "categories.tsv", result.categories);
   if (config.save_outputs) {
-    write_outputs(config.output / "outputs.tsv", result.categories, work.distinct,
-                  outcome.outputs);
+    write_outputs(config.output / "outputs.tsv", result.categories, work.distinct, outcome.outputs);
   }
   return result;
 }
@@ -234,8 +233,7 @@ RunResult run(const RunConfig& config, Progress& progress) {
 }
 
 ExitStatus exit_status(const RunResult& result) {
-  return result.failures.empty() && result.status != "wrong" ? ExitStatus::done
-                                                             : ExitStatus::wrong;
+  return result.failures.empty() && result.status != "wrong" ? ExitStatus::done : ExitStatus::wrong;
 }
 
 }  // namespace spdnn

@@ -1,5 +1,5 @@
-// The loop over batches, segments and layers of one rank. The host never waits for a layer: how many
-// images live is known on the device, and the host's bound follows as counts arrive.
+// The loop over batches, segments and layers of one rank. The host never waits for a layer: how
+// many images live is known on the device, and the host's bound follows as counts arrive.
 #include "pass.hpp"
 
 #include <fmt/format.h>
@@ -15,8 +15,8 @@
 namespace spdnn {
 namespace {
 
-/// On a CPU, where the flags are at hand, images are packed once this part of them has died: packing
-/// costs about as much as a layer of few edges, and pays for the layers that follow.
+/// On a CPU, where the flags are at hand, images are packed once this part of them has died:
+/// packing costs about as much as a layer of few edges, and pays for the layers that follow.
 constexpr double kWorthPacking = 0.05;
 
 const SpmmKernel<float>& find_kernel(const std::string& name, DeviceKind kind) {
@@ -51,8 +51,8 @@ struct Memory {
     const auto& layout = layout_kernels<float>(device.info().kind);
     workspace = device.allocate(layout.compact_workspace_bytes(capacity));
   }
-  Slots work[2];           ///< input and output of a layer
-  Buffer parent;           ///< by image of the rank: which one it was merged into
+  Slots work[2];  ///< input and output of a layer
+  Buffer parent;  ///< by image of the rank: which one it was merged into
   Buffer alive, workspace;
   Buffer live, host_live;  ///< images alive after each segment, on the device and as known here
   std::map<std::size_t, Slots> pools;  ///< by segment: images waiting for it
@@ -251,8 +251,8 @@ struct Pass::State {
     for (std::size_t s = first; s < last; ++s) {
       const Segment& segment = context.plan->segments[s];
       for (std::int64_t l = segment.first; l < segment.first + segment.count; ++l) {
-        result.executed_edges += static_cast<double>(alive) *
-                                 static_cast<double>(layer_edges(context.model->layers[l]));
+        result.executed_edges +=
+            static_cast<double>(alive) * static_cast<double>(layer_edges(context.model->layers[l]));
       }
       if (arrivals[s] != nullptr) alive = memory->host_live.as<std::int32_t>()[s];
     }

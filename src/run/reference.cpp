@@ -43,8 +43,8 @@ template <class T>
 using SumRow = void (*)(const CsrView&, std::int64_t, const Activations&, std::int64_t, float*,
                         double*);
 
-void sum_row_portable(const CsrView& w, std::int64_t row, const Activations& x,
-                      std::int64_t images, float* sum, double* exact) {
+void sum_row_portable(const CsrView& w, std::int64_t row, const Activations& x, std::int64_t images,
+                      float* sum, double* exact) {
   sum_row_body(w, row, x, images, sum, exact);
 }
 
@@ -57,7 +57,7 @@ void sum_row_portable(const CsrView& w, std::int64_t row, const Activations& x,
 }
 SumRow choose_sum_row() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? sum_row_fma
-                                                                          : sum_row_portable;
+                                                                         : sum_row_portable;
 }
 #else
 SumRow choose_sum_row() { return sum_row_portable; }
@@ -93,9 +93,9 @@ void apply_layer(const SparseLinear& layer, std::int64_t images, const Activatio
       const float bias = layer.bias[layer.bias.size() == 1 ? 0 : row];
       for (std::int64_t i = 0; i < images; ++i) {
         sum[i] = std::fmin(std::fmax(sum[i] + bias, h.lower), h.upper);
-        exact[i] = std::fmin(std::fmax(exact[i] + static_cast<double>(bias),
-                                       static_cast<double>(h.lower)),
-                             static_cast<double>(h.upper));
+        exact[i] =
+            std::fmin(std::fmax(exact[i] + static_cast<double>(bias), static_cast<double>(h.lower)),
+                      static_cast<double>(h.upper));
       }
     }
   });
@@ -123,9 +123,9 @@ void compare(const SampleRequest& request, std::int64_t index, const Activations
     if (right) continue;
     check.match = false;
     if (outcome.failures.size() < kMostFailures) {
-      outcome.failures.push_back(fmt::format(
-          "image {}, output {}: {} from the run, {} from the reference ({} in float64)",
-          request.ids[index] + 1, f + 1, got, canonical, exact));
+      outcome.failures.push_back(
+          fmt::format("image {}, output {}: {} from the run, {} from the reference ({} in float64)",
+                      request.ids[index] + 1, f + 1, got, canonical, exact));
     }
     return;
   }

@@ -52,14 +52,12 @@ Model with_layers(std::vector<Csr> weights, std::vector<float> bias, Epilogue ac
 
 Model load(const GraphChallengeModel& source, const RunConfig& config,
            std::vector<std::string>& notes) {
-  const float bias =
-      bias_or_table(source.bias, source.neurons, "/model/graph_challenge/bias");
+  const float bias = bias_or_table(source.bias, source.neurons, "/model/graph_challenge/bias");
   ReadReport report;
   const fs::path folder = folder_with(config, fmt::format("neuron{}", source.neurons));
-  Model model = with_layers(
-      read_graph_challenge_weights(folder, source.neurons, source.layers, {config.cache, {}},
-                                   &report),
-      {bias}, {0.0F, source.clip});
+  Model model = with_layers(read_graph_challenge_weights(folder, source.neurons, source.layers,
+                                                         {config.cache, {}}, &report),
+                            {bias}, {0.0F, source.clip});
   model.name = fmt::format("Graph Challenge {} × {}", source.neurons, source.layers);
   model.origin = report.origin;
   add_note(report, notes);
@@ -77,7 +75,8 @@ Model load(const RadixNetModel& source, const RunConfig& /*config*/,
   std::exception_ptr error;
   const auto work = [&] {
     try {
-      for (std::int64_t l = next++; l < spec.layers; l = next++) weights[l] = radixnet_layer(spec, l);
+      for (std::int64_t l = next++; l < spec.layers; l = next++)
+        weights[l] = radixnet_layer(spec, l);
     } catch (...) {
       const std::lock_guard lock(mutex);
       error = std::current_exception();
@@ -125,8 +124,8 @@ struct Input {
   std::string origin;
 };
 
-Input load_input(const GraphChallengeInput& source, const RunConfig& config,
-                 std::int64_t features, std::vector<std::string>& notes) {
+Input load_input(const GraphChallengeInput& source, const RunConfig& config, std::int64_t features,
+                 std::vector<std::string>& notes) {
   ReadReport report;
   const std::string name = fmt::format("sparse-images-{}", features);
   fs::path folder = folder_with(config, name + ".tsv");
@@ -194,8 +193,9 @@ void load_truth(const RunConfig& config, bool official, std::int64_t images, Sou
   std::error_code ignored;
   if (file.empty() || (!required && verify.truth.empty() && !fs::exists(file, ignored))) {
     if (required) {
-      throw InputError("/verify/categories: true, but there is no truth for this model; name a "
-                       "file under /verify/truth");
+      throw InputError(
+          "/verify/categories: true, but there is no truth for this model; name a "
+          "file under /verify/truth");
     }
     return;
   }
@@ -218,8 +218,8 @@ void load_truth(const RunConfig& config, bool official, std::int64_t images, Sou
 }  // namespace
 
 Model load_model(const RunConfig& config, std::vector<std::string>& notes) {
-  Model model = std::visit([&](const auto& source) { return load(source, config, notes); },
-                           config.model);
+  Model model =
+      std::visit([&](const auto& source) { return load(source, config, notes); }, config.model);
   validate(model);
   return model;
 }
@@ -232,18 +232,20 @@ Sources load_sources(const RunConfig& config) {
       [&](const auto& source) { return load_input(source, config, features, sources.notes); },
       config.input.source);
   if (input.images.cols() != features) {
-    throw InputError(fmt::format("/input: images have {} features, but the model's first layer "
-                                 "takes {}",
-                                 input.images.cols(), features));
+    throw InputError(
+        fmt::format("/input: images have {} features, but the model's first layer "
+                    "takes {}",
+                    input.images.cols(), features));
   }
-  if (input.images.rows() == 0) throw InputError("/input: there is no image in it; give at least 1");
+  if (input.images.rows() == 0)
+    throw InputError("/input: there is no image in it; give at least 1");
   const std::int64_t most = std::numeric_limits<std::int32_t>::max();
   if (input.images.rows() > most / config.input.repeat) {
     throw InputError(fmt::format("/input: {} images {} times over are more than {}",
                                  input.images.rows(), config.input.repeat, most));
   }
-  const bool official = sources.model.origin.starts_with("official") &&
-                        input.origin.starts_with("official");
+  const bool official =
+      sources.model.origin.starts_with("official") && input.origin.starts_with("official");
   load_truth(config, official, input.images.rows(), sources);
   sources.images = repeat_images(input.images, config.input.repeat);
   sources.input_origin = input.origin;

@@ -39,8 +39,8 @@ void compare_categories(const Sources& sources, RunResult& result) {
       list += fmt::format("{}{}", i == 0 ? "" : ", ", ids[i] + 1);
     }
     if (ids.size() > kMostNamed) list += fmt::format(" and {} more", ids.size() - kMostNamed);
-    result.failures.push_back(fmt::format("categories: {} {} ({})", what, list,
-                                          sources.truth_file.string()));
+    result.failures.push_back(
+        fmt::format("categories: {} {} ({})", what, list, sources.truth_file.string()));
   };
   name(missing, "in the truth file, but not found:");
   name(extra, "found, but not in the truth file:");

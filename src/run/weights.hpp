@@ -10,7 +10,8 @@
 
 namespace spdnn {
 
-/// Kernels' forms of resident weights in host memory, made once and shared by all CPU ranks of a run.
+/// Kernels' forms of resident weights in host memory, made once and shared by all CPU ranks of a
+/// run.
 class SharedForms {
  public:
   explicit SharedForms(const Model& model) : model_(model) {}
@@ -32,8 +33,8 @@ class SharedForms {
 class DeviceWeights {
  public:
   /// `kernels[layer]` prepares and runs the layer; `shared` holds what CPU ranks have in common.
-  DeviceWeights(const Model& model, std::vector<const SpmmKernel<float>*> kernels, bool stream_layers,
-                SharedForms& shared, Device& device, Stream& stream);
+  DeviceWeights(const Model& model, std::vector<const SpmmKernel<float>*> kernels,
+                bool stream_layers, SharedForms& shared, Device& device, Stream& stream);
   /// Uploads the biases, and the weights when they are resident: from layer `first` on, then those
   /// before it, so that ranks that share forms make different ones.
   void upload(std::int64_t first);
@@ -41,7 +42,9 @@ class DeviceWeights {
   /// layer before is given back.
   [[nodiscard]] const PreparedWeights& layer(std::int64_t index);
   [[nodiscard]] BiasView<float> bias(std::int64_t index) const;
-  [[nodiscard]] const SpmmKernel<float>& kernel(std::int64_t index) const { return *kernels_[index]; }
+  [[nodiscard]] const SpmmKernel<float>& kernel(std::int64_t index) const {
+    return *kernels_[index];
+  }
 
  private:
   [[nodiscard]] const Csr& host(std::int64_t index) const;

@@ -1,7 +1,7 @@
 // CSR matrices: compact forms, slices, gathered rows, panels.
-#include <gtest/gtest.h>
-
 #include "spdnn/matrix.hpp"
+
+#include <gtest/gtest.h>
 
 namespace spdnn {
 namespace {
@@ -38,10 +38,10 @@ TEST(MakeCsr, EmptyMatrices) {
 }
 
 TEST(MakeCsr, RefusesContradictions) {
-  EXPECT_THROW((void)make_csr(1, 2, {0, 1}, {2}, {1.0F}), InputError);        // column too large
-  EXPECT_THROW((void)make_csr(1, 2, {0, 2}, {0}, {1.0F}), InputError);        // offsets past the end
-  EXPECT_THROW((void)make_csr(2, 2, {0, 1}, {0}, {1.0F}), InputError);        // an offset missing
-  EXPECT_THROW((void)make_csr(2, 2, {0, 1, 0}, {}, {}), InputError);          // decreasing
+  EXPECT_THROW((void)make_csr(1, 2, {0, 1}, {2}, {1.0F}), InputError);  // column too large
+  EXPECT_THROW((void)make_csr(1, 2, {0, 2}, {0}, {1.0F}), InputError);  // offsets past the end
+  EXPECT_THROW((void)make_csr(2, 2, {0, 1}, {0}, {1.0F}), InputError);  // an offset missing
+  EXPECT_THROW((void)make_csr(2, 2, {0, 1, 0}, {}, {}), InputError);    // decreasing
   EXPECT_THROW((void)make_csr(1, 4, {0, 3}, {0, 1, 2}, {1, 2}), InputError);  // values missing
 }
 

@@ -1,9 +1,9 @@
 // Networks: validation, and when a dead image stays dead.
+#include "spdnn/model.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
-
-#include "spdnn/model.hpp"
 
 namespace spdnn {
 namespace {

@@ -77,8 +77,8 @@ Packed pack(const std::vector<std::uint8_t>& alive, std::int64_t live_in, bool k
                               stream);
   const DeviceArray<std::uint8_t> flags(alive, device, stream);
   const DeviceArray<std::int32_t> ids_in(ids, device, stream);
-  const DeviceArray<std::int32_t> ids_out(
-      std::vector<std::int32_t>(ids.size() + kOffset, -5), device, stream);
+  const DeviceArray<std::int32_t> ids_out(std::vector<std::int32_t>(ids.size() + kOffset, -5),
+                                          device, stream);
   const DeviceArray<std::int32_t> parent(std::vector<std::int32_t>(ids.size(), -1), device, stream);
   const DeviceArray<std::int32_t> live({static_cast<std::int32_t>(live_in)}, device, stream);
   const DeviceArray<std::int32_t> live_out({-1}, device, stream);
@@ -138,8 +138,9 @@ TEST(Compact, KeepsTheLivingInOrderAndMergesTheDeadWhereAsked) {
         std::vector<std::uint8_t> alive(batch);
         for (auto& flag : alive) flag = random() % 100 < percent ? 1 : 0;
         for (const bool keep : {false, true}) {
-          SCOPED_TRACE(testing::Message() << "batch " << batch << ", " << percent << " % alive, keep "
-                                          << keep << ", " << device->info().name);
+          SCOPED_TRACE(testing::Message()
+                       << "batch " << batch << ", " << percent << " % alive, keep " << keep << ", "
+                       << device->info().name);
           check_pack(alive, static_cast<std::int64_t>(batch), keep, *device, *stream);
           check_pack(alive, static_cast<std::int64_t>(batch) * 2 / 3, keep, *device, *stream);
           if (HasFatalFailure()) return;

@@ -95,8 +95,9 @@ void run_case(const Case& c, const SpmmKernel<float>& kernel, Device& device, St
     Panels<float>{x_host.data(), w.cols, c.batch, width, nullptr}.at(f, 2) = 0.0F;  // a dead image
   }
   const std::vector<float> bias =
-      c.vector_bias ? test::random_floats(static_cast<std::size_t>(std::max<std::int64_t>(w.rows, 1)), random)
-                    : std::vector<float>{-0.25F};
+      c.vector_bias
+          ? test::random_floats(static_cast<std::size_t>(std::max<std::int64_t>(w.rows, 1)), random)
+          : std::vector<float>{-0.25F};
   const test::DeviceArray<float> x_device(x_host, device, stream);
   const test::DeviceArray<float> y_device(
       std::vector<float>(static_cast<std::size_t>(y.size()), kUntouched), device, stream);
@@ -109,7 +110,11 @@ void run_case(const Case& c, const SpmmKernel<float>& kernel, Device& device, St
   y.data = y_device.data();
   if (c.live >= 0) x.live = y.live = live_device.data();
   const PreparedWeights prepared = kernel.prepare(w, device, stream);
-  kernel.run({&prepared, {bias_device.data(), c.vector_bias ? 1 : 0}, c.epilogue, x, y,
+  kernel.run({&prepared,
+              {bias_device.data(), c.vector_bias ? 1 : 0},
+              c.epilogue,
+              x,
+              y,
               alive_device.data()},
              stream);
   stream.synchronize();
@@ -146,8 +151,8 @@ TEST(Spmm, EveryDeviceHasAKernelThatDeclinesNothing) {
       const SpmmShape shape = shape_of(w.view(), c.batch, panel_width(device->info()));
       bool accepted = false;
       for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
-        accepted = accepted ||
-                   (kernel.device == spec.kind && !kernel.declines(shape, device->info()));
+        accepted =
+            accepted || (kernel.device == spec.kind && !kernel.declines(shape, device->info()));
       }
       EXPECT_TRUE(accepted) << name_of(c);
     }
@@ -156,7 +161,8 @@ TEST(Spmm, EveryDeviceHasAKernelThatDeclinesNothing) {
 
 TEST(ShapeOf, TellsWhatTheDataAllow) {
   std::mt19937_64 random(3);
-  const SpmmShape even = shape_of(test::random_csr({6, 9, 4, Rows::equal, true}, random).view(), 5, 32);
+  const SpmmShape even =
+      shape_of(test::random_csr({6, 9, 4, Rows::equal, true}, random).view(), 5, 32);
   EXPECT_TRUE(even.equal_rows);
   EXPECT_TRUE(even.shared_value);
   EXPECT_EQ(even.max_row_nnz, 4);

@@ -114,7 +114,8 @@ TEST(MakePlan, SegmentsCoverAllLayersOnceAndStayShort) {
 
 TEST(MakePlan, TakesTheFastestKernelUnlessOneIsNamed) {
   PlanRequest request;
-  EXPECT_EQ(make_plan(stats(3, 10), profile(3, {1e-6}), request).segments[0].kernels[0][0], "panel");
+  EXPECT_EQ(make_plan(stats(3, 10), profile(3, {1e-6}), request).segments[0].kernels[0][0],
+            "panel");
   request.kernel = "reference";
   EXPECT_EQ(make_plan(stats(3, 10), profile(3, {1e-6}), request).segments[0].kernels[0][0],
             "reference");

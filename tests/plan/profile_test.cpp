@@ -26,13 +26,15 @@ Model small_model() {
 
 class ProfileCache : public testing::Test {
  protected:
-  ProfileCache() : folder_(fs::temp_directory_path() / ("spdnn-profile-" + std::to_string(getpid()))) {}
+  ProfileCache()
+      : folder_(fs::temp_directory_path() / ("spdnn-profile-" + std::to_string(getpid()))) {}
   ~ProfileCache() override { fs::remove_all(folder_); }
   fs::path folder_;
 };
 
 TEST_F(ProfileCache, MeasuresEachDistinctShapeOnce) {
-  const Profile profile = measure_profile(small_model(), {std::vector<DeviceSpec>(2), {}, "", false});
+  const Profile profile =
+      measure_profile(small_model(), {std::vector<DeviceSpec>(2), {}, "", false});
   EXPECT_EQ(profile.shapes.size(), 2U);
   EXPECT_EQ(profile.shape_of_layer, (std::vector<std::int64_t>{0, 1, 1}));
   ASSERT_EQ(profile.ranks.size(), 2U);

@@ -7,7 +7,8 @@ namespace spdnn {
 namespace {
 
 TEST(FindDistinct, MergesOnlyWhatIsIdentical) {
-  // Rows 0 and 2 are equal; row 3 has the same columns with another value; row 4 is empty, as row 5.
+  // Rows 0 and 2 are equal; row 3 has the same columns with another value; row 4 is empty, as
+  // row 5.
   const Csr images = make_csr(6, 9, {0, 2, 3, 5, 7, 7, 7}, {1, 4, 4, 1, 4, 1, 4},
                               {1.0F, 2.0F, 2.0F, 1.0F, 2.0F, 1.0F, 3.0F});
   const Distinct distinct = find_distinct(images.view());

@@ -1,0 +1,78 @@
+// The network compiler: exact rewrites that make a network smaller before it runs.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spdnn/model.hpp"
+
+namespace spdnn {
+
+/// A rewrite by name. An exact one keeps every output of a canonical kernel bit for bit, the sign of a
+/// zero aside. The others are exact in real arithmetic, but sum in another order or round a weight once.
+struct CompilePass {
+  std::string_view name;
+  bool exact = false;
+  std::string_view about;
+};
+/// Every pass there is, in the order they are tried.
+[[nodiscard]] std::span<const CompilePass> compile_passes();
+
+struct CompileRequest {
+  std::vector<std::string> passes;  ///< names of `compile_passes()`; their order does not matter
+  /// Every input of every image lies in here.
+  float lowest_input = 0.0F;
+  float highest_input = 1.0F;
+  /// A network that passes would make cheaper by less than this part of its work stays as it is.
+  double least_gain = 0.02;
+  std::int64_t memory_limit = 0;  ///< bytes that rewritten layers may take; 0 for any number
+  bool release_pages = false;     ///< give a layer's pages back once it has been read
+};
+
+/// How large a network is.
+struct NetworkSize {
+  std::int64_t rows = 0;      ///< outputs of all layers
+  std::int64_t nonzeros = 0;  ///< weights: edges of one image
+  std::int64_t bytes = 0;     ///< of the weights as stored
+  friend bool operator==(const NetworkSize&, const NetworkSize&) = default;
+};
+[[nodiscard]] NetworkSize network_size(const Model& model);
+
+/// What one pass did, in all of its sweeps.
+struct PassReport {
+  std::string name;
+  std::int64_t layers = 0;  ///< rewritten, counted once a sweep
+  NetworkSize before, after;
+  double seconds = 0.0;
+};
+
+struct CompileReport {
+  std::vector<PassReport> passes;  ///< empty where nothing was asked for
+  NetworkSize before, after;       ///< of the network given, and of the one to run
+  bool exact = true;               ///< the network to run has the outputs of the one given, bit for bit
+  double seconds = 0.0;
+  std::vector<std::string> notes;  ///< why a network was left as it is
+};
+
+struct CompiledModel {
+  /// Where nothing was found, the very matrices of the network given.
+  Model model;
+  /// For each output of the network given, which output of `model` equals it; −1 for one that is always
+  /// 0. Empty where all are the same.
+  std::vector<std::int64_t> outputs;
+  CompileReport report;
+};
+
+/// Rewrites `model` with the passes asked for until none finds more. Inputs keep their numbers. An image
+/// has a nonzero output in the compiled network exactly when it has one in the network given. Throws
+/// `InputError` for a pass that does not exist.
+[[nodiscard]] CompiledModel compile(const Model& model, const CompileRequest& request);
+
+/// The outputs of the network given, from those of the compiled one.
+[[nodiscard]] std::vector<float> expand_outputs(const CompiledModel& compiled,
+                                                const std::vector<float>& outputs);
+
+}  // namespace spdnn

@@ -1,0 +1,63 @@
+// Host side of the launchers: errors, grid sizes, arguments.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+
+#include "cuda/dispatch.hpp"
+#include "cuda/panel.cuh"
+
+namespace spdnn::cuda {
+
+/// Throws `DeviceError` for a failed CUDA call; `what` says which.
+inline void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  std::string message = std::string(what) + " failed: " + cudaGetErrorString(status) + " (" +
+                        cudaGetErrorName(status) + ")";
+  if (status == cudaErrorNoKernelImageForDevice) {
+    message +=
+        "; this build has no code for the device: configure with "
+        "-DCMAKE_CUDA_ARCHITECTURES=native and build again";
+  }
+  throw DeviceError(message);
+}
+
+/// Checks the launch just made.
+inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
+
+/// The CUDA stream behind `stream`; makes its device the thread's current one.
+inline cudaStream_t stream_of(Stream& stream) { return static_cast<cudaStream_t>(stream.native()); }
+
+/// Blocks for `items` pieces of work: all kernels loop, so the limit of a grid is no limit of
+/// theirs.
+inline unsigned grid_for(std::int64_t items) {
+  return static_cast<unsigned>(std::min<std::int64_t>(items, 0x7fffffff));
+}
+
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// A layer's arguments by value, with the flags of living images zeroed on the stream.
+inline SpmmKernelArgs kernel_args(const SpmmArgs<float>& args, Stream& stream) {
+  if (args.alive != nullptr && args.y.batch > 0) {
+    stream.zero(args.alive, static_cast<std::size_t>(args.y.batch));
+  }
+  return {args.weights->csr, args.bias, args.epilogue, args.x, args.y, args.alive};
+}
+
+/// Why none of the vectorised kernels takes a layer.
+inline std::optional<std::string> declines_common(const SpmmShape& shape) {
+  if (shape.panel_width != 32 && shape.panel_width != 64 && shape.panel_width != 128) {
+    return "panels are " + std::to_string(shape.panel_width) +
+           " images wide; it is written for 32, 64 and 128";
+  }
+  if (shape.value_type != DType::f32) return "weights are not f32";
+  if (shape.rows > 0x7fffffff) {
+    return std::to_string(shape.rows) + " rows; it numbers at most 2147483647";
+  }
+  return std::nullopt;
+}
+
+}  // namespace spdnn::cuda
