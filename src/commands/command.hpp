@@ -1,0 +1,55 @@
+// What the subcommands of spdnn-gpu share: how they register, print, and are interrupted.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "spdnn/run.hpp"
+
+namespace spdnn {
+
+/// The command line as given, and what it asks for.
+struct CommandLine {
+  std::vector<std::string> arguments;
+  std::function<ExitStatus()> action;  ///< set by the subcommand that was chosen
+};
+
+/// Each adds one subcommand; choosing it sets `line.action`.
+void add_run(CLI::App& app, CommandLine& line);
+void add_devices(CLI::App& app, CommandLine& line);
+void add_profile(CLI::App& app, CommandLine& line);
+void add_generate(CLI::App& app, CommandLine& line);
+void add_inspect(CLI::App& app, CommandLine& line);
+void add_schema(CLI::App& app, CommandLine& line);
+
+/// Options by which a configuration is read: `--set` and `--data-dir`.
+struct ConfigOptions {
+  std::filesystem::path file;
+  ConfigOverrides overrides;
+};
+void add_config_options(CLI::App& command, ConfigOptions& options);
+
+/// Writes to standard output. A reader that has gone away is no error; a full disk is, and throws
+/// `SystemError`.
+void print(std::string_view text);
+
+/// While it lives, SIGINT and SIGTERM set `progress.cancel`, and a second one ends the process with
+/// status 130. At most one lives at a time.
+class InterruptScope {
+ public:
+  explicit InterruptScope(Progress& progress);
+  ~InterruptScope();
+  InterruptScope(const InterruptScope&) = delete;
+  InterruptScope& operator=(const InterruptScope&) = delete;
+};
+
+/// Status of a process ended by SIGINT or SIGTERM.
+inline constexpr int interrupted_status = 130;
+/// Whether a signal has asked the process to end.
+[[nodiscard]] bool interrupted();
+
+}  // namespace spdnn

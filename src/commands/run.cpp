@@ -1,0 +1,93 @@
+// spdnn-gpu run: runs a configuration, writes result.json, prints the summary.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <memory>
+
+#include "command.hpp"
+#include "spdnn/config.hpp"
+#include "spdnn/report.hpp"
+
+namespace spdnn {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  ConfigOptions config;
+  fs::path trace;
+  bool profile_range = false;
+  bool quiet = false;
+  bool json = false;
+};
+
+void make_output_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error || !fs::is_directory(folder, error)) {
+    throw SystemError(fmt::format(
+        "{}: the output folder can't be made: {}; name another with --output", folder.string(),
+        error ? error.message() : "a file of that name is in the way"));
+  }
+}
+
+ExitStatus run_command(const Options& options, const std::vector<std::string>& arguments) {
+  const RunConfig config = load_config(options.config.file, options.config.overrides);
+  Progress progress;
+  const InterruptScope interrupts(progress);
+  make_output_folder(config.output);
+  if (!options.trace.empty()) start_trace();
+  if (options.profile_range) set_profiler_capture(true);
+  const RunResult result = [&] {
+    const ProgressPrinter printer(progress, stderr, options.quiet);
+    return run(config, progress);
+  }();
+  if (options.profile_range) set_profiler_capture(false);
+  if (!options.trace.empty()) write_file_atomically(options.trace, trace_json(stop_trace()));
+
+  const std::string json = result_json(result, arguments);
+  const fs::path file = config.output / "result.json";
+  write_file_atomically(file, json);
+  if (options.json) {
+    print(json);
+  } else if (!options.quiet) {
+    print(result_summary(result) + fmt::format("\n  result written to {}\n", file.string()));
+  }
+  if (options.json || options.quiet) {
+    for (const std::string& failure : result.failures) {
+      fmt::print(stderr, "{}: {}\n", result.status, failure);
+    }
+  }
+  return exit_status(result);
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand("run", "Run a configuration");
+  const auto options = std::make_shared<Options>();
+  add_config_options(*command, options->config);
+  command
+      ->add_option("--output", options->config.overrides.output,
+                   "Folder of result.json, in place of the configuration's")
+      ->type_name("DIR");
+  command
+      ->add_option("--trace", options->trace,
+                   "Write a timeline for chrome://tracing or ui.perfetto.dev")
+      ->type_name("FILE");
+  command->add_flag("--profile-range", options->profile_range,
+                    "Mark the run for nsys --capture-range=cudaProfilerApi");
+  command->add_flag("--quiet", options->quiet, "Show neither progress nor the summary");
+  command->add_flag("--json", options->json, "Print result.json in place of the summary");
+  command->footer(
+      "Ends with 0 when all that could be checked was right, 1 when the result is wrong or a bar\n"
+      "under \"require\" was missed, 2 for a bad configuration or input, 3 for a device or\n"
+      "file-system failure, 130 when interrupted.\n\n"
+      "Example:\n"
+      "  spdnn-gpu run configs/sdgc_1024_120.json --data-dir ~/sdgc --set /batch=4096");
+  command->callback([options, &line] {
+    line.action = [options, &line] { return run_command(*options, line.arguments); };
+  });
+}
+
+}  // namespace spdnn

@@ -1,0 +1,283 @@
+// Turns a checked JSON document into a `RunConfig`.
+#include "spdnn/config.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <utility>
+
+#include "check.hpp"
+#include "document.hpp"
+
+namespace spdnn {
+namespace {
+
+namespace fs = std::filesystem;
+using config::Document;
+using config::Json;
+
+constexpr std::array<std::pair<std::string_view, Strategy>, 7> strategies{
+    {{"auto", Strategy::automatic},
+     {"data", Strategy::data},
+     {"model", Strategy::model},
+     {"data_then_model", Strategy::data_then_model},
+     {"task_manager", Strategy::task_manager},
+     {"task_stealing", Strategy::task_stealing},
+     {"grid", Strategy::grid}}};
+
+/// "auto", or nothing at all, is no value.
+template <class T>
+std::optional<T> optional(const Json& object, const char* key) {
+  if (!object.contains(key) || object[key].is_string()) return std::nullopt;
+  return object[key].get<T>();
+}
+
+/// A form `bytes`, or the word "auto".
+std::optional<std::int64_t> bytes(const Json& object, const char* key) {
+  if (!object.contains(key)) return std::nullopt;
+  const Json& value = object[key];
+  return value.is_string() ? config::parse_size(value.get_ref<const std::string&>())
+                           : std::optional(value.get<std::int64_t>());
+}
+
+/// Reads a document that `config::check` accepted.
+class Loader {
+ public:
+  Loader(const Document& document, RunConfig& out) : document_(document), out_(out) {}
+
+  void load() {
+    const Json& root = document_.root();
+    out_.job = root["job"];
+    load_model(root["model"]);
+    load_input(root["input"]);
+    load_verify(root["verify"]);
+    load_devices(root["devices"]);
+    load_plan(root);
+    out_.compile = root["compile"];
+    out_.deduplicate_images = root["deduplicate_images"];
+    out_.precision = root["precision"];
+    out_.memory_limit = bytes(root, "memory_limit");
+    out_.seed = root["seed"].get<std::uint64_t>();
+    out_.cache = root["cache"];
+    out_.save_outputs = root["save_outputs"];
+    const Json& require = root["require"];
+    out_.require = {
+        optional<bool>(require, "verified"), optional<double>(require, "max_infer_seconds"),
+        optional<double>(require, "min_nominal_edges_per_s"), bytes(require, "max_host_bytes")};
+    if (out_.output.empty()) {
+      out_.output = root.contains("output") ? fs::path(root["output"].get<std::string>())
+                                            : fs::path("results") / out_.file.stem();
+    }
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& pointer, const std::string& message) const {
+    throw InputError(fmt::format("{}: {}: {}", document_.place(pointer), pointer, message));
+  }
+
+  /// The data directory first, then the folder of the configuration.
+  [[nodiscard]] fs::path find(const Json& name, const std::string& pointer) const {
+    const fs::path path(name.get<std::string>());
+    std::error_code error;
+    if (path.is_absolute()) {
+      if (!fs::exists(path, error)) fail(pointer, fmt::format("no file {}", path.string()));
+      return path;
+    }
+    if (!out_.data_dir.empty() && fs::exists(out_.data_dir / path, error)) {
+      return out_.data_dir / path;
+    }
+    const fs::path beside = out_.file.parent_path() / path;
+    if (fs::exists(beside, error)) return beside;
+    fail(pointer,
+         out_.data_dir.empty()
+             ? fmt::format("no file {}; for one that lies elsewhere give --data-dir or set "
+                           "SPDNN_DATA",
+                           beside.string())
+             : fmt::format("no file {}, and none {}", (out_.data_dir / path).string(),
+                           beside.string()));
+  }
+
+  /// The bias given, or nothing where the challenge sets one.
+  [[nodiscard]] std::optional<float> bias_for(const Json& model, std::int64_t neurons,
+                                              const std::string& pointer) const {
+    const auto given = optional<float>(model, "bias");
+    if (!given && !graph_challenge_bias(neurons)) {
+      fail(pointer + "/bias",
+           fmt::format("missing; the challenge sets it for 1024, 4096, 16384 and 65536 neurons "
+                       "only, not for {}",
+                       neurons));
+    }
+    return given;
+  }
+
+  void load_model(const Json& model) {
+    if (model.contains("graph_challenge")) {
+      const Json& from = model["graph_challenge"];
+      GraphChallengeModel to;
+      to.neurons = from["neurons"];
+      to.layers = from["layers"];
+      to.bias = bias_for(from, to.neurons, "/model/graph_challenge");
+      to.clip = from["clip"];
+      out_.model = to;
+    } else if (model.contains("radixnet")) {
+      const Json& from = model["radixnet"];
+      RadixNetModel to;
+      to.spec = {from["neurons"], from["layers"], from["fold"], from["weight"],
+                 from["seed"].get<std::uint64_t>()};
+      try {
+        validate(to.spec);
+      } catch (const InputError& error) {
+        fail("/model/radixnet", error.what());
+      }
+      to.bias = bias_for(from, to.spec.neurons, "/model/radixnet");
+      to.clip = from["clip"];
+      out_.model = to;
+    } else {
+      FileModel to;
+      to.path = find(model["path"], "/model/path");
+      const Json& bias = model["bias"];
+      to.bias = bias.is_array() ? bias.get<std::vector<float>>() : std::vector{bias.get<float>()};
+      to.activation = model["activation"];
+      to.clip = optional<float>(model, "clip");
+      out_.model = std::move(to);
+    }
+  }
+
+  void load_input(const Json& input) {
+    out_.input.repeat = input["repeat"];
+    if (input.contains("graph_challenge")) {
+      out_.input.source =
+          GraphChallengeInput{optional<std::int64_t>(input["graph_challenge"], "images")};
+    } else if (input.contains("idx")) {
+      out_.input.source = IdxInput{find(input["idx"]["path"], "/input/idx/path"),
+                                   optional<std::int64_t>(input["idx"], "images")};
+    } else if (input.contains("digits")) {
+      out_.input.source = DigitsInput{input["digits"]["images"]};
+    } else {
+      out_.input.source =
+          FileInput{find(input["path"], "/input/path"), optional<std::int64_t>(input, "images")};
+    }
+  }
+
+  void load_verify(const Json& verify) {
+    const Json& categories = verify["categories"];
+    out_.verify.categories = categories.is_string()   ? VerifyCategories::automatic
+                             : categories.get<bool>() ? VerifyCategories::required
+                                                      : VerifyCategories::off;
+    if (verify.contains("truth")) {
+      if (out_.verify.categories == VerifyCategories::off) {
+        fail("/verify/truth", "is given, but /verify/categories is false: remove one of them");
+      }
+      out_.verify.truth = find(verify["truth"], "/verify/truth");
+    }
+    out_.verify.sample_against_reference = verify["sample_against_reference"];
+  }
+
+  void load_devices(const Json& devices) {
+    if (devices.is_string()) return;
+    for (std::size_t i = 0; i < devices.size(); ++i) {
+      const Json& from = devices[i];
+      DeviceSpec to;
+      if (from.contains("cuda")) {
+        to.kind = DeviceKind::cuda;
+        to.index = from["cuda"];
+        to.slowdown = from["slowdown"];
+      } else {
+        const Json& cpu = from["cpu"];
+        to.kind = DeviceKind::cpu;
+        to.threads = cpu["threads"];
+        to.slowdown = cpu["slowdown"];
+        if (cpu.contains("cores")) to.cores = cpu["cores"].get<std::vector<int>>();
+        check_cores(to, fmt::format("/devices/{}/cpu/cores", i));
+      }
+      out_.devices.push_back(std::move(to));
+    }
+  }
+
+  void check_cores(const DeviceSpec& spec, const std::string& pointer) const {
+    std::vector<int> sorted = spec.cores;
+    std::sort(sorted.begin(), sorted.end());
+    if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
+      fail(pointer, "names a core twice");
+    }
+    if (!sorted.empty() && sorted.size() != static_cast<std::size_t>(spec.threads)) {
+      fail(pointer, fmt::format("names {} cores for {} threads; expected one for each thread",
+                                sorted.size(), spec.threads));
+    }
+  }
+
+  void load_plan(const Json& root) {
+    const std::string& strategy = root["strategy"].get_ref<const std::string&>();
+    for (const auto& [name, value] : strategies) {
+      if (name == strategy) out_.plan.strategy = value;
+    }
+    const Json& split = root["split"];
+    if (split.is_array()) {
+      out_.plan.split = {SplitKind::ratios, split.get<std::vector<double>>()};
+      check_ratios();
+    } else {
+      out_.plan.split.kind = split == "even" ? SplitKind::even : SplitKind::profiled;
+    }
+    out_.plan.kernel = root["kernel"];
+    out_.plan.batch = optional<std::int64_t>(root, "batch");
+  }
+
+  void check_ratios() const {
+    const std::vector<double>& ratios = out_.plan.split.ratios;
+    if (std::all_of(ratios.begin(), ratios.end(), [](double r) { return r == 0.0; })) {
+      fail("/split", "all ratios are 0; at least one rank must have a share");
+    }
+    if (!out_.devices.empty() && ratios.size() != out_.devices.size()) {
+      fail("/split", fmt::format("has {} ratios for {} devices; expected one for each",
+                                 ratios.size(), out_.devices.size()));
+    }
+  }
+
+  const Document& document_;
+  RunConfig& out_;
+};
+
+/// All problems at once, as far as a person reads them.
+[[noreturn]] void report(const Document& document, const std::vector<config::Problem>& problems) {
+  constexpr std::size_t most = 10;
+  std::string message;
+  for (std::size_t i = 0; i < std::min(problems.size(), most); ++i) {
+    const auto& [pointer, what] = problems[i];
+    if (i > 0) message += '\n';
+    message += fmt::format("{}: {}: {}", document.place(pointer),
+                           pointer.empty() ? "the configuration" : pointer, what);
+  }
+  if (problems.size() > most) message += fmt::format("\nand {} more", problems.size() - most);
+  throw InputError(message);
+}
+
+fs::path data_directory(const fs::path& given) {
+  if (given.empty()) {
+    const char* set = std::getenv("SPDNN_DATA");
+    return set == nullptr ? fs::path() : fs::path(set);
+  }
+  std::error_code error;
+  if (!fs::is_directory(given, error)) {
+    throw InputError(fmt::format("--data-dir {}: no such folder", given.string()));
+  }
+  return given;
+}
+
+}  // namespace
+
+RunConfig load_config(const fs::path& file, const ConfigOverrides& overrides) {
+  Document document = Document::read(file);
+  for (const std::string& argument : overrides.sets) document.set(argument);
+  const std::vector<config::Problem> problems = config::check(document.root());
+  if (!problems.empty()) report(document, problems);
+  RunConfig out;
+  out.file = file;
+  out.data_dir = data_directory(overrides.data_dir);
+  out.output = overrides.output;
+  Loader(document, out).load();
+  return out;
+}
+
+}  // namespace spdnn

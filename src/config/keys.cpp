@@ -1,0 +1,372 @@
+// The table of configuration keys: pointer, forms, default, and one line for the reader.
+#include "keys.hpp"
+
+#include <limits>
+#include <stdexcept>
+
+namespace spdnn::config {
+namespace {
+
+// Image ids are 32-bit on devices.
+constexpr std::int64_t max_images = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t max_neurons = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t max_layers = 1'000'000;
+constexpr std::int64_t max_seed = std::numeric_limits<std::int64_t>::max();
+// Far inside float's range, so that sums of weights and biases stay finite.
+constexpr double max_weight = 1e30;
+
+Form words(std::vector<std::string_view> list) {
+  return {.type = Form::Type::word, .words = std::move(list)};
+}
+Form boolean() { return {.type = Form::Type::boolean}; }
+Form integer(std::int64_t least, std::int64_t most) {
+  return {.type = Form::Type::integer, .least = least, .most = most};
+}
+Form number(double low, double high) {
+  return {.type = Form::Type::number, .low = low, .high = high};
+}
+Form above(double low, double high) {
+  return {.type = Form::Type::number, .low = low, .high = high, .above_low = true};
+}
+Form text() { return {.type = Form::Type::text}; }
+Form bytes() { return {.type = Form::Type::bytes}; }
+Form list(std::int64_t at_least) { return {.type = Form::Type::list, .least = at_least}; }
+Form object() { return {.type = Form::Type::object}; }
+
+void add_model(std::vector<Key>& t) {
+  t.insert(
+      t.end(),
+      {
+          {.pointer = "/model",
+           .forms = {object()},
+           .about = "The network: exactly one of graph_challenge, radixnet and path",
+           .required = true,
+           .one_of = {"graph_challenge", "radixnet", "path"}},
+          {.pointer = "/model/graph_challenge",
+           .forms = {object()},
+           .about = "Weights in the data directory: neuronN/nN-lL.tsv, or their binary cache"},
+          {.pointer = "/model/graph_challenge/neurons",
+           .forms = {integer(1, max_neurons)},
+           .about = "Neurons of every layer",
+           .required = true},
+          {.pointer = "/model/graph_challenge/layers",
+           .forms = {integer(1, max_layers)},
+           .about = "Layers, from the first",
+           .required = true},
+          {.pointer = "/model/graph_challenge/bias",
+           .forms = {number(-max_weight, max_weight)},
+           .about = "Bias of every neuron; required unless neurons is 1024, 4096, 16384 or 65536, "
+                    "for which the challenge sets it"},
+          {.pointer = "/model/graph_challenge/clip",
+           .forms = {above(0.0, max_weight)},
+           .fallback = "32",
+           .about = "Upper bound of every activation"},
+      });
+}
+
+void add_radixnet(std::vector<Key>& t) {
+  t.insert(
+      t.end(),
+      {
+          {.pointer = "/model/radixnet",
+           .forms = {object()},
+           .about = "Weights generated in memory by the challenge's recipe"},
+          {.pointer = "/model/radixnet/neurons",
+           .forms = {integer(2, max_neurons)},
+           .about = "Neurons of every layer: a power of two times fold",
+           .required = true},
+          {.pointer = "/model/radixnet/layers",
+           .forms = {integer(1, max_layers)},
+           .about = "Layers",
+           .required = true},
+          {.pointer = "/model/radixnet/fold",
+           .forms = {integer(1, max_neurons)},
+           .fallback = "16",
+           .about = "Width of the blocks of ones; every neuron has 2 * fold inputs"},
+          {.pointer = "/model/radixnet/weight",
+           .forms = {number(-max_weight, max_weight)},
+           .fallback = "0.0625",
+           .about = "Value of every weight"},
+          {.pointer = "/model/radixnet/seed",
+           .forms = {integer(0, max_seed)},
+           .fallback = "1",
+           .about = "Seed of the permutations"},
+          {.pointer = "/model/radixnet/bias",
+           .forms = {number(-max_weight, max_weight)},
+           .about = "Bias of every neuron; required unless neurons is 1024, 4096, 16384 or 65536, "
+                    "for which the challenge sets it"},
+          {.pointer = "/model/radixnet/clip",
+           .forms = {above(0.0, max_weight)},
+           .fallback = "32",
+           .about = "Upper bound of every activation"},
+      });
+}
+
+void add_file_model(std::vector<Key>& t) {
+  t.insert(t.end(),
+           {
+               {.pointer = "/model/path",
+                .forms = {text()},
+                .about = "A .spdnn file with one weight matrix [outputs x inputs] for each layer"},
+               {.pointer = "/model/bias",
+                .forms = {number(-max_weight, max_weight), list(1)},
+                .fallback = "0",
+                .about = "Bias of every neuron, or a list with one for each layer; goes with path",
+                .needs = "path"},
+               {.pointer = "/model/bias/*",
+                .forms = {number(-max_weight, max_weight)},
+                .about = "Bias of every neuron of one layer"},
+               {.pointer = "/model/activation",
+                .forms = {words({"relu", "identity"})},
+                .fallback = R"("relu")",
+                .about = "Activation of every layer; goes with path",
+                .needs = "path"},
+               {.pointer = "/model/clip",
+                .forms = {above(0.0, max_weight)},
+                .about = "Upper bound of every activation, none by default; goes with path",
+                .needs = "path"},
+           });
+}
+
+void add_input(std::vector<Key>& t) {
+  const Form images = integer(1, max_images);
+  t.insert(t.end(),
+           {
+               {.pointer = "/input",
+                .forms = {object()},
+                .about = "The images: exactly one of graph_challenge, idx, digits and path",
+                .required = true,
+                .one_of = {"graph_challenge", "idx", "digits", "path"}},
+               {.pointer = "/input/graph_challenge",
+                .forms = {object()},
+                .about = "Images in the data directory: sparse-images-N.tsv, or its binary cache"},
+               {.pointer = "/input/graph_challenge/images",
+                .forms = {words({"all"}), images},
+                .fallback = R"("all")",
+                .about = "The first so many; the truth is cut likewise"},
+               {.pointer = "/input/idx",
+                .forms = {object()},
+                .about = "Grey images in MNIST's idx format, resized and thresholded to the "
+                         "network's inputs"},
+               {.pointer = "/input/idx/path",
+                .forms = {text()},
+                .about = "An idx file, plain or gzip-compressed",
+                .required = true},
+               {.pointer = "/input/idx/images",
+                .forms = {words({"all"}), images},
+                .fallback = R"("all")",
+                .about = "The first so many"},
+               {.pointer = "/input/digits",
+                .forms = {object()},
+                .about = "Digits drawn procedurally from the run's seed"},
+               {.pointer = "/input/digits/images",
+                .forms = {images},
+                .fallback = "1000",
+                .about = "How many to draw"},
+               {.pointer = "/input/path",
+                .forms = {text()},
+                .about = "A .spdnn file with one matrix [images x inputs]"},
+               {.pointer = "/input/images",
+                .forms = {words({"all"}), images},
+                .fallback = R"("all")",
+                .about = "The first so many; goes with path",
+                .needs = "path"},
+               {.pointer = "/input/repeat",
+                .forms = {integer(1, 1'000'000)},
+                .fallback = "1",
+                .about = "The images, and the truth, so many times over"},
+           });
+}
+
+void add_verify(std::vector<Key>& t) {
+  t.insert(t.end(),
+           {
+               {.pointer = "/verify",
+                .forms = {object()},
+                .fallback = "{}",
+                .about = "What the result is checked against"},
+               {.pointer = "/verify/categories",
+                .forms = {words({"auto"}), boolean()},
+                .fallback = R"("auto")",
+                .about = "Compare with the truth file: where there is one, always, or never"},
+               {.pointer = "/verify/truth",
+                .forms = {text()},
+                .about = "A file of category ids in place of the challenge's own"},
+               {.pointer = "/verify/sample_against_reference",
+                .forms = {integer(0, max_images)},
+                .fallback = "64",
+                .about = "Images checked layer by layer against the reference; 0 for none"},
+           });
+}
+
+void add_devices(std::vector<Key>& t) {
+  t.insert(t.end(),
+           {
+               {.pointer = "/devices",
+                .forms = {words({"auto"}), list(1)},
+                .fallback = R"("auto")",
+                .about = "Devices to use, one rank each; auto takes every GPU, or without one a "
+                         "rank for each usable core"},
+               {.pointer = "/devices/*",
+                .forms = {object()},
+                .about = "One rank: exactly one of cuda and cpu",
+                .one_of = {"cuda", "cpu"}},
+               {.pointer = "/devices/*/cuda",
+                .forms = {integer(0, 1023)},
+                .about = "CUDA ordinal of a GPU; the same one may be listed more than once"},
+               {.pointer = "/devices/*/slowdown",
+                .forms = {number(1.0, 1e6)},
+                .fallback = "1",
+                .about = "The rank works as if its GPU were so many times slower; goes with cuda",
+                .needs = "cuda"},
+               {.pointer = "/devices/*/cpu", .forms = {object()}, .about = "Threads of the CPU"},
+               {.pointer = "/devices/*/cpu/threads",
+                .forms = {integer(1, 4096)},
+                .fallback = "1",
+                .about = "Threads of the rank"},
+               {.pointer = "/devices/*/cpu/slowdown",
+                .forms = {number(1.0, 1e6)},
+                .fallback = "1",
+                .about = "The rank works as if its cores were so many times slower"},
+               {.pointer = "/devices/*/cpu/cores",
+                .forms = {list(1)},
+                .about = "Cores to pin the threads to, one for each thread; left free by default"},
+               {.pointer = "/devices/*/cpu/cores/*",
+                .forms = {integer(0, 65535)},
+                .about = "Number of a core"},
+           });
+}
+
+void add_plan(std::vector<Key>& t) {
+  t.insert(
+      t.end(),
+      {
+          {.pointer = "/strategy",
+           .forms = {words({"auto", "data", "model", "data_then_model", "task_manager",
+                            "task_stealing", "grid"})},
+           .fallback = R"("auto")",
+           .about = "How ranks share the work"},
+          {.pointer = "/split",
+           .forms = {words({"profiled", "even"}), list(1)},
+           .fallback = R"("profiled")",
+           .about = "How shares are sized: by measured speed, evenly, or by ratios, one a rank"},
+          {.pointer = "/split/*",
+           .forms = {number(0.0, 1e9)},
+           .about = "Share of one rank relative to the others"},
+          {.pointer = "/kernel",
+           .forms = {text()},
+           .fallback = R"("auto")",
+           .about =
+               "Kernel of every layer by name (see spdnn-gpu profile); auto takes the fastest"},
+          {.pointer = "/compile",
+           .forms = {words({"off"})},
+           .fallback = R"("off")",
+           .about = "Exact rewrites of the network before it runs",
+           .unavailable = {{"safe", "this version runs networks as they are: use 'off'"},
+                           {"full", "this version runs networks as they are: use 'off'"}}},
+          {.pointer = "/deduplicate_images",
+           .forms = {boolean()},
+           .fallback = "true",
+           .about = "Run equal images once; false for benchmarks on repeated images"},
+          {.pointer = "/precision",
+           .forms = {words({"fp32"})},
+           .fallback = R"("fp32")",
+           .about = "Arithmetic of the layers",
+           .unavailable = {{"tf32", "this version computes in 'fp32'"},
+                           {"bf16", "this version computes in 'fp32'"},
+                           {"fp16", "this version computes in 'fp32'"}}},
+          {.pointer = "/batch",
+           .forms = {words({"auto"}), integer(1, max_images)},
+           .fallback = R"("auto")",
+           .about = "Most images a rank has on its device at once; auto fits them into memory"},
+          {.pointer = "/memory_limit",
+           .forms = {words({"auto"}), bytes()},
+           .fallback = R"("auto")",
+           .about = "Memory of the whole run on the host, and of each GPU"},
+          {.pointer = "/seed",
+           .forms = {integer(0, max_seed)},
+           .fallback = "1",
+           .about = "Seed of everything random: drawn digits, sampled images"},
+      });
+}
+
+void add_rest(std::vector<Key>& t) {
+  t.insert(t.end(),
+           {
+               {.pointer = "/cache",
+                .forms = {boolean()},
+                .fallback = "true",
+                .about = "Keep binary caches of text files, and use them"},
+               {.pointer = "/save_outputs",
+                .forms = {boolean()},
+                .fallback = "false",
+                .about = "Write the last layer's nonzeros to outputs.tsv"},
+               {.pointer = "/require",
+                .forms = {object()},
+                .fallback = "{}",
+                .about = "Bars: a run that misses one ends with status 1"},
+               {.pointer = "/require/verified",
+                .forms = {boolean()},
+                .about = "The result must have been checked and be right"},
+               {.pointer = "/require/max_infer_seconds",
+                .forms = {above(0.0, 1e12)},
+                .about = "Upper bound of seconds.infer"},
+               {.pointer = "/require/min_nominal_edges_per_s",
+                .forms = {above(0.0, 1e30)},
+                .about = "Lower bound of edges_per_s.nominal"},
+               {.pointer = "/require/max_host_bytes",
+                .forms = {bytes()},
+                .about = "Upper bound of peak_bytes.host"},
+               {.pointer = "/output",
+                .forms = {text()},
+                .about = "Folder of result.json, relative to the current one; results/NAME by "
+                         "default, after the configuration's name"},
+           });
+}
+
+std::vector<Key> make_keys() {
+  std::vector<Key> t{
+      {.pointer = "", .forms = {object()}, .about = "What spdnn-gpu run does"},
+      {.pointer = "/$schema",
+       .forms = {text()},
+       .about = "This schema, for editors; not read otherwise"},
+      {.pointer = "/job",
+       .forms = {words({"infer"})},
+       .fallback = R"("infer")",
+       .about = "What to do with the network",
+       .unavailable = {{"train", "this version runs networks only: use 'infer'"}}},
+  };
+  add_model(t);
+  add_radixnet(t);
+  add_file_model(t);
+  add_input(t);
+  add_verify(t);
+  add_devices(t);
+  add_plan(t);
+  add_rest(t);
+  return t;
+}
+
+}  // namespace
+
+const std::vector<Key>& keys() {
+  static const std::vector<Key> table = make_keys();
+  return table;
+}
+
+std::vector<const Key*> children(std::string_view parent) {
+  std::vector<const Key*> found;
+  for (const Key& key : keys()) {
+    if (!key.pointer.empty() && key.parent() == parent) found.push_back(&key);
+  }
+  return found;
+}
+
+const Key& item_of(const Key& list) {
+  for (const Key* child : children(list.pointer)) {
+    if (child->name() == "*") return *child;
+  }
+  throw std::logic_error("the table of keys has no items for " + std::string(list.pointer));
+}
+
+}  // namespace spdnn::config

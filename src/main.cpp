@@ -1,0 +1,93 @@
+// The command line of spdnn-gpu: parses it, runs what it asks for, and turns errors into statuses.
+#include <fmt/format.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <new>
+
+#include "commands/command.hpp"
+#include "spdnn/report.hpp"
+
+namespace {
+
+using spdnn::ExitStatus;
+
+std::string version_text() {
+  const spdnn::Version v = spdnn::version();
+  std::string text = "spdnn-gpu " + v.version;
+  if (!v.commit.empty()) text += fmt::format(" ({}{})", v.commit, v.dirty ? ", modified" : "");
+  return text;
+}
+
+int fail(ExitStatus status, const std::string& message) {
+  std::fprintf(stderr, "error: %s\n", message.c_str());
+  return static_cast<int>(status);
+}
+
+/// Why the first argument names no subcommand; empty where it does, or is an option.
+std::string unknown_subcommand(const CLI::App& app, const std::vector<std::string>& arguments) {
+  if (arguments.size() < 2 || arguments[1].starts_with('-')) return {};
+  std::string names;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) {
+    if (command->get_name() == arguments[1]) return {};
+    names += (names.empty() ? "" : ", ") + command->get_name();
+  }
+  return fmt::format("no subcommand '{}'; there are: {}", arguments[1], names);
+}
+
+/// Runs the chosen action; every error of the library ends here.
+int act(const spdnn::CommandLine& line) {
+  try {
+    return static_cast<int>(line.action());
+  } catch (const std::exception& error) {
+    if (spdnn::interrupted()) {
+      std::fprintf(stderr, "interrupted: %s\n", error.what());
+      return spdnn::interrupted_status;
+    }
+    if (const auto* own = dynamic_cast<const spdnn::Error*>(&error)) {
+      return fail(own->status(), own->what());
+    }
+    if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+      return fail(ExitStatus::failure,
+                  "out of memory; a smaller /batch or a /memory_limit makes a run smaller");
+    }
+    if (dynamic_cast<const std::filesystem::filesystem_error*>(&error) != nullptr) {
+      return fail(
+          ExitStatus::failure,
+          fmt::format("{}; check that the path exists, may be written and has room", error.what()));
+    }
+    return fail(ExitStatus::failure, fmt::format("unexpected: {}", error.what()));
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A reader that closes a pipe early is seen as a failed write, not as a signal that kills us.
+  std::signal(SIGPIPE, SIG_IGN);
+  CLI::App app("Runs sparse deep neural networks on the CPUs and GPUs of this machine.",
+               "spdnn-gpu");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", version_text());
+  app.footer("Example:\n  spdnn-gpu run configs/quickstart.json");
+  spdnn::CommandLine line;
+  line.arguments.assign(argv, argv + argc);
+  spdnn::add_run(app, line);
+  spdnn::add_devices(app, line);
+  spdnn::add_profile(app, line);
+  spdnn::add_generate(app, line);
+  spdnn::add_inspect(app, line);
+  spdnn::add_schema(app, line);
+  if (const std::string unknown = unknown_subcommand(app, line.arguments); !unknown.empty()) {
+    return fail(ExitStatus::bad_input, unknown);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const bool asked = app.exit(error) == 0;
+    return asked ? 0 : static_cast<int>(ExitStatus::bad_input);
+  }
+  return act(line);
+}

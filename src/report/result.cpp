@@ -1,0 +1,99 @@
+// A run's result as JSON; docs/result.md says what each key means.
+#include <set>
+
+#include "format.hpp"
+#include "spdnn/report.hpp"
+
+namespace spdnn {
+namespace {
+
+using report::finite;
+using report::Json;
+
+Json devices_of(const RunResult& result) {
+  Json devices = Json::array();
+  for (const DeviceResult& d : result.devices) {
+    devices.push_back({{"name", d.name},
+                       {"kind", d.kind},
+                       {"logical", d.logical},
+                       {"busy_s", finite(d.busy_s)},
+                       {"idle_s", finite(d.idle_s)},
+                       {"images", d.images}});
+  }
+  return devices;
+}
+
+/// The kernels each rank ran, without repeats.
+Json kernels_of(const Plan& plan) {
+  std::vector<std::set<std::string>> ranks;
+  for (const Segment& segment : plan.segments) {
+    if (ranks.size() < segment.kernels.size()) ranks.resize(segment.kernels.size());
+    for (std::size_t r = 0; r < segment.kernels.size(); ++r) {
+      ranks[r].insert(segment.kernels[r].begin(), segment.kernels[r].end());
+    }
+  }
+  return Json(ranks);
+}
+
+Json plan_of(const Plan& plan) {
+  Json images = Json::array();
+  for (const Range& range : plan.images) images.push_back({range.begin, range.end});
+  return {{"strategy", std::string(to_string(plan.strategy))},
+          {"images", std::move(images)},
+          {"batch", plan.batch},
+          {"stream_weights", plan.stream_weights},
+          {"segments", plan.segments.size()},
+          {"kernels", kernels_of(plan)},
+          {"notes", plan.notes}};
+}
+
+Json sample_of(const SampleCheck& sample) {
+  const bool checked = sample.images > 0;
+  return {{"images", sample.images},
+          {"match", checked ? Json(sample.match) : Json(nullptr)},
+          {"max_abs_difference", checked ? finite(sample.max_abs_difference) : Json(nullptr)}};
+}
+
+}  // namespace
+
+std::string result_json(const RunResult& result, const std::vector<std::string>& command) {
+  const Version built = version();
+  const RunResult::Seconds& s = result.seconds;
+  Json categories{{"count", result.categories.size()}, {"match", nullptr}};
+  if (result.categories_match) categories["match"] = *result.categories_match;
+  const Json json{
+      {"status", result.status},
+      {"job", result.job},
+      {"command", command},
+      {"version", built.version},
+      {"git", {{"commit", built.commit}, {"dirty", built.dirty}}},
+      {"devices", devices_of(result)},
+      {"plan", plan_of(result.plan)},
+      {"images", result.images},
+      {"unique_images", result.unique_images},
+      {"layers", result.layers},
+      {"neurons", result.neurons},
+      {"model", {{"origin", result.model_origin}}},
+      {"input", {{"origin", result.input_origin}}},
+      {"seconds",
+       {{"load", finite(s.load)},
+        {"compile", finite(s.compile)},
+        {"profile", finite(s.profile)},
+        {"infer", finite(s.infer)},
+        {"infer_resident", finite(s.infer_resident)},
+        {"verify", finite(s.verify)}}},
+      {"edges",
+       {{"nominal", finite(result.edges.nominal)}, {"executed", finite(result.edges.executed)}}},
+      {"edges_per_s",
+       {{"nominal", finite(report::rate(result.edges.nominal, s.infer))},
+        {"executed", finite(report::rate(result.edges.executed, s.infer))}}},
+      {"categories", std::move(categories)},
+      {"sample", sample_of(result.sample)},
+      {"accuracy", nullptr},
+      {"peak_bytes", {{"host", result.peak_host_bytes}, {"device", result.peak_device_bytes}}},
+      {"notes", result.notes},
+      {"failures", result.failures}};
+  return report::text_of(json);
+}
+
+}  // namespace spdnn

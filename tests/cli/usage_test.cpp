@@ -1,0 +1,95 @@
+// Help, usage errors, and output that can't be written.
+#include <unistd.h>
+
+#include "process.hpp"
+
+namespace spdnn {
+namespace {
+
+using nlohmann::json;
+using test::expect_part;
+using test::Outcome;
+
+class Usage : public test::CliTest {};
+
+TEST_F(Usage, HelpOfEverySubcommandHasAnExample) {
+  const std::vector<std::vector<std::string>> commands{{},
+                                                       {"run"},
+                                                       {"devices"},
+                                                       {"profile"},
+                                                       {"inspect"},
+                                                       {"generate"},
+                                                       {"generate", "images"},
+                                                       {"generate", "network"},
+                                                       {"schema"}};
+  for (std::vector<std::string> command : commands) {
+    command.emplace_back("--help");
+    const Outcome o = run(command);
+    EXPECT_EQ(o.status, 0) << command.front();
+    expect_part(o.out, "Example:\n  spdnn-gpu");
+    EXPECT_EQ(o.err, "");
+  }
+}
+
+TEST_F(Usage, VersionIsPrinted) {
+  const Outcome o = run({"--version"});
+  EXPECT_EQ(o.status, 0);
+  expect_part(o.out, "spdnn-gpu ");
+}
+
+TEST_F(Usage, ErrorsEndWithTwo) {
+  const std::vector<std::vector<std::string>> wrong{
+      {},
+      {"run"},
+      {"run", "a.json", "--bogus"},
+      {"run", "a.json", "b.json"},
+      {"generate"},
+      {"generate", "network", "--neurons", "many", "--layers", "2"},
+      {"generate", "images", "--neurons", "1024"},
+      {"generate", "images", "--neurons", "1024", "--digits", "3", "--mnist", "m"},
+      {"generate", "images", "--neurons", "1024", "--digits", "0"},
+      {"generate", "images", "--neurons", "1024", "--digits", "3", "--count", "2"}};
+  for (const auto& arguments : wrong) {
+    const Outcome o = run(arguments);
+    EXPECT_EQ(o.status, 2) << testing::PrintToString(arguments);
+    EXPECT_NE(o.err, "");
+    EXPECT_EQ(o.out, "");
+  }
+}
+
+TEST_F(Usage, UnknownSubcommandIsNamed) {
+  const Outcome o = run({"rnu", "a.json"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "error: no subcommand 'rnu'; there are: run, devices");
+}
+
+TEST_F(Usage, DevicesAndSchemaPrintJson) {
+  const Outcome devices = run({"devices", "--json"});
+  EXPECT_EQ(devices.status, 0);
+  EXPECT_EQ(json::parse(devices.out)["devices"][0]["kind"], "cpu");
+  expect_part(run({"devices"}).out, "Backends and libraries");
+  const Outcome schema = run({"schema"});
+  EXPECT_EQ(schema.status, 0);
+  EXPECT_EQ(json::parse(schema.out)["type"], "object");
+}
+
+TEST_F(Usage, FullDiskEndsWithThree) {
+  if (access("/dev/full", W_OK) != 0) GTEST_SKIP() << "this system has no /dev/full";
+  const Outcome o = finish(start({"schema"}, "/dev/full"));
+  EXPECT_EQ(o.status, 3);
+  expect_part(o.err, "standard output can't be written");
+}
+
+TEST_F(Usage, ReaderThatGoesAwayIsNoError) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  close(ends[0]);
+  const pid_t child =
+      start({"schema"}, "/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(ends[1]));
+  const Outcome o = finish(child);
+  close(ends[1]);
+  EXPECT_EQ(o.status, 0) << o.err;
+}
+
+}  // namespace
+}  // namespace spdnn

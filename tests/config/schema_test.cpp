@@ -1,0 +1,114 @@
+// The published schema and the shipped configurations agree with the parser.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "folder.hpp"
+
+namespace spdnn {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+class Schema : public test::ConfigTest {};
+
+std::string read(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  EXPECT_TRUE(in.good()) << file;
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+/// Calls `visit` for every subschema that describes one key.
+void walk(const json& schema, const std::string& pointer,
+          const std::function<void(const std::string&, const json&)>& visit) {
+  visit(pointer, schema);
+  if (schema.contains("properties")) {
+    for (const auto& [name, inside] : schema["properties"].items()) {
+      walk(inside, pointer + "/" + name, visit);
+    }
+  }
+  if (schema.contains("items")) walk(schema["items"], pointer + "/0", visit);
+  if (schema.contains("anyOf")) {
+    for (const json& form : schema["anyOf"]) {
+      if (form.contains("items")) walk(form["items"], pointer + "/0", visit);
+    }
+  }
+}
+
+TEST_F(Schema, PublishedFileIsTheOneTheParserEnforces) {
+  EXPECT_EQ(read(fs::path(SPDNN_CONFIGS) / "schema.json"), config_schema())
+      << "write it anew: spdnn-gpu schema > configs/schema.json";
+}
+
+TEST_F(Schema, DescribesEveryKeyAndClosesEveryObject) {
+  int keys = 0;
+  walk(json::parse(config_schema()), "", [&](const std::string& pointer, const json& schema) {
+    ++keys;
+    EXPECT_TRUE(schema.contains("description")) << pointer;
+    if (schema.value("type", "") == "object") {
+      EXPECT_EQ(schema["additionalProperties"], false) << pointer;
+    }
+  });
+  EXPECT_GT(keys, 50);
+}
+
+TEST_F(Schema, ParserRefusesAWrongTypeForEveryKey) {
+  // A list of lists fits no key.
+  int refused = 0;
+  walk(json::parse(config_schema()), "", [&](const std::string& pointer, const json&) {
+    if (pointer.empty()) return;
+    const std::string message = refusal(with(""), {pointer + "=[[]]"});
+    EXPECT_NE(message.find("--set " + pointer), std::string::npos) << pointer << ": " << message;
+    ++refused;
+  });
+  EXPECT_GT(refused, 50);
+}
+
+TEST_F(Schema, ParserAcceptsEveryDefaultAndEveryWord) {
+  walk(json::parse(config_schema()), "", [&](const std::string& pointer, const json& schema) {
+    if (pointer.find('/', 1) != std::string::npos || !schema.contains("default")) return;
+    EXPECT_EQ(refusal(with(""), {pointer + "=" + schema["default"].dump()}), "") << pointer;
+    json forms = schema.contains("anyOf") ? schema["anyOf"] : json::array({schema});
+    for (const json& form : forms) {
+      if (!form.contains("enum")) continue;
+      for (const json& word : form["enum"]) {
+        EXPECT_EQ(refusal(with(""), {pointer + "=" + word.dump()}), "") << pointer << word;
+      }
+    }
+  });
+}
+
+TEST_F(Schema, ShippedConfigurationsLoad) {
+  write("my_network.spdnn", "");
+  write("my_images.spdnn", "");
+  ConfigOverrides overrides;
+  overrides.data_dir = folder_;
+  int loaded = 0;
+  for (const auto& entry : fs::directory_iterator(SPDNN_CONFIGS)) {
+    const fs::path& file = entry.path();
+    if (file.extension() != ".json" || file.filename() == "schema.json") continue;
+    EXPECT_NO_THROW(EXPECT_EQ(load_config(file, overrides).job, "infer")) << file;
+    ++loaded;
+  }
+  EXPECT_GE(loaded, 15);
+}
+
+TEST_F(Schema, TwelveOfficialConfigurationsSayWhatTheyAreNamed) {
+  for (const std::int64_t neurons : {1024, 4096, 16384, 65536}) {
+    for (const std::int64_t layers : {120, 480, 1920}) {
+      const std::string name = "sdgc_" + std::to_string(neurons) + "_" + std::to_string(layers);
+      const RunConfig c = load_config(fs::path(SPDNN_CONFIGS) / (name + ".json"), {});
+      const auto& model = std::get<GraphChallengeModel>(c.model);
+      EXPECT_EQ(model.neurons, neurons);
+      EXPECT_EQ(model.layers, layers);
+      EXPECT_FALSE(std::get<GraphChallengeInput>(c.input.source).images.has_value());
+      EXPECT_EQ(c.output, fs::path("results") / name);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace spdnn
