@@ -59,28 +59,27 @@ ExitStatus generate_network(const NetworkOptions& options) {
   return ExitStatus::done;
 }
 
-IdxImages first_images(IdxImages images, std::optional<std::int64_t> count, const fs::path& file) {
-  if (!count) return images;
-  if (*count > images.count) {
+/// The first `count` of the images made, all of them without it. An image depends on the whole set,
+/// so the set is cut after they are made.
+Csr first_images(const Csr& images, std::optional<std::int64_t> count, const fs::path& file) {
+  if (count && *count > images.rows()) {
     throw InputError(file,
-                     fmt::format("has {} images, but --count asks for {}", images.count, *count));
+                     fmt::format("has {} images, but --count asks for {}", images.rows(), *count));
   }
-  images.count = *count;
-  images.pixels.resize(static_cast<std::size_t>(images.count * images.height * images.width));
-  return images;
+  return images.slice_rows({0, count.value_or(images.rows())});
 }
 
 ExitStatus generate_images(const ImageOptions& options) {
   const fs::path data_dir = data_directory(options.data_dir);
   const bool drawn = options.mnist.empty();
   const IdxImages grey =
-      drawn ? draw_digits(options.digits, options.seed)
-            : first_images(read_idx_images(options.mnist), options.count, options.mnist);
+      drawn ? draw_digits(options.digits, options.seed) : read_idx_images(options.mnist);
+  const Csr images =
+      first_images(challenge_images(grey, options.neurons), options.count, options.mnist);
   const std::string origin =
-      drawn ? fmt::format("generated ({} drawn digits, seed {})", grey.count, options.seed)
-            : fmt::format("generated ({} images of {}, resized and thresholded)", grey.count,
+      drawn ? fmt::format("generated ({} drawn digits, seed {})", images.rows(), options.seed)
+            : fmt::format("generated ({} images of {}, resized and thresholded)", images.rows(),
                           options.mnist.filename().string());
-  const Csr images = challenge_images(grey, options.neurons);
   generate_graph_challenge_images(data_dir, images, origin, options.tsv);
   print(fmt::format("{} images of {} pixels, {} of them set, written to {}: {}\n", images.rows(),
                     images.cols(), images.nnz(), data_dir.string(), origin));

@@ -18,6 +18,8 @@ constexpr std::int64_t kPixels = kSide * kSide;
 constexpr std::int64_t kMaxImages = std::int64_t{1} << 24;
 /// Straight pieces a curve is drawn with between two of its points.
 constexpr int kPieces = 6;
+/// Pixels over which a stroke's edge fades.
+constexpr double kFade = 1.3;
 
 struct Point {
   double x = 0.0, y = 0.0;
@@ -73,7 +75,7 @@ struct Hand {
         height(random.between(17.0, 20.0)),
         slant(random.between(-0.1, 0.35)),
         tilt(random.between(-0.12, 0.12)),
-        radius(random.between(0.85, 1.6)) {}
+        radius(random.between(0.7, 1.5)) {}
 
   [[nodiscard]] Point place(Point p) const {
     const double x = (p.x - 0.5) * width;
@@ -103,7 +105,7 @@ double distance(Point p, Point a, Point b) {
   return std::sqrt(off.x * off.x + off.y * off.y);
 }
 
-/// Draws a straight piece; its edge fades over one pixel and ink never gets lighter.
+/// Draws a straight piece; its edge fades over `kFade` pixels and ink never gets lighter.
 void draw_piece(Point a, Point b, double radius, std::uint8_t* pixels) {
   const auto first = [&](double low) {
     return std::clamp<std::int64_t>(static_cast<std::int64_t>(low - radius - 1.0), 0, kSide);
@@ -116,8 +118,8 @@ void draw_piece(Point a, Point b, double radius, std::uint8_t* pixels) {
   for (std::int64_t y = first(std::min(a.y, b.y)); y < y_end; ++y) {
     for (std::int64_t x = first(std::min(a.x, b.x)); x < x_end; ++x) {
       const Point centre{static_cast<double>(x) + 0.5, static_cast<double>(y) + 0.5};
-      const double cover = std::clamp(radius + 0.5 - distance(centre, a, b), 0.0, 1.0);
-      const auto grey = static_cast<std::uint8_t>(255.0 * cover + 0.5);
+      const double cover = std::clamp(0.5 + (radius - distance(centre, a, b)) / kFade, 0.0, 1.0);
+      const auto grey = static_cast<std::uint8_t>(std::lround(255.0 * cover));
       pixels[y * kSide + x] = std::max(pixels[y * kSide + x], grey);
     }
   }

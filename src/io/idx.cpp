@@ -68,7 +68,7 @@ class IdxFile {
     check_magic(word(bytes.data()), magic);
     std::array<std::int64_t, 3> sizes{1, 1, 1};
     std::int64_t total = 1;
-    for (int i = 0; i < dimensions; ++i) {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(dimensions); ++i) {
       sizes[i] = word(bytes.data() + 4 + 4 * i);
       constexpr std::array<const char*, 3> names{"count", "height", "width"};
       if (sizes[i] == 0)

@@ -138,16 +138,8 @@ Input load_input(const GraphChallengeInput& source, const RunConfig& config, std
 
 Input load_input(const IdxInput& source, const RunConfig& /*config*/, std::int64_t features,
                  std::vector<std::string>& /*notes*/) {
-  IdxImages images = read_idx_images(source.path);
-  if (source.images) {
-    if (*source.images > images.count) {
-      throw InputError(source.path, fmt::format("{} images asked for, but it has {}; ask for fewer",
-                                                *source.images, images.count));
-    }
-    images.count = *source.images;
-    images.pixels.resize(static_cast<std::size_t>(images.count * images.height * images.width));
-  }
-  return {challenge_images(images, features),
+  const IdxImages images = read_idx_images(source.path);
+  return {first_rows(challenge_images(images, features), source.images, source.path),
           fmt::format("{}, resized and thresholded", source.path.filename().string())};
 }
 
