@@ -54,6 +54,12 @@ struct Map {
 
 constexpr std::int32_t kUnset = -9;
 
+Map unset_map(std::size_t batch, std::int64_t first_out) {
+  const std::vector<std::int32_t> unset(batch, kUnset);
+  return {unset, std::vector<std::int32_t>(batch + static_cast<std::size_t>(first_out), kUnset),
+          unset, -1};
+}
+
 std::vector<std::int32_t> shuffled_ids(std::size_t count, std::uint64_t seed) {
   std::vector<std::int32_t> ids(count);
   std::iota(ids.begin(), ids.end(), 0);
@@ -62,79 +68,82 @@ std::vector<std::int32_t> shuffled_ids(std::size_t count, std::uint64_t seed) {
   return ids;
 }
 
+struct MapCase {
+  std::vector<std::uint8_t> alive;
+  std::vector<std::int32_t> ids;
+  std::int32_t live = -1;  ///< below 0: all slots, with no count in memory
+  bool keep_representative = false;
+  std::int64_t first_out = 0;
+};
+
 /// `CompactArgs`' rule, one slot after another.
-Map expected_map(const std::vector<std::uint8_t>& alive, const std::vector<std::int32_t>& ids,
-                 std::int32_t count, bool keep_representative) {
-  Map map{std::vector<std::int32_t>(alive.size(), kUnset),
-          std::vector<std::int32_t>(alive.size(), kUnset),
-          std::vector<std::int32_t>(alive.size(), kUnset), 0};
+Map expected_map(const MapCase& c) {
+  Map map = unset_map(c.alive.size(), c.first_out);
+  map.live = 0;
   std::int32_t representative = -1;
+  const auto count = c.live < 0 ? static_cast<std::int32_t>(c.alive.size()) : c.live;
   for (std::int32_t s = 0; s < count; ++s) {
-    if (alive[s] == 0 && (!keep_representative || representative >= 0)) {
-      if (keep_representative) map.parent[ids[s]] = representative;
+    if (c.alive[s] == 0 && (!c.keep_representative || representative >= 0)) {
+      if (c.keep_representative) map.parent[c.ids[s]] = representative;
       continue;
     }
-    if (alive[s] == 0) representative = ids[s];
+    if (c.alive[s] == 0) representative = c.ids[s];
     map.source[map.live] = s;
-    map.ids[map.live++] = ids[s];
+    map.ids[c.first_out + map.live++] = c.ids[s];
   }
   return map;
 }
 
-/// `live` < 0: all slots, with no count in memory.
-template <int kFlags>
-Map mapped(const std::vector<std::uint8_t>& alive, const std::vector<std::int32_t>& ids,
-           std::int32_t live, bool keep_representative, const simt::Schedule& schedule) {
-  Map map{std::vector<std::int32_t>(alive.size(), kUnset),
-          std::vector<std::int32_t>(alive.size(), kUnset),
-          std::vector<std::int32_t>(alive.size(), kUnset), -1};
-  const cuda::MapArgs args{alive.data(),
-                           ids.data(),
-                           live < 0 ? nullptr : &live,
-                           static_cast<std::int64_t>(alive.size()),
-                           keep_representative,
+/// The kernels' map, the flags scanned here as CUB scans them on a GPU.
+Map mapped(const MapCase& c, unsigned grid, const simt::Schedule& schedule) {
+  const auto batch = static_cast<std::int64_t>(c.alive.size());
+  Map map = unset_map(c.alive.size(), c.first_out);
+  const Panels<const float> x{nullptr, 0, batch, 64, c.live < 0 ? nullptr : &c.live};
+  const cuda::LivingFlag living{c.alive.data(), x};
+  std::vector<std::int32_t> ranks(c.alive.size() + 1);
+  for (std::int32_t s = 0; s < batch; ++s) ranks[s + 1] = ranks[s] + living(s);
+  EXPECT_EQ(living(static_cast<std::int32_t>(batch)), 0) << "the slot that ends the scan";
+  std::int32_t representative = kUnset;
+  const cuda::MapArgs args{x,
+                           ranks.data(),
+                           c.ids.data(),
+                           c.keep_representative,
                            map.parent.data(),
+                           &representative,
                            map.source.data(),
-                           map.ids.data(),
+                           map.ids.data() + c.first_out,
                            &map.live};
-  simt::launch({1, cuda::LayoutTraits::scan_block, 0, schedule}, &cuda::map_images_kernel<kFlags>,
-               args);
+  const simt::Launch launch{grid, cuda::LayoutTraits::block, 0, schedule};
+  simt::launch(launch, &cuda::map_images_kernel, args);
+  if (c.keep_representative) simt::launch(launch, &cuda::merge_dead_kernel, args);
   return map;
 }
 
 TEST(CudaSimtLayout, MapFollowsTheRuleOfCompaction) {
   std::mt19937_64 random(5);
   std::uint64_t seed = 0;
-  for (const std::size_t batch : {0, 1, 31, 32, 33, 64, 1000, 1024, 1025, 3001}) {
-    for (const int percent_alive : {0, 3, 50, 97, 100}) {
-      std::vector<std::uint8_t> alive(batch);
-      for (auto& flag : alive) flag = static_cast<int>(random() % 100) < percent_alive ? 1 : 0;
-      const std::vector<std::int32_t> ids = shuffled_ids(batch, ++seed);
+  for (const std::size_t batch : {0, 1, 31, 32, 33, 64, 255, 256, 257, 1025}) {
+    for (const unsigned percent_alive : {0U, 3U, 50U, 97U, 100U}) {
+      MapCase c{std::vector<std::uint8_t>(batch), shuffled_ids(batch, ++seed)};
+      for (auto& flag : c.alive) flag = random() % 100 < percent_alive ? 1 : 0;
       const auto all = static_cast<std::int32_t>(batch);
       for (const std::int32_t live : {-1, all / 2, all}) {
         for (const bool keep : {false, true}) {
-          SCOPED_TRACE(fmt::format("batch {} alive {} % live {} keep {} seed {}", batch,
-                                   percent_alive, live, keep, seed));
-          const Map expected = expected_map(alive, ids, live < 0 ? all : live, keep);
-          const simt::Schedule& schedule =
-              kSchedules[(seed + static_cast<std::uint64_t>(keep)) % 3];
-          ASSERT_EQ(mapped<1>(alive, ids, live, keep, schedule), expected);
-          ASSERT_EQ(mapped<cuda::LayoutTraits::flags_per_lane>(alive, ids, live, keep, schedule),
-                    expected);
+          for (const std::int64_t first_out : {0, 5}) {
+            SCOPED_TRACE(fmt::format("batch {} alive {} % live {} keep {} first {} seed {}", batch,
+                                     percent_alive, live, keep, first_out, seed));
+            c.live = live;
+            c.keep_representative = keep;
+            c.first_out = first_out;
+            const Map expected = expected_map(c);
+            for (const simt::Schedule& schedule : kSchedules) {
+              const auto grid = static_cast<unsigned>(1 + random() % 4);
+              ASSERT_EQ(mapped(c, grid, schedule), expected) << "grid " << grid;
+            }
+          }
         }
       }
     }
-  }
-}
-
-TEST(CudaSimtLayout, MapTakesManySteps) {
-  std::mt19937_64 random(6);
-  std::vector<std::uint8_t> alive(20011, 1);
-  for (std::size_t i = 9000; i < alive.size(); ++i) alive[i] = random() % 2;
-  const std::vector<std::int32_t> ids = shuffled_ids(alive.size(), 6);
-  for (const simt::Schedule& schedule : kSchedules) {
-    ASSERT_EQ(mapped<cuda::LayoutTraits::flags_per_lane>(alive, ids, -1, true, schedule),
-              expected_map(alive, ids, 20011, true));
   }
 }
 
@@ -143,26 +152,31 @@ TEST(CudaSimtLayout, MoveGathersTheKeptImages) {
   for (const std::int64_t width : {32, 64, 128}) {
     for (const std::int64_t features : {1, 33, 131, 300}) {
       for (const std::int32_t kept : {0, 1, 31, 64, 65, 200}) {
-        const std::int64_t batch = 200;
-        Panels<float> x{nullptr, features, batch, width, nullptr};
-        std::vector<float> in = test::random_floats(static_cast<std::size_t>(x.size()), random);
-        std::vector<std::int32_t> source;
-        for (std::int32_t s = 0; s < kept; ++s)
-          source.push_back(s + (s >= kept / 2 ? 200 - kept : 0));
-        std::vector<float> expected(in.size(), -3.0F);
-        x.data = in.data();
-        Panels<float> y{expected.data(), features, batch, width, nullptr};
-        for (std::int32_t d = 0; d < kept; ++d) {
-          for (std::int64_t f = 0; f < features; ++f) y.at(f, d) = x.at(f, source[d]);
-        }
-        for (const simt::Schedule& schedule : kSchedules) {
-          std::vector<float> got(in.size(), -3.0F);
-          y.data = got.data();
-          simt::launch({3, cuda::LayoutTraits::block, 0, schedule},
-                       &cuda::move_images_kernel<cuda::LayoutTraits::features_per_block>,
-                       Panels<const float>(x), y, source.data(), &kept);
-          ASSERT_EQ(got, expected)
-              << "width " << width << " features " << features << " kept " << kept;
+        for (const std::int64_t first_out : {0, 5, 63, 130}) {
+          const std::int64_t batch = 200;
+          Panels<const float> from{nullptr, features, batch, width, nullptr};
+          const std::vector<float> in =
+              test::random_floats(static_cast<std::size_t>(from.size()), random);
+          from.data = in.data();
+          std::vector<std::int32_t> source;
+          for (std::int32_t s = 0; s < kept; ++s)
+            source.push_back(s + (s >= kept / 2 ? 200 - kept : 0));
+          Panels<float> y{nullptr, features, first_out + batch, width, nullptr};
+          std::vector<float> expected(static_cast<std::size_t>(y.size()), -3.0F);
+          y.data = expected.data();
+          for (std::int32_t d = 0; d < kept; ++d) {
+            for (std::int64_t f = 0; f < features; ++f) {
+              y.at(f, first_out + d) = from.at(f, source[d]);
+            }
+          }
+          for (const simt::Schedule& schedule : kSchedules) {
+            std::vector<float> got(expected.size(), -3.0F);
+            y.data = got.data();
+            simt::launch({3, cuda::LayoutTraits::block, 0, schedule}, &cuda::move_images_kernel,
+                         cuda::MoveArgs{from, y, first_out, source.data(), &kept});
+            ASSERT_EQ(got, expected) << "width " << width << " features " << features << " kept "
+                                     << kept << " first " << first_out;
+          }
         }
       }
     }
