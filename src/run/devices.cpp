@@ -16,6 +16,25 @@ std::string profile_cache_file() {
   return home == nullptr ? "" : std::string(home) + "/.cache/spdnn-gpu/profile.json";
 }
 
+/// Gives the CPU ranks that name no cores those of `cores` nobody named, when there is one for each of
+/// their threads; otherwise they stay free.
+void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs) {
+  std::size_t threads = 0;
+  for (const DeviceSpec& spec : specs) {
+    if (spec.kind == DeviceKind::cpu && spec.cores.empty()) {
+      threads += static_cast<std::size_t>(spec.threads);
+    }
+    for (const int taken : spec.cores) std::erase(cores, taken);
+  }
+  if (threads > cores.size()) return;
+  auto next = cores.begin();
+  for (DeviceSpec& spec : specs) {
+    if (spec.kind != DeviceKind::cpu || !spec.cores.empty()) continue;
+    spec.cores.assign(next, next + spec.threads);
+    next += spec.threads;
+  }
+}
+
 }  // namespace
 
 std::vector<DeviceSpec> resolve_devices(const RunConfig& config) {
@@ -32,18 +51,7 @@ std::vector<DeviceSpec> resolve_devices(const RunConfig& config) {
     }
   }
   if (specs.empty()) specs.resize(cores.size());
-  std::size_t threads = 0;
-  for (const DeviceSpec& spec : specs) {
-    if (spec.kind == DeviceKind::cpu) threads += static_cast<std::size_t>(spec.threads);
-  }
-  if (threads <= cores.size()) {
-    std::size_t next = 0;
-    for (DeviceSpec& spec : specs) {
-      for (int t = 0; spec.kind == DeviceKind::cpu && t < spec.threads; ++t) {
-        spec.cores.push_back(cores[next++]);
-      }
-    }
-  }
+  pin_cpu_ranks(cores, specs);
   return specs;
 }
 
