@@ -37,36 +37,28 @@ std::string unknown_subcommand(const CLI::App& app, const std::vector<std::strin
   return fmt::format("no subcommand '{}'; there are: {}", arguments[1], names);
 }
 
-/// Runs the chosen action; every error of the library ends here.
-int act(const spdnn::CommandLine& line) {
-  try {
-    return static_cast<int>(line.action());
-  } catch (const std::exception& error) {
-    if (spdnn::interrupted()) {
-      std::fprintf(stderr, "interrupted: %s\n", error.what());
-      return spdnn::interrupted_status;
-    }
-    if (const auto* own = dynamic_cast<const spdnn::Error*>(&error)) {
-      return fail(own->status(), own->what());
-    }
-    if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
-      return fail(ExitStatus::failure,
-                  "out of memory; a smaller /batch or a /memory_limit makes a run smaller");
-    }
-    if (dynamic_cast<const std::filesystem::filesystem_error*>(&error) != nullptr) {
-      return fail(
-          ExitStatus::failure,
-          fmt::format("{}; check that the path exists, may be written and has room", error.what()));
-    }
-    return fail(ExitStatus::failure, fmt::format("unexpected: {}", error.what()));
+/// Says what went wrong, and what status that is; every error of the library ends here.
+int report(const std::exception& error) {
+  if (spdnn::interrupted()) {
+    std::fprintf(stderr, "interrupted: %s\n", error.what());
+    return spdnn::interrupted_status;
   }
+  if (const auto* own = dynamic_cast<const spdnn::Error*>(&error)) {
+    return fail(own->status(), own->what());
+  }
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
+    return fail(ExitStatus::failure,
+                "out of memory; a smaller /batch or a /memory_limit makes a run smaller");
+  }
+  if (dynamic_cast<const std::filesystem::filesystem_error*>(&error) != nullptr) {
+    return fail(
+        ExitStatus::failure,
+        fmt::format("{}; check that the path exists, may be written and has room", error.what()));
+  }
+  return fail(ExitStatus::failure, fmt::format("unexpected: {}", error.what()));
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  // A reader that closes a pipe early is seen as a failed write, not as a signal that kills us.
-  std::signal(SIGPIPE, SIG_IGN);
+int run_program(int argc, char** argv) {
   CLI::App app("Runs sparse deep neural networks on the CPUs and GPUs of this machine.",
                "spdnn-gpu");
   app.require_subcommand(1);
@@ -89,5 +81,21 @@ int main(int argc, char** argv) {
     const bool asked = app.exit(error) == 0;
     return asked ? 0 : static_cast<int>(ExitStatus::bad_input);
   }
-  return act(line);
+  return static_cast<int>(line.action());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A reader that closes a pipe early is seen as a failed write, not as a signal that kills us.
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    try {
+      return run_program(argc, argv);
+    } catch (const std::exception& error) {
+      return report(error);
+    }
+  } catch (...) {  // no memory left even for the message
+    return static_cast<int>(ExitStatus::failure);
+  }
 }

@@ -11,8 +11,9 @@
 
 namespace spdnn {
 
-/// A rewrite by name. An exact one keeps every output of a canonical kernel bit for bit, the sign of a
-/// zero aside. The others are exact in real arithmetic, but sum in another order or round a weight once.
+/// A rewrite by name. An exact one keeps every output of a canonical kernel bit for bit, the sign
+/// of a zero aside. The others are exact in real arithmetic, but sum in another order or round a
+/// weight once.
 struct CompilePass {
   std::string_view name;
   bool exact = false;
@@ -21,13 +22,17 @@ struct CompilePass {
 /// Every pass there is, in the order they are tried.
 [[nodiscard]] std::span<const CompilePass> compile_passes();
 
+/// The passes that a word stands for: "off" none, "safe" the exact ones, "full" all; else names of
+/// passes with commas between. Throws `InputError` for a name that is none.
+[[nodiscard]] std::vector<std::string> passes_for(std::string_view setting);
+
 struct CompileRequest {
-  std::vector<std::string> passes;  ///< names of `compile_passes()`; their order does not matter
+  std::vector<std::string> passes;  ///< their names, in any order
   /// Every input of every image lies in here.
   float lowest_input = 0.0F;
   float highest_input = 1.0F;
   /// A network that passes would make cheaper by less than this part of its work stays as it is.
-  double least_gain = 0.02;
+  double least_gain = 0.05;
   std::int64_t memory_limit = 0;  ///< bytes that rewritten layers may take; 0 for any number
   bool release_pages = false;     ///< give a layer's pages back once it has been read
 };
@@ -52,7 +57,7 @@ struct PassReport {
 struct CompileReport {
   std::vector<PassReport> passes;  ///< empty where nothing was asked for
   NetworkSize before, after;       ///< of the network given, and of the one to run
-  bool exact = true;               ///< the network to run has the outputs of the one given, bit for bit
+  bool exact = true;  ///< the network to run has the outputs of the one given, bit for bit
   double seconds = 0.0;
   std::vector<std::string> notes;  ///< why a network was left as it is
 };
@@ -60,15 +65,15 @@ struct CompileReport {
 struct CompiledModel {
   /// Where nothing was found, the very matrices of the network given.
   Model model;
-  /// For each output of the network given, which output of `model` equals it; −1 for one that is always
-  /// 0. Empty where all are the same.
+  /// For each output of the network given, which output of `model` equals it; −1 for one that is
+  /// always 0. Empty where all are the same.
   std::vector<std::int64_t> outputs;
   CompileReport report;
 };
 
-/// Rewrites `model` with the passes asked for until none finds more. Inputs keep their numbers. An image
-/// has a nonzero output in the compiled network exactly when it has one in the network given. Throws
-/// `InputError` for a pass that does not exist.
+/// Rewrites `model` with the passes asked for until none finds more. Inputs keep their numbers. An
+/// image has a nonzero output in the compiled network exactly when it has one in the network given,
+/// but for the rounding of passes that are not exact. Throws `InputError` for a pass there is not.
 [[nodiscard]] CompiledModel compile(const Model& model, const CompileRequest& request);
 
 /// The outputs of the network given, from those of the compiled one.

@@ -81,7 +81,7 @@ struct RunConfig {
   VerifyConfig verify;
   std::vector<DeviceSpec> devices;  ///< empty: auto
   PlanRequest plan;                 ///< strategy, split, kernel, batch
-  std::string compile = "off";
+  std::string compile = "off";      ///< "off", "safe", "full", or passes with commas between
   bool deduplicate_images = true;
   std::string precision = "fp32";
   std::optional<std::int64_t>
@@ -90,6 +90,7 @@ struct RunConfig {
   bool cache = true;          ///< keep binary caches of text files
   bool save_outputs = false;  ///< write the last layer's nonzeros as outputs.tsv
   RequireConfig require;
+  bool profile_range = false;      ///< mark the measured part for profilers: `--profile-range`
   std::filesystem::path output;    ///< folder of result.json
   std::filesystem::path data_dir;  ///< where data are looked up; may be empty
   std::filesystem::path file;      ///< the configuration itself

@@ -100,10 +100,10 @@ void validate(const RadixNetSpec& spec);
 /// `count` images of 28 × 28 grey values, equal for equal seeds. For where no data exist.
 [[nodiscard]] IdxImages draw_digits(std::int64_t count, std::uint64_t seed);
 
-/// Makes Graph Challenge input of grey images: transposed, resized to √neurons × √neurons by Fourier
-/// interpolation of all images together, on where above half of the largest value of all.
-/// `[images × neurons]`, all values 1. MNIST's 60,000 training images give the official input files;
-/// fewer give slightly different ones, so make all and take the first rows.
+/// Makes Graph Challenge input of grey images: transposed, resized to √neurons × √neurons by
+/// Fourier interpolation of all images together, on where above half of the largest value of all.
+/// `[images × neurons]`, all values 1. MNIST's 60,000 training images give the official input
+/// files; fewer give slightly different ones, so make all and take the first rows.
 [[nodiscard]] Csr challenge_images(const IdxImages& images, std::int64_t neurons);
 
 /// What `generate` reports while it works: layers or images done, of how many.

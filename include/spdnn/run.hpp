@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "spdnn/compile.hpp"
 #include "spdnn/config.hpp"
 
 namespace spdnn {
@@ -47,6 +48,7 @@ struct RunResult {
   std::string job;
   std::vector<DeviceResult> devices;
   Plan plan;
+  CompileReport compile;
   std::int64_t images = 0, layers = 0, neurons = 0;
   struct Seconds {
     double load = 0, compile = 0, profile = 0, infer = 0, infer_resident = 0, verify = 0;

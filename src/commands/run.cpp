@@ -32,17 +32,16 @@ void make_output_folder(const fs::path& folder) {
 }
 
 ExitStatus run_command(const Options& options, const std::vector<std::string>& arguments) {
-  const RunConfig config = load_config(options.config.file, options.config.overrides);
+  RunConfig config = load_config(options.config.file, options.config.overrides);
+  config.profile_range = options.profile_range;
   Progress progress;
   const InterruptScope interrupts(progress);
   make_output_folder(config.output);
   if (!options.trace.empty()) start_trace();
-  if (options.profile_range) set_profiler_capture(true);
   const RunResult result = [&] {
     const ProgressPrinter printer(progress, stderr, options.quiet);
     return run(config, progress);
   }();
-  if (options.profile_range) set_profiler_capture(false);
   if (!options.trace.empty()) write_file_atomically(options.trace, trace_json(stop_trace()));
 
   const std::string json = result_json(result, arguments);

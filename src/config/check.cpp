@@ -130,6 +130,7 @@ class Checker {
   void object(Json& object, const Key& key, const std::string& pointer) {
     const std::vector<const Key*> members = children(key.pointer);
     std::vector<std::string_view> names;
+    names.reserve(members.size());
     for (const Key* member : members) names.push_back(member->name());
     for (auto& [name, inside] : object.items()) {
       const Key* member = nullptr;

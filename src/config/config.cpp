@@ -2,6 +2,7 @@
 #include "spdnn/config.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -55,7 +56,10 @@ class Loader {
     load_verify(root["verify"]);
     load_devices(root["devices"]);
     load_plan(root);
-    out_.compile = root["compile"];
+    const Json& compile = root["compile"];
+    out_.compile = compile.is_string()
+                       ? compile.get<std::string>()
+                       : fmt::format("{}", fmt::join(compile.get<std::vector<std::string>>(), ","));
     out_.deduplicate_images = root["deduplicate_images"];
     out_.precision = root["precision"];
     out_.memory_limit = bytes(root, "memory_limit");
@@ -79,7 +83,7 @@ class Loader {
 
   /// The data directory first, then the folder of the configuration.
   [[nodiscard]] fs::path find(const Json& name, const std::string& pointer) const {
-    const fs::path path(name.get<std::string>());
+    fs::path path(name.get<std::string>());
     std::error_code error;
     if (path.is_absolute()) {
       if (!fs::exists(path, error)) fail(pointer, fmt::format("no file {}", path.string()));
@@ -88,7 +92,7 @@ class Loader {
     if (!out_.data_dir.empty() && fs::exists(out_.data_dir / path, error)) {
       return out_.data_dir / path;
     }
-    const fs::path beside = out_.file.parent_path() / path;
+    fs::path beside = out_.file.parent_path() / path;
     if (fs::exists(beside, error)) return beside;
     fail(pointer,
          out_.data_dir.empty()

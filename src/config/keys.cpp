@@ -4,6 +4,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "spdnn/compile.hpp"
+
 namespace spdnn::config {
 namespace {
 
@@ -32,6 +34,12 @@ Form text() { return {.type = Form::Type::text}; }
 Form bytes() { return {.type = Form::Type::bytes}; }
 Form list(std::int64_t at_least) { return {.type = Form::Type::list, .least = at_least}; }
 Form object() { return {.type = Form::Type::object}; }
+
+std::vector<std::string_view> pass_names() {
+  std::vector<std::string_view> names;
+  for (const CompilePass& pass : compile_passes()) names.push_back(pass.name);
+  return names;
+}
 
 void add_model(std::vector<Key>& t) {
   t.insert(
@@ -259,11 +267,14 @@ void add_plan(std::vector<Key>& t) {
            .about =
                "Kernel of every layer by name (see spdnn-gpu profile); auto takes the fastest"},
           {.pointer = "/compile",
-           .forms = {words({"off"})},
+           .forms = {words({"off", "safe", "full"}), list(1)},
            .fallback = R"("off")",
-           .about = "Exact rewrites of the network before it runs",
-           .unavailable = {{"safe", "this version runs networks as they are: use 'off'"},
-                           {"full", "this version runs networks as they are: use 'off'"}}},
+           .about = "Rewrites that make the network smaller before it runs: none, those that keep "
+                    "every bit, all, or a list of passes"},
+          {.pointer = "/compile/*",
+           .forms = {words(pass_names())},
+           .about = "A pass: fold makes equal neurons one; constants and zeros leave out what is "
+                    "always the same, or always 0; unread leaves out what nobody reads"},
           {.pointer = "/deduplicate_images",
            .forms = {boolean()},
            .fallback = "true",

@@ -47,6 +47,25 @@ Json plan_of(const Plan& plan) {
           {"notes", plan.notes}};
 }
 
+Json size_json(const NetworkSize& size) {
+  return {{"rows", size.rows}, {"nonzeros", size.nonzeros}, {"bytes", size.bytes}};
+}
+
+Json compile_of(const CompileReport& compile) {
+  Json passes = Json::array();
+  for (const PassReport& pass : compile.passes) {
+    passes.push_back({{"name", pass.name},
+                      {"layers", pass.layers},
+                      {"before", size_json(pass.before)},
+                      {"after", size_json(pass.after)},
+                      {"seconds", finite(pass.seconds)}});
+  }
+  return {{"exact", compile.exact},
+          {"before", size_json(compile.before)},
+          {"after", size_json(compile.after)},
+          {"passes", std::move(passes)}};
+}
+
 Json sample_of(const SampleCheck& sample) {
   const bool checked = sample.images > 0;
   return {{"images", sample.images},
@@ -69,6 +88,7 @@ std::string result_json(const RunResult& result, const std::vector<std::string>&
       {"git", {{"commit", built.commit}, {"dirty", built.dirty}}},
       {"devices", devices_of(result)},
       {"plan", plan_of(result.plan)},
+      {"compile", compile_of(result.compile)},
       {"images", result.images},
       {"unique_images", result.unique_images},
       {"layers", result.layers},

@@ -44,6 +44,16 @@ std::string with_origin(const std::string& what, const std::string& origin) {
   return origin.empty() ? what : fmt::format("{} ({})", what, origin);
 }
 
+/// What the compiler made of the network.
+std::string rewriting_of(const CompileReport& compile) {
+  std::string names;
+  for (const PassReport& pass : compile.passes) names += (names.empty() ? "" : ", ") + pass.name;
+  return fmt::format("{} of {} weights and {} of {} neurons left by {}{}",
+                     count(compile.after.nonzeros), count(compile.before.nonzeros),
+                     count(compile.after.rows), count(compile.before.rows), names,
+                     compile.exact ? "" : "; sums in another order");
+}
+
 /// What ran, in one line each.
 std::string facts(const RunResult& result) {
   std::string images = plural(result.images, "image");
@@ -52,11 +62,15 @@ std::string facts(const RunResult& result) {
   }
   const std::string network =
       fmt::format("{} × {}", plural(result.neurons, "neuron"), plural(result.layers, "layer"));
-  return report::table({{"network", with_origin(network, result.model_origin)},
-                        {"input", with_origin(images, result.input_origin)},
-                        {"strategy", fmt::format("{} on {}", to_string(result.plan.strategy),
-                                                 plural(std::ssize(result.devices), "device"))}},
-                       {false, false}, "  ");
+  std::vector<std::vector<std::string>> rows{
+      {"network", with_origin(network, result.model_origin)},
+      {"input", with_origin(images, result.input_origin)},
+      {"strategy", fmt::format("{} on {}", to_string(result.plan.strategy),
+                               plural(std::ssize(result.devices), "device"))}};
+  if (!result.compile.passes.empty()) {
+    rows.insert(rows.begin() + 1, {"compiled", rewriting_of(result.compile)});
+  }
+  return report::table(rows, {false, false}, "  ");
 }
 
 std::string devices(const RunResult& result) {
@@ -81,7 +95,8 @@ std::string figures(const RunResult& result) {
   return report::table(
       {{"inference", report::seconds(s.infer),
         fmt::format("{} with network and input on the devices", report::seconds(s.infer_resident))},
-       {"nominal", report::scaled(nominal, "edges/s"), "every image through every layer"},
+       {"nominal", report::scaled(nominal, "edges/s"),
+        "every image through every layer of the network as given"},
        {"executed", report::scaled(executed, "edges/s"), "multiply–adds really done"},
        {"beside it", fmt::format("{}, verify {}", before, report::seconds(s.verify))},
        {"peak memory", memory}},

@@ -9,6 +9,7 @@
 #include "devices.hpp"
 #include "distinct.hpp"
 #include "pass.hpp"
+#include "rewrite.hpp"
 #include "verify.hpp"
 #include "weights.hpp"
 
@@ -38,7 +39,8 @@ std::vector<std::int64_t> gather_ids(Communicator& comm, const std::vector<std::
   return all;
 }
 
-Outcome run_all_ranks(const PassContext& context, const std::vector<DeviceSpec>& specs) {
+Outcome run_all_ranks(const PassContext& context, const std::vector<DeviceSpec>& specs,
+                      bool profile_range) {
   Outcome outcome;
   outcome.ranks.resize(specs.size());
   std::vector<std::int64_t> peaks(specs.size());
@@ -46,6 +48,7 @@ Outcome run_all_ranks(const PassContext& context, const std::vector<DeviceSpec>&
     const auto rank = static_cast<std::size_t>(comm.rank());
     const std::unique_ptr<Device> device = open_device(specs[rank]);
     Pass pass(context, comm.rank(), *device, specs[rank].slowdown);
+    if (rank == 0 && profile_range) set_profiler_capture(true);
     comm.barrier();
     const double start = now_seconds();
     pass.prepare();
@@ -58,6 +61,7 @@ Outcome run_all_ranks(const PassContext& context, const std::vector<DeviceSpec>&
       outcome.infer_s = now_seconds() - start;
       outcome.resident_s = now_seconds() - resident;
       outcome.ids = ids;
+      if (profile_range) set_profiler_capture(false);
     }
     if (specs[rank].kind == DeviceKind::cuda) peaks[rank] = device->peak_bytes();
   });
@@ -122,7 +126,7 @@ void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profi
   }
 }
 
-/// Checks a sample and the truth, and sets the status.
+/// Checks a sample and the truth, both of the network as it was given, and sets the status.
 void verify(const RunConfig& config, const Sources& sources, const Work& work,
             std::vector<std::int64_t> sample, const Outcome& outcome, const Profile& profile,
             RunResult& result) {
@@ -136,10 +140,12 @@ void verify(const RunConfig& config, const Sources& sources, const Work& work,
     std::sort(sample.begin(), sample.end());
     sample.erase(std::unique(sample.begin(), sample.end()), sample.end());
     const auto& streamed = result.plan.stream_weights;
+    const bool short_of_memory =
+        std::find(streamed.begin(), streamed.end(), true) != streamed.end() ||
+        (config.compile != "off" && memory_is_short(config, sources.model));
     SampleOutcome checked =
         check_sample({&sources.model, &work.images, std::move(sample), &outcome.outputs,
-                      is_canonical(result.plan, profile),
-                      std::find(streamed.begin(), streamed.end(), true) != streamed.end()});
+                      is_canonical(result.plan, profile) && result.compile.exact, short_of_memory});
     result.sample = checked.check;
     std::move(checked.failures.begin(), checked.failures.end(),
               std::back_inserter(result.failures));
@@ -160,12 +166,12 @@ std::vector<std::int64_t> expand_ids(const std::vector<std::int64_t>& living, co
   return ids;
 }
 
-RunResult infer(const RunConfig& config, Progress& progress) {
-  RunResult result;
+/// Reads what a run needs.
+Sources load(const RunConfig& config, Progress& progress, RunResult& result) {
   result.job = config.job;
   progress.phase = "reading";
-  double start = now_seconds();
-  const Sources sources = load_sources(config);
+  const double start = now_seconds();
+  Sources sources = load_sources(config);
   result.seconds.load = now_seconds() - start;
   result.notes = sources.notes;
   result.model_origin = sources.model.origin;
@@ -173,32 +179,67 @@ RunResult infer(const RunConfig& config, Progress& progress) {
   result.images = sources.images.rows();
   result.layers = std::ssize(sources.model.layers);
   result.neurons = sources.model.inputs();
+  return sources;
+}
+
+/// The network to run: the one given where nothing is asked for, or nothing found.
+CompiledModel compile_network(const RunConfig& config, const Sources& sources, Progress& progress,
+                              RunResult& result) {
+  progress.phase = "compiling";
+  const double start = now_seconds();
+  CompiledModel network = rewrite(config, sources);
+  if (config.compile != "off") result.seconds.compile = now_seconds() - start;
+  result.compile = network.report;
+  result.notes.insert(result.notes.end(), network.report.notes.begin(), network.report.notes.end());
+  return network;
+}
+
+/// Writes what a run found to its output folder.
+void write_results(const RunConfig& config, const Work& work, const Outcome& outcome,
+                   const RunResult& result) {
+  std::error_code failed;
+  fs::create_directories(config.output, failed);
+  if (failed) {
+    throw SystemError(fmt::format("{}: {}; name another folder with --output",
+                                  config.output.string(), failed.message()));
+  }
+  write_categories(config.output / "categories.tsv", result.categories);
+  if (config.save_outputs) {
+    write_outputs(config.output / "outputs.tsv", result.categories, work.distinct, outcome.outputs);
+  }
+}
+
+RunResult infer(const RunConfig& config, Progress& progress) {
+  RunResult result;
+  const Sources sources = load(config, progress, result);
+  const CompiledModel network = compile_network(config, sources, progress, result);
 
   progress.phase = "profiling";
-  start = now_seconds();
+  const double start = now_seconds();
   const std::vector<DeviceSpec> specs = resolve_devices(config);
-  const Profile profile = profile_specs(config, sources.model, specs, false);
+  const Profile profile = profile_specs(config, network.model, specs, false);
   result.seconds.profile = now_seconds() - start;
 
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
-  result.plan = make_plan(stats_of(sources.model, work.images), profile, config.plan);
+  result.plan = make_plan(stats_of(network.model, work.images), profile, config.plan);
 
   progress.phase = "inferring";
   progress.total = work.images.rows() * result.layers;
   const std::int64_t checked = config.verify.sample_against_reference;
   std::vector<std::int64_t> sample =
       choose_sample(work.images.rows(), checked - checked / 2, config.seed);
-  SharedForms forms(sources.model);
-  const PassContext context = {&sources.model,
+  SharedForms forms(network.model);
+  const PassContext context = {&network.model,
                                &work.images,
                                &result.plan,
-                               dead_stays_dead_from(sources.model),
+                               dead_stays_dead_from(network.model),
                                config.save_outputs ? work.images.rows() : checked / 2,
                                &sample,
                                &progress,
                                &forms};
-  const Outcome outcome = run_all_ranks(context, specs);
+  Outcome outcome = run_all_ranks(context, specs, config.profile_range);
+  for (auto& [image, outputs] : outcome.outputs) outputs = expand_outputs(network, outputs);
   progress.phase = "verifying";
   progress.total = 0;
   result.seconds.infer = work.seconds + outcome.infer_s;
@@ -211,17 +252,7 @@ RunResult infer(const RunConfig& config, Progress& progress) {
   verify(config, sources, work, std::move(sample), outcome, profile, result);
   result.peak_host_bytes = peak_host_bytes();
   check_bars(config.require, result);
-
-  std::error_code failed;
-  fs::create_directories(config.output, failed);
-  if (failed) {
-    throw SystemError(fmt::format("{}: {}; name another folder with --output",
-                                  config.output.string(), failed.message()));
-  }
-  write_categories(config.output / "categories.tsv", result.categories);
-  if (config.save_outputs) {
-    write_outputs(config.output / "outputs.tsv", result.categories, work.distinct, outcome.outputs);
-  }
+  write_results(config, work, outcome, result);
   return result;
 }
 

@@ -147,8 +147,12 @@ TEST_F(BadConfig, UnknownWord) {
 }
 TEST_F(BadConfig, NotAvailable) {
   expect(with(R"("precision": "bf16")"), {"/precision: 'bf16' is not available", "'fp32'"});
-  expect(with(R"("compile": "full")"), {"/compile: 'full' is not available", "'off'"});
   expect(with(R"("job": "train")"), {"/job: 'train' is not available", "'infer'"});
+}
+TEST_F(BadConfig, UnknownPass) {
+  expect(with(R"("compile": "fast")"), {"/compile: found the string \"fast\"; expected 'off'"});
+  expect(with(R"("compile": [])"), {"/compile: found an empty list"});
+  expect(with(R"("compile": ["fold", "unreed"])"), {"/compile/1:", "did you mean 'unread'?"});
 }
 TEST_F(BadConfig, LongValueIsCut) {
   EXPECT_LT(refusal(with("\"batch\": \"" + std::string(10'000, 'x') + "\"")).size(), 400U);

@@ -53,7 +53,7 @@ TEST_F(LoadConfig, ReadsEveryKey) {
     "verify": {"categories": true, "sample_against_reference": 0},
     "devices": [{"cuda": 1, "slowdown": 2.5}, {"cpu": {"threads": 2, "slowdown": 3, "cores": [4, 5]}},
                 {"cpu": {}}],
-    "strategy": "task_stealing", "split": [1, 0, 2.5], "kernel": "panel", "compile": "off",
+    "strategy": "task_stealing", "split": [1, 0, 2.5], "kernel": "panel", "compile": ["unread", "fold"],
     "deduplicate_images": false, "precision": "fp32", "batch": 128, "memory_limit": "1.5 GiB",
     "seed": 9223372036854775807, "cache": false, "save_outputs": true,
     "require": {"verified": true, "max_infer_seconds": 2, "min_nominal_edges_per_s": 1e9,
@@ -83,6 +83,7 @@ TEST_F(LoadConfig, ReadsEveryKey) {
   EXPECT_EQ(c.plan.split.ratios, (std::vector<double>{1.0, 0.0, 2.5}));
   EXPECT_EQ(c.plan.kernel, "panel");
   EXPECT_EQ(c.plan.batch, 128);
+  EXPECT_EQ(c.compile, "unread,fold");
   EXPECT_FALSE(c.deduplicate_images);
   EXPECT_EQ(c.memory_limit, 1610612736);
   EXPECT_EQ(c.seed, 9223372036854775807U);
@@ -106,6 +107,12 @@ TEST_F(LoadConfig, ReadsEveryStrategy) {
       {"grid", Strategy::grid}};
   for (const auto& [name, strategy] : all) {
     EXPECT_EQ(load(with(""), {"/strategy=" + name}).plan.strategy, strategy) << name;
+  }
+}
+
+TEST_F(LoadConfig, ReadsLevelsOfCompile) {
+  for (const char* level : {"off", "safe", "full"}) {
+    EXPECT_EQ(load(with(std::string(R"("compile": ")") + level + '"')).compile, level);
   }
 }
 

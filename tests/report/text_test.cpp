@@ -26,6 +26,10 @@ RunResult example() {
   r.plan.segments[0].kernels = {{"panel", "panel"}, {"panel"}};
   r.plan.segments[1].kernels = {{"panel"}, {"reference"}};
   r.plan.notes = {"a reason"};
+  r.compile.before = {122'880, 3'932'160, 7'864'800};
+  r.compile.after = {7'040, 167'988, 1'051'872};
+  r.compile.passes = {{"fold", 120, r.compile.before, r.compile.after, 0.009}};
+  r.compile.exact = false;
   r.images = 60'000;
   r.unique_images = 1'200;
   r.layers = 120;
@@ -66,6 +70,14 @@ TEST(ResultJson, HasTheDocumentedKeysAndValues) {
   EXPECT_EQ(j["plan"]["strategy"], "data");
   EXPECT_EQ(j["plan"]["images"], (json{{0, 30'000}, {30'000, 60'000}}));
   EXPECT_EQ(j["plan"]["kernels"], (json{{"panel"}, {"panel", "reference"}}));
+  EXPECT_EQ(j["compile"]["exact"], false);
+  EXPECT_EQ(j["compile"]["before"]["nonzeros"], 3'932'160);
+  EXPECT_EQ(j["compile"]["after"],
+            (json{{"rows", 7'040}, {"nonzeros", 167'988}, {"bytes", 1'051'872}}));
+  EXPECT_EQ(j["compile"]["passes"][0]["name"], "fold");
+  EXPECT_EQ(j["compile"]["passes"][0]["layers"], 120);
+  EXPECT_EQ(j["compile"]["passes"][0]["before"], j["compile"]["before"]);
+  EXPECT_EQ(j["compile"]["passes"][0]["seconds"], 0.009);
   EXPECT_EQ(j["images"], 60'000);
   EXPECT_EQ(j["layers"], 120);
   for (const char* phase : {"load", "compile", "profile", "infer", "infer_resident", "verify"}) {

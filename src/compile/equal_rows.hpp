@@ -1,0 +1,26 @@
+// Rows of a layer that are equal as stored.
+#pragma once
+
+#include <vector>
+
+#include "network.hpp"
+
+namespace spdnn::compiler {
+
+/// Neurons sorted into classes, numbered in the order of their first members.
+struct Classes {
+  std::vector<Neuron> of;     ///< by neuron: its class
+  std::vector<Neuron> first;  ///< by class: its first neuron
+  /// Every neuron is a class of its own.
+  [[nodiscard]] bool trivial() const { return of.size() == first.size(); }
+};
+
+/// Classes of rows with the same columns, values (bit for bit) and bias, in the same order. Rows
+/// are hashed once and those that collide compared in full: O(nonzeros).
+[[nodiscard]] Classes find_equal_rows(const CsrView& weights, const std::vector<float>& bias);
+
+/// Whether no two rows can be equal in any order of their entries, and no row has a column twice;
+/// rows are hashed in a way that order does not matter to. False where hashes collide by chance.
+[[nodiscard]] bool surely_distinct(const CsrView& weights, const std::vector<float>& bias);
+
+}  // namespace spdnn::compiler
