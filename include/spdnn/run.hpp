@@ -55,6 +55,7 @@ struct RunResult {
   } seconds;
   struct Edges {
     double nominal = 0, executed = 0;
+    double executed_uncompiled = 0;  ///< what the same images cost in the network as given
   } edges;
   std::vector<std::int64_t> categories;  ///< 0-based ids
   std::optional<bool> categories_match;  ///< nothing where there is no truth

@@ -111,6 +111,18 @@ Work choose_images(const Csr& images, bool deduplicate) {
   return work;
 }
 
+/// Edges of `model` for the images each of its layers was computed for.
+double edges_done(const Model& model, const Outcome& outcome) {
+  double edges = 0.0;
+  for (const PassResult& rank : outcome.ranks) {
+    for (std::size_t l = 0; l < rank.images_per_layer.size(); ++l) {
+      edges += static_cast<double>(rank.images_per_layer[l]) *
+               static_cast<double>(layer_edges(model.layers[l]));
+    }
+  }
+  return edges;
+}
+
 void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profile,
                       const Outcome& outcome, RunResult& result) {
   for (std::size_t rank = 0; rank < specs.size(); ++rank) {
@@ -122,7 +134,6 @@ void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profi
     device.idle_s = std::max(outcome.infer_s - device.busy_s, 0.0);
     device.images = result.plan.images[rank].size();
     result.devices.push_back(std::move(device));
-    result.edges.executed += outcome.ranks[rank].executed_edges;
   }
 }
 
@@ -249,6 +260,8 @@ RunResult infer(const RunConfig& config, Progress& progress) {
   result.categories = expand_ids(outcome.ids, work);
   result.peak_device_bytes = outcome.peak_device_bytes;
   describe_devices(specs, profile, outcome, result);
+  result.edges.executed = edges_done(network.model, outcome);
+  result.edges.executed_uncompiled = edges_done(sources.model, outcome);
   verify(config, sources, work, std::move(sample), outcome, profile, result);
   result.peak_host_bytes = peak_host_bytes();
   check_bars(config.require, result);

@@ -242,17 +242,17 @@ struct Pass::State {
       hold_back();
     }
     if (here) collect();
-    count_edges(first, index, images);
+    count_images(first, index, images);
   }
 
-  /// Adds the edges of the segments `[first, last)`, each for the images alive when it began.
-  void count_edges(std::size_t first, std::size_t last, std::int64_t images) {
+  /// Counts the images of each layer in the segments `[first, last)`: those alive when it began.
+  void count_images(std::size_t first, std::size_t last, std::int64_t images) {
     std::int64_t alive = images;
+    result.images_per_layer.resize(context.model->layers.size());
     for (std::size_t s = first; s < last; ++s) {
       const Segment& segment = context.plan->segments[s];
       for (std::int64_t l = segment.first; l < segment.first + segment.count; ++l) {
-        result.executed_edges +=
-            static_cast<double>(alive) * static_cast<double>(layer_edges(context.model->layers[l]));
+        result.images_per_layer[l] += alive;
       }
       if (arrivals[s] != nullptr) alive = memory->host_live.as<std::int32_t>()[s];
     }
