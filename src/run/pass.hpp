@@ -26,7 +26,7 @@ struct PassContext {
 struct PassResult {
   std::vector<std::int64_t> ids;                       ///< images with a nonzero output, ascending
   std::map<std::int64_t, std::vector<float>> outputs;  ///< of those among them that are kept
-  std::vector<std::int64_t> images_per_layer;  ///< images each layer was computed for
+  std::vector<std::int64_t> images_per_layer;          ///< images each layer was computed for
   double busy_s = 0.0;
 };
 
