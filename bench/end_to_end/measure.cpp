@@ -32,7 +32,7 @@ class Patience {
       const double start = now_seconds();
       const OtherLoad others;
       std::this_thread::sleep_for(std::chrono::seconds(1));
-      const bool quiet = others.cores() < kQuiet;
+      const bool quiet = others.quiet();
       spend(now_seconds() - start);
       if (quiet) return;
     }
@@ -48,6 +48,7 @@ struct Runs {
   std::vector<double> compile_s;
   std::vector<double> other_cores;  ///< of each timed run
   bool same_categories = true;      ///< in every run
+  bool quiet = true;                ///< in every run that counts
   int repeated = 0;                 ///< runs that were disturbed and do not count
 };
 
@@ -65,8 +66,10 @@ void add_run(Peer& peer, Patience& patience, Runs& runs) {
     const OtherLoad others;
     const Sample sample = peer.run(false);
     const double cores = others.cores();
+    const bool quiet = others.quiet();
     runs.same_categories = runs.same_categories && sample.categories == runs.first.categories;
-    if (cores < kQuiet || patience.exhausted()) {
+    if (quiet || patience.exhausted()) {
+      runs.quiet = runs.quiet && quiet;
       runs.other_cores.push_back(cores);
       runs.seconds.push_back(sample.seconds);
       runs.compile_s.push_back(sample.compile_s);
@@ -183,10 +186,10 @@ Comparison compare(const Workload& workload, const std::vector<std::unique_ptr<P
   patience.wait_for_quiet();  // the limits are measured now
   Comparison comparison;
   json list = json::array();
-  double others = 0.0;
+  bool quiet = true;
   for (std::size_t p = 0; p < peers.size(); ++p) {
     list.push_back(describe_peer(workload, *peers[p], runs[p]));
-    for (const double cores : runs[p].other_cores) others = std::max(others, cores);
+    quiet = quiet && runs[p].quiet;
   }
   comparison.record = {{"workload", workload.name},
                        {"origin", workload.origin},
@@ -199,7 +202,7 @@ Comparison compare(const Workload& workload, const std::vector<std::unique_ptr<P
                         {{"dead_images_skipped", true},
                          {"identical_images_merged", false},
                          {"compile", "off; full for spdnn_full"}}},
-                       {"quiet", others < kQuiet},
+                       {"quiet", quiet},
                        {"ratios", ratios(list)},
                        {"peers", std::move(list)}};
   check_categories(peers, runs, comparison);

@@ -91,10 +91,20 @@ nlohmann::json summarize(const std::vector<double>& seconds) {
 
 OtherLoad::OtherLoad() : start_(now_seconds()), machine_(machine_seconds()), own_(own_seconds()) {}
 
+double OtherLoad::seconds() const {
+  return std::max((machine_seconds() - machine_) - (own_seconds() - own_), 0.0);
+}
+
 double OtherLoad::cores() const {
   const double wall = now_seconds() - start_;
-  const double others = (machine_seconds() - machine_) - (own_seconds() - own_);
-  return wall > 0.0 ? std::max(others / wall, 0.0) : 0.0;
+  return wall > 0.0 ? seconds() / wall : 0.0;
+}
+
+bool OtherLoad::quiet() const {
+  constexpr double kQuietCores = 0.05;
+  constexpr double kTicks = 4.0;
+  const double uncertain = kTicks / static_cast<double>(sysconf(_SC_CLK_TCK));
+  return seconds() < kQuietCores * (now_seconds() - start_) + uncertain;
 }
 
 }  // namespace spdnn::bench

@@ -14,17 +14,18 @@ namespace spdnn::bench {
 [[nodiscard]] nlohmann::json summarize(const std::vector<double>& seconds);
 [[nodiscard]] double median_of(std::vector<double> values);
 
-/// How many cores other processes, or the hypervisor's other guests (steal), kept busy meanwhile.
+/// How busy other processes, or the hypervisor's other guests (steal), kept the machine meanwhile.
 class OtherLoad {
  public:
   OtherLoad();
   /// Cores since construction, on average; 0 where the system does not tell.
   [[nodiscard]] double cores() const;
+  /// Under 0.05 cores, beyond what the system's clock ticks leave uncertain in a short time.
+  [[nodiscard]] bool quiet() const;
 
  private:
+  [[nodiscard]] double seconds() const;
   double start_, machine_, own_;
 };
-/// Under so many other busy cores a measurement counts as undisturbed.
-inline constexpr double kQuiet = 0.05;
 
 }  // namespace spdnn::bench
