@@ -66,7 +66,7 @@ void time_kernel(::benchmark::State& state, const SpmmKernel<float>& kernel, con
                  std::int64_t batch, int threads, bool cold) {
   DeviceSpec spec;
   spec.threads = threads;
-  const std::vector<int> cores = usable_cores();
+  const std::vector<int>& cores = bench_cores();
   spec.cores.assign(cores.begin(), cores.begin() + threads);
   const std::unique_ptr<Device> device = open_device(spec);
   const std::unique_ptr<Stream> stream = device->make_stream();
@@ -100,7 +100,7 @@ void time_peer(::benchmark::State& state, const LayerPeer& peer, const LayerCase
 }
 
 std::vector<int> thread_counts() {
-  const auto cores = static_cast<int>(usable_cores().size());
+  const auto cores = static_cast<int>(bench_cores().size());
   return cores == 1 ? std::vector<int>{1} : std::vector<int>{1, cores};
 }
 
@@ -137,6 +137,7 @@ void add_layer(const LayerCase& layer, std::int64_t batch, int threads) {
   for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
     if (kernel.device != DeviceKind::cpu) continue;
     for (const bool cold : {false, true}) {
+      if (cold && kernel.name.starts_with("reference")) continue;  // slow, and of no interest
       const auto body = [&kernel, &layer, batch, threads, cold](::benchmark::State& state) {
         time_kernel(state, kernel, layer, batch, threads, cold);
       };

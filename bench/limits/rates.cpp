@@ -22,7 +22,7 @@ constexpr double kTrialSeconds = 0.02;
 constexpr int kTrials = 9;
 
 void pin_to(int rank) {
-  const std::vector<int> cores = usable_cores();
+  const std::vector<int>& cores = bench_cores();
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(static_cast<std::size_t>(cores[static_cast<std::size_t>(rank) % cores.size()]), &set);
@@ -123,6 +123,11 @@ Loop make_gather(std::int64_t bytes, std::int64_t granule) {
 }
 
 }  // namespace
+
+const std::vector<int>& bench_cores() {
+  static const std::vector<int> cores = usable_cores();
+  return cores;
+}
 
 double fma_rate(int threads) {
   return remembered({0, 0, 0, threads}, [&] {
