@@ -6,8 +6,8 @@
 
 namespace spdnn::bench {
 
-/// The cores that the process could use when it first asked. Devices pin the thread that opens them,
-/// and from then on `usable_cores` tells of that thread's core alone; so `main` asks at once.
+/// The cores that the process could use when it first asked. Devices pin the thread that opens
+/// them, and from then on `usable_cores` tells of that thread's core alone; so `main` asks at once.
 [[nodiscard]] const std::vector<int>& bench_cores();
 
 /// Each function runs the same loop on `threads` threads, one pinned to each usable core, every

@@ -35,6 +35,13 @@ struct BiasView {
   [[nodiscard]] SPDNN_HOST_DEVICE T at(std::int64_t row) const { return data[row * stride]; }
 };
 
+/// A part of a layer's rows: the pieces `[begin, end)` of `of`, between which the kernel divides
+/// the rows by their work, in an order of its own. The pieces of a layer cover every row once, and
+/// equal weights, prepared alike, are always cut alike.
+struct RowShare {
+  std::int32_t begin = 0, end = 1, of = 1;
+};
+
 /// Y = h(W·X + b) for one layer.
 template <class T>
 struct SpmmArgs {
@@ -46,6 +53,9 @@ struct SpmmArgs {
   /// Where not null, batch bytes of device memory: set to 1 where an image has any nonzero output,
   /// 0 where it has none.
   std::uint8_t* alive = nullptr;
+  /// The rows to compute; the others of y stay untouched, and `alive` tells of these rows alone.
+  /// Kernels of CUDA devices compute every row.
+  RowShare rows = {};
 };
 
 /// What a kernel must know to accept or decline a layer.

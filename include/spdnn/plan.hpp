@@ -33,6 +33,20 @@ struct Split {
 /// What ranks do together at the end of a segment.
 enum class Exchange : std::uint8_t { none, all_gather, halo, reduce_scatter, all_reduce };
 
+/// Who may begin an image.
+enum class Sharing : std::uint8_t {
+  own,      ///< the rank whose share it is in
+  common,   ///< any rank: all shares are one pile
+  stealing  ///< the rank whose share it is in, or one whose own share is used up
+};
+
+/// What ranks without images do for those that have some, at the ends of segments.
+enum class Helping : std::uint8_t {
+  none,
+  rows,  ///< rank 0 has all the images, and every layer is divided by rows from the start
+  images_then_rows  ///< they take over images under way, and rows where that was measured to pay
+};
+
 /// A short run of layers after which ranks may exchange, dead images are packed away and progress
 /// is told.
 struct Segment {
@@ -47,7 +61,19 @@ struct Segment {
 
 struct Plan {
   Strategy strategy = Strategy::data;
-  std::vector<Range> images;        ///< each rank's share
+  Sharing sharing = Sharing::own;
+  Helping helping = Helping::none;
+  bool rebalance_rows = false;  ///< rows shared by ranks follow the speeds they turn out to have
+  /// Seconds of work left that are worth a helper: several times what it takes to wake one and to
+  /// copy images to it.
+  double worth_help_s = 300e-6;
+  /// A rank that has few images left keeps helpers that compute rows of them only while that is so
+  /// many times faster than it is alone: on many a machine a line that another core has read costs
+  /// more to write than its value took to compute.
+  double worth_rows = 1.1;
+  std::vector<double> speeds;       ///< of the ranks, relative, as the split asks
+  std::vector<Range> images;        ///< each rank's share at the start
+  std::int64_t grain = 1;           ///< images that are taken from another rank's share together
   std::vector<std::int64_t> batch;  ///< images each rank takes through a segment together
   /// Ranks that set the survivors of several batches aside until they fill a batch of their own.
   std::vector<bool> pools;

@@ -27,7 +27,9 @@ struct DeviceResult {
   bool logical = false;  ///< slowed or a part of a real device
   double busy_s = 0.0;
   double idle_s = 0.0;
-  std::int64_t images = 0;
+  std::int64_t images = 0;             ///< that it began
+  std::int64_t images_taken_over = 0;  ///< from other ranks' shares, or from others under way
+  std::int64_t helped_segments = 0;    ///< segments whose rows it computed a part of for others
 };
 
 /// The last layer's nonzeros.

@@ -77,6 +77,15 @@ void add_values(const CsrView& w, const RowBlock& block, RowGroups& groups) {
   }
 }
 
+void count_work(const CsrView& w, RowGroups& groups) {
+  for (RowBlock& block : groups.blocks) {
+    block.work = groups.work;
+    for (std::int64_t row = block.first; row < block.first + block.rows; ++row) {
+      groups.work += 1 + w.row_begin(groups.rows[row] + 1) - w.row_begin(groups.rows[row]);
+    }
+  }
+}
+
 }  // namespace
 
 RowGroups find_row_groups(const CsrView& w) {
@@ -119,7 +128,18 @@ RowGroups find_row_groups(const CsrView& w) {
     groups.blocks.push_back(block);
     next += size;
   }
+  count_work(w, groups);
   return groups;
+}
+
+Range blocks_in(const RowGroups& groups, std::int64_t begin, std::int64_t end, std::int64_t of) {
+  const auto first_from = [&](std::int64_t piece) {
+    const std::int64_t work = groups.work / of * piece + groups.work % of * piece / of;
+    const auto found = std::partition_point(groups.blocks.begin(), groups.blocks.end(),
+                                            [&](const RowBlock& b) { return b.work < work; });
+    return static_cast<std::int64_t>(found - groups.blocks.begin());
+  };
+  return {first_from(begin), end == of ? std::ssize(groups.blocks) : first_from(end)};
 }
 
 }  // namespace spdnn

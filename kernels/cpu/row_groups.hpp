@@ -17,6 +17,7 @@ struct RowBlock {
   std::int64_t entries = 0;  ///< of a row, for shared lists
   std::int64_t list = 0;    ///< first entry of the shared list: the matrix's entries of row `first`
   std::int64_t values = 0;  ///< first of entries × rows interleaved values
+  std::int64_t work = 0;    ///< edges and rows of the blocks before it
 };
 
 /// All rows of a matrix as blocks. Shared lists are read in the matrix itself (at a row of the
@@ -26,9 +27,14 @@ struct RowGroups {
   std::vector<std::int64_t> rows;  ///< row of the matrix, by position
   std::vector<RowBlock> blocks;
   std::vector<float> values;  ///< empty for matrices of one shared value
+  std::int64_t work = 0;      ///< edges and rows of all blocks
 };
 
 /// Finds rows with equal column lists by hash and full comparison, in O(nnz).
 [[nodiscard]] RowGroups find_row_groups(const CsrView& weights);
+
+/// The blocks whose work begins within the piece `[begin, end)` of `of` equal pieces of all work.
+[[nodiscard]] Range blocks_in(const RowGroups& groups, std::int64_t begin, std::int64_t end,
+                              std::int64_t of);
 
 }  // namespace spdnn

@@ -182,7 +182,8 @@ void run_typed(const SpmmArgs<float>& args, ThreadTeam& team) {
   const std::int64_t batch = args.x.live == nullptr ? args.x.batch : *args.x.live;
   const std::int64_t width = args.x.width;
   const std::int64_t panels = (batch + width - 1) / width;
-  const auto blocks = std::ssize(groups.blocks);
+  const RowShare share = args.rows;
+  const std::int64_t blocks = blocks_in(groups, share.begin, share.end, share.of).size();
   // Enough pieces that threads finish together, but no fewer blocks than amortise a piece.
   const std::int64_t parts = team.size() == 1 || panels >= 4 * team.size()
                                  ? 1
@@ -192,7 +193,9 @@ void run_typed(const SpmmArgs<float>& args, ThreadTeam& team) {
     for (std::int64_t piece = begin; piece < end; ++piece) {
       const std::int64_t panel = piece / parts;
       const std::int64_t part = piece % parts;
-      const Range range = {blocks * part / parts, blocks * (part + 1) / parts};
+      const std::int64_t pieces = share.end - share.begin;
+      const Range range = blocks_in(groups, share.begin * parts + pieces * part,
+                                    share.begin * parts + pieces * (part + 1), share.of * parts);
       std::uint8_t* alive = args.alive == nullptr ? nullptr : args.alive + panel * width;
       const Work<Index> work = {&w,
                                 &groups,

@@ -14,9 +14,11 @@ template <class T>
 void run(const SpmmArgs<T>& args, Stream& /*stream*/) {
   const CsrView& w = args.weights->csr;
   const std::int64_t batch = args.x.live == nullptr ? args.x.batch : *args.x.live;
+  const Range rows = {w.rows * args.rows.begin / args.rows.of,
+                      w.rows * args.rows.end / args.rows.of};
   for (std::int64_t image = 0; image < batch; ++image) {
     bool alive = false;
-    for (std::int64_t row = 0; row < w.rows; ++row) {
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
       double sum = 0.0;
       for (std::int64_t k = w.row_begin(row); k < w.row_begin(row + 1); ++k) {
         sum += w.value(k) * static_cast<double>(args.x.at(w.col(k), image));

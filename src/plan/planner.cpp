@@ -90,6 +90,10 @@ double bytes_per_image(const ModelStats& stats) {
          stats.input_bytes_per_image;
 }
 
+/// Batches of its share that a GPU takes one after the other where ranks share images, so that
+/// there is something left to take.
+constexpr std::int64_t kSharedBatches = 8;
+
 /// Images of a batch on a CPU: small enough that a segment's activations stay in the core's cache,
 /// survivors being pooled into full batches later.
 std::int64_t cpu_batch(const ModelStats& stats, const DeviceInfo& device, std::int64_t width) {
@@ -127,8 +131,15 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
     pools = pooled >= width;
     if (pools) most = std::min(pooled, cpu_batch(stats, device.device, width));
   }
+  std::int64_t images = plan.images[rank].size();
+  if (plan.sharing != Sharing::own) {
+    images = stats.images;
+    const auto ranks = std::ssize(profile.ranks);
+    if (!pools) most = std::min(most, std::max(width, images / (kSharedBatches * ranks)));
+  }
+  if (plan.helping == Helping::rows) images = stats.images;
   if (request.batch) most = std::min(most, *request.batch);
-  plan.batch.push_back(std::max<std::int64_t>(std::min(most, plan.images[rank].size()), 1));
+  plan.batch.push_back(std::max<std::int64_t>(std::min(most, images), 1));
   plan.pools.push_back(pools);
   plan.stream_weights.push_back(stream);
   if (stream) {
@@ -136,6 +147,58 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
         fmt::format("rank {} streams its weights: {} bytes do not fit in half of {} bytes", rank,
                     weight_bytes, device.memory_limit));
   }
+}
+
+/// The strategy to use, and what it means for who begins images and who helps whom.
+void choose_strategy(const Profile& profile, const PlanRequest& request, Plan& plan) {
+  const auto& ranks = profile.ranks;
+  const bool all_cpu = std::all_of(ranks.begin(), ranks.end(), [](const DeviceProfile& rank) {
+    return rank.device.kind == DeviceKind::cpu;
+  });
+  plan.strategy = request.strategy;
+  if (plan.strategy == Strategy::automatic) {
+    plan.strategy = all_cpu && ranks.size() > 1 ? Strategy::data_then_model : Strategy::data;
+  }
+  switch (plan.strategy) {
+    case Strategy::automatic:
+    case Strategy::data: break;
+    case Strategy::task_manager: plan.sharing = Sharing::common; break;
+    case Strategy::task_stealing: plan.sharing = Sharing::stealing; break;
+    case Strategy::data_then_model:
+      plan.sharing = Sharing::stealing;
+      if (all_cpu) {
+        plan.helping = Helping::images_then_rows;
+      } else {
+        plan.notes.emplace_back(
+            "ranks take over images that nobody has begun, but none under way: not all of them are "
+            "CPU ranks of one process");
+      }
+      break;
+    case Strategy::model:
+      if (!all_cpu) {
+        throw InputError(
+            "/strategy: 'model' divides rows between CPU ranks of one process in this version; use "
+            "'data', 'task_stealing' or 'auto' with GPUs");
+      }
+      plan.helping = Helping::rows;
+      break;
+    case Strategy::grid:
+      throw InputError(
+          "/strategy: 'grid' is not available in this version; use 'data', 'model', "
+          "'data_then_model', 'task_manager', 'task_stealing' or 'auto'");
+  }
+  const bool by_request = plan.strategy == Strategy::model;
+  plan.rebalance_rows = !by_request || request.split.kind == SplitKind::profiled;
+}
+
+/// Each rank's images at the start.
+std::vector<Range> share_images(const ModelStats& stats, const Plan& plan) {
+  if (plan.helping != Helping::rows && plan.sharing != Sharing::common) {
+    return split_in_proportion(stats.images, plan.speeds);
+  }
+  std::vector<Range> shares(plan.speeds.size(), {stats.images, stats.images});
+  shares[0] = {0, stats.images};
+  return shares;
 }
 
 }  // namespace
@@ -183,14 +246,11 @@ std::vector<Range> split_in_proportion(std::int64_t count, const std::vector<dou
 
 Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanRequest& request) {
   if (profile.ranks.empty()) throw InputError("/devices: no device to run on");
-  if (request.strategy != Strategy::automatic && request.strategy != Strategy::data) {
-    throw InputError(
-        fmt::format("/strategy: '{}' is not available in this version; use 'data' or 'auto'",
-                    to_string(request.strategy)));
-  }
   Plan plan;
-  plan.strategy = Strategy::data;
-  plan.images = split_in_proportion(stats.images, image_weights(profile, request));
+  choose_strategy(profile, request, plan);
+  plan.speeds = image_weights(profile, request);
+  plan.images = share_images(stats, plan);
+  plan.grain = panel_width(profile.ranks.front().device);
   plan.segments = make_segments(std::ssize(stats.layers));
   if (std::none_of(profile.ranks.begin(), profile.ranks.end(), [&](const DeviceProfile& rank) {
         return request.kernel == "auto" || wanted_on(rank, request.kernel) == request.kernel;

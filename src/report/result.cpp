@@ -18,7 +18,9 @@ Json devices_of(const RunResult& result) {
                        {"logical", d.logical},
                        {"busy_s", finite(d.busy_s)},
                        {"idle_s", finite(d.idle_s)},
-                       {"images", d.images}});
+                       {"images", d.images},
+                       {"images_taken_over", d.images_taken_over},
+                       {"helped_segments", d.helped_segments}});
   }
   return devices;
 }

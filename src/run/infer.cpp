@@ -4,11 +4,10 @@
 
 #include <algorithm>
 #include <iterator>
-#include <numeric>
 
 #include "devices.hpp"
 #include "distinct.hpp"
-#include "pass.hpp"
+#include "ranks.hpp"
 #include "rewrite.hpp"
 #include "verify.hpp"
 #include "weights.hpp"
@@ -17,58 +16,6 @@ namespace spdnn {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// What all ranks together found.
-struct Outcome {
-  std::vector<std::int64_t> ids;  ///< living images, as indices of the images really run
-  std::map<std::int64_t, std::vector<float>> outputs;
-  std::vector<PassResult> ranks;
-  double infer_s = 0.0, resident_s = 0.0;
-  std::int64_t peak_device_bytes = 0;
-};
-
-/// Gathers every rank's ids, in rank order, on all ranks.
-std::vector<std::int64_t> gather_ids(Communicator& comm, const std::vector<std::int64_t>& ids) {
-  const std::vector<std::int64_t> ones(static_cast<std::size_t>(comm.size()), 1);
-  std::vector<std::int64_t> counts(ones.size());
-  const std::int64_t count = std::ssize(ids);
-  comm.all_gather(&count, counts.data(), ones, DType::i64, nullptr);
-  std::vector<std::int64_t> all(
-      static_cast<std::size_t>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
-  comm.all_gather(ids.data(), all.data(), counts, DType::i64, nullptr);
-  return all;
-}
-
-Outcome run_all_ranks(const PassContext& context, const std::vector<DeviceSpec>& specs,
-                      bool profile_range) {
-  Outcome outcome;
-  outcome.ranks.resize(specs.size());
-  std::vector<std::int64_t> peaks(specs.size());
-  run_ranks(static_cast<int>(specs.size()), [&](Communicator& comm) {
-    const auto rank = static_cast<std::size_t>(comm.rank());
-    const std::unique_ptr<Device> device = open_device(specs[rank]);
-    Pass pass(context, comm.rank(), *device, specs[rank].slowdown);
-    if (rank == 0 && profile_range) set_profiler_capture(true);
-    comm.barrier();
-    const double start = now_seconds();
-    pass.prepare();
-    comm.barrier();
-    const double resident = now_seconds();
-    outcome.ranks[rank] = pass.run();
-    const std::vector<std::int64_t> ids = gather_ids(comm, outcome.ranks[rank].ids);
-    comm.barrier();
-    if (rank == 0) {
-      outcome.infer_s = now_seconds() - start;
-      outcome.resident_s = now_seconds() - resident;
-      outcome.ids = ids;
-      if (profile_range) set_profiler_capture(false);
-    }
-    if (specs[rank].kind == DeviceKind::cuda) peaks[rank] = device->peak_bytes();
-  });
-  for (PassResult& rank : outcome.ranks) outcome.outputs.merge(rank.outputs);
-  outcome.peak_device_bytes = *std::max_element(peaks.begin(), peaks.end());
-  return outcome;
-}
 
 std::int64_t peak_host_bytes() {
   rusage usage{};
@@ -132,7 +79,9 @@ void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profi
     device.logical = specs[rank].slowdown > 1.0;
     device.busy_s = outcome.ranks[rank].busy_s;
     device.idle_s = std::max(outcome.infer_s - device.busy_s, 0.0);
-    device.images = result.plan.images[rank].size();
+    device.images = outcome.ranks[rank].begun;
+    device.images_taken_over = outcome.ranks[rank].taken_over;
+    device.helped_segments = outcome.ranks[rank].helped_segments;
     result.devices.push_back(std::move(device));
   }
 }

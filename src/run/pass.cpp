@@ -1,62 +1,17 @@
-// The loop over batches, segments and layers of one rank. The host never waits for a layer: how
-// many images live is known on the device, and the host's bound follows as counts arrive.
+// What a rank does next: begin images, flush pools of survivors, help others or be helped.
 #include "pass.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <chrono>
-#include <map>
-#include <numeric>
-#include <thread>
 
-#include "weights.hpp"
+#include "flow.hpp"
+#include "image_queue.hpp"
+#include "pace.hpp"
 
 namespace spdnn {
 namespace {
 
-/// On a CPU, where the flags are at hand, images are packed once this part of them has died:
-/// packing costs about as much as a layer of few edges, and pays for the layers that follow.
-constexpr double kWorthPacking = 0.05;
-
-const SpmmKernel<float>& find_kernel(const std::string& name, DeviceKind kind) {
-  for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
-    if (kernel.device == kind && kernel.name == name) return kernel;
-  }
-  throw DeviceError(fmt::format("the plan names kernel '{}', which this build lacks", name));
-}
-
-/// Images at one depth of the network: activations, and which image a slot holds.
-struct Slots {
-  Slots(Device& device, std::int64_t features, std::int64_t images) {
-    const std::int64_t width = panel_width(device.info());
-    const Panels<float> shape = {nullptr, features, images, width, nullptr};
-    activations = device.allocate(static_cast<std::size_t>(shape.size()) * sizeof(float));
-    ids = device.allocate(static_cast<std::size_t>(images) * sizeof(std::int32_t));
-  }
-  Buffer activations, ids;
-  std::int64_t count = 0;  ///< images set aside, in a pool
-};
-
-/// A rank's memory beside its weights.
-struct Memory {
-  Memory(Device& device, std::int64_t features, std::int64_t images, std::int64_t capacity,
-         std::int64_t segments)
-      : work{Slots(device, features, capacity), Slots(device, features, capacity)} {
-    parent = device.allocate(static_cast<std::size_t>(images) * sizeof(std::int32_t));
-    alive = device.allocate(static_cast<std::size_t>(capacity + panel_width(device.info())));
-    const auto counts = static_cast<std::size_t>(segments) * sizeof(std::int32_t);
-    live = device.allocate(counts);
-    host_live = device.allocate_host(counts);
-    const auto& layout = layout_kernels<float>(device.info().kind);
-    workspace = device.allocate(layout.compact_workspace_bytes(capacity));
-  }
-  Slots work[2];  ///< input and output of a layer
-  Buffer parent;  ///< by image of the rank: which one it was merged into
-  Buffer alive, workspace;
-  Buffer live, host_live;  ///< images alive after each segment, on the device and as known here
-  std::map<std::size_t, Slots> pools;  ///< by segment: images waiting for it
-};
+/// Images that a CPU's kernels compute side by side: fewer of them take as long.
+constexpr std::int64_t kSideBySide = 16;
 
 }  // namespace
 
@@ -64,307 +19,174 @@ struct Pass::State {
   const PassContext& context;
   int rank;
   Device& device;
-  double slowdown;
+  Pace pace;
   std::unique_ptr<Stream> stream;
-  DeviceWeights weights;
-  std::unique_ptr<Memory> memory;
+  std::unique_ptr<Flow> flow;
   PassResult result;
-  double cpu_start = 0.0, start = 0.0;
 
-  // Of the images being run:
-  const float* data = nullptr;        ///< their activations
-  const std::int32_t* ids = nullptr;  ///< which images they are, counted in the rank's share
-  std::int64_t bound = 0;             ///< how many there are at most
-  std::int32_t* live = nullptr;       ///< how many there are, on the device; null: exactly `bound`
-  std::vector<std::unique_ptr<Event>> arrivals;  ///< by segment: its count is in `host_live`
+  std::shared_ptr<Crew> crew;     ///< that shares the rows of the current images
+  bool crews_pay = true;          ///< as far as was measured
+  double alone_rate = 0.0;        ///< edges/s of a few images that this rank computed alone
+  std::int64_t image_layers = 0;  ///< done by this rank, for the speed it has
 
-  State(const PassContext& c, int r, Device& d, double s)
-      : context(c),
-        rank(r),
-        device(d),
-        slowdown(s),
-        stream(d.make_stream()),
-        weights(*c.model, kernels(), c.plan->stream_weights[r], *c.forms, d, *stream) {}
+  State(const PassContext& c, int r, Device& d, double slowdown)
+      : context(c), rank(r), device(d), pace(slowdown), stream(d.make_stream()) {}
 
-  [[nodiscard]] std::vector<const SpmmKernel<float>*> kernels() const {
-    std::vector<const SpmmKernel<float>*> found;
-    for (const Segment& segment : context.plan->segments) {
-      for (const std::string& name : segment.kernels[rank]) {
-        found.push_back(&find_kernel(name, device.info().kind));
-      }
-    }
-    return found;
+  [[nodiscard]] const Plan& plan() const { return *context.plan; }
+  [[nodiscard]] bool may_begin_images() const {
+    return plan().sharing != Sharing::own || plan().images[rank].size() > 0;
   }
-
-  [[nodiscard]] Range share() const { return context.plan->images[rank]; }
-  [[nodiscard]] std::int64_t layers() const { return std::ssize(context.model->layers); }
-  [[nodiscard]] bool host_sees_flags() const { return device.info().kind == DeviceKind::cpu; }
   /// Room of the work buffers and of a pool: what is left of a batch may join a pool that is almost
   /// full.
   [[nodiscard]] std::int64_t capacity() const {
-    const std::int64_t batch = context.plan->batch[rank];
-    return context.plan->pools[rank] ? batch + batch / 2 : batch;
+    const std::int64_t batch = plan().batch[rank];
+    return plan().pools[rank] ? batch + batch / 2 : batch;
+  }
+  [[nodiscard]] std::int64_t layers_from(std::size_t segment) const {
+    return std::ssize(context.model->layers) - plan().segments[segment].first;
   }
 
-  template <class T>
-  [[nodiscard]] Panels<T> panels(T* at, std::int64_t features, std::int64_t images) const {
-    return {at, features, images, panel_width(device.info()), live};
-  }
-  /// The work buffer that does not hold the current images.
-  [[nodiscard]] Slots& other() const {
-    return memory->work[data == memory->work[0].activations.as<float>() ? 1 : 0];
-  }
-
-  /// Images that are gone need no more layers: they count as done from `layer` on.
-  void lower_bound_to(std::int64_t count, std::int64_t layer) {
-    context.progress->done += (bound - count) * (layers() - layer);
-    bound = count;
-  }
-
-  void run_layer(std::int64_t layer, bool flag_dead) {
-    const ProfileRange range("layer", layer + 1);
-    const Layer& l = context.model->layers[layer];
-    auto* out = other().activations.as<float>();
-    const SpmmArgs<float> args = {&weights.layer(layer),
-                                  weights.bias(layer),
-                                  std::get<SparseLinear>(l).activation,
-                                  panels(data, layer_inputs(l), bound),
-                                  panels(out, layer_outputs(l), bound),
-                                  flag_dead ? memory->alive.as<std::uint8_t>() : nullptr};
-    weights.kernel(layer).run(args, *stream);
-    data = out;
-  }
-
-  /// The pool for survivors that no longer fill half a batch, where there are pools.
-  [[nodiscard]] Slots* pool_for(std::size_t segment, std::int64_t survivors) {
-    const std::int64_t batch = context.plan->batch[rank];
-    if (!context.plan->pools[rank] || segment == context.plan->segments.size() ||
-        2 * survivors > batch || share().size() <= batch) {
-      return nullptr;
+  /// Works until there is nothing left that this rank may do.
+  void run_all() {
+    if (plan().helping == Helping::rows && rank == 0) {
+      form_crew(context.roster->claim_all(rank));
     }
-    std::int64_t features = 0;
-    for (const Layer& layer : context.model->layers) {
-      features = std::max({features, layer_inputs(layer), layer_outputs(layer)});
+    while (run_own() || run_given()) {
     }
-    return &memory->pools.try_emplace(segment, device, features, capacity()).first->second;
   }
 
-  /// Packs the living images away from the dead after `segment`, which ends before `layer`. Returns
-  /// false when they were set aside in a pool.
-  bool pack(std::size_t segment, std::int64_t layer) {
-    const auto* alive = memory->alive.as<std::uint8_t>();
-    Slots* pool = nullptr;
-    if (host_sees_flags()) {
-      const auto dead = std::count(alive, alive + bound, std::uint8_t{0});
-      const bool merge = layer < context.dead_from && dead > 0;
-      pool = pool_for(segment + 1, bound - dead + (merge ? 1 : 0));
-      if (pool == nullptr && layer < layers() &&
-          static_cast<double>(dead) <= kWorthPacking * static_cast<double>(bound)) {
+  /// Takes some images to the end or into a pool: those of a full pool, else input images, else
+  /// those of any pool. False when there are none.
+  bool run_own() {
+    if (flow == nullptr) return false;
+    const std::int64_t batch = plan().batch[rank];
+    auto [segment, pool] = flow->next_pool(batch, false);
+    if (pool == nullptr) {
+      const Range images = context.queue->take(rank, batch);
+      if (images.size() > 0) {
+        begin(images);
         return true;
       }
+      std::tie(segment, pool) = flow->next_pool(0, true);
     }
-    const ProfileRange range("pack", layer);
-    const std::int64_t features = layer_outputs(context.model->layers[layer - 1]);
-    Slots& to = pool == nullptr ? other() : *pool;
-    // Ids move from where they are to beside the activations, which may be the same work buffer.
-    auto* ids_out = pool != nullptr ? pool->ids.as<std::int32_t>() : other_ids();
-    auto* live_out = memory->live.as<std::int32_t>() + segment;
-    const CompactArgs<float> args = {
-        panels(data, features, bound),
-        alive,
-        ids,
-        layer < context.dead_from,
-        memory->parent.as<std::int32_t>(),
-        panels(to.activations.as<float>(), features, pool == nullptr ? bound : capacity()),
-        pool == nullptr ? 0 : pool->count,
-        ids_out,
-        live_out,
-        memory->workspace.data()};
-    layout_kernels<float>(device.info().kind).compact(args, *stream);
-    auto* known = memory->host_live.as<std::int32_t>() + segment;
-    stream->copy(known, live_out, sizeof(std::int32_t));
-    arrivals[segment] = stream->record();
-    if (arrivals[segment]->ready()) lower_bound_to(*known, layer);
-    if (pool != nullptr) {
-      pool->count += bound;
-      return false;
-    }
-    data = to.activations.as<float>();
-    ids = ids_out;
-    live = live_out;
+    if (pool == nullptr) return false;
+    flow->take(segment, *pool);
+    run_from(segment);
     return true;
   }
 
-  /// The list of ids that does not hold the current ones.
-  [[nodiscard]] std::int32_t* other_ids() const {
-    auto* first = memory->work[0].ids.as<std::int32_t>();
-    return ids == first ? memory->work[1].ids.as<std::int32_t>() : first;
+  void begin(Range images) {
+    const Range share = plan().images[rank];
+    result.begun += images.size();
+    const bool others = images.begin < share.begin || images.end > share.end;
+    if (plan().sharing == Sharing::stealing && others) result.taken_over += images.size();
+    flow->load(images);
+    run_from(0);
   }
 
-  /// Lowers the bound to the newest count that has arrived.
-  void refresh_bound(std::int64_t layer) {
-    for (std::size_t s = arrivals.size(); s-- > 0;) {
-      if (arrivals[s] == nullptr || !arrivals[s]->ready()) continue;
-      const std::int64_t known = memory->host_live.as<std::int32_t>()[s];
-      if (known < bound) lower_bound_to(known, layer);
-      return;
+  /// Waits for another rank to give this one something to do, and does it. False when no rank has
+  /// work any more, or ranks do not help one another.
+  bool run_given() {
+    if (plan().helping == Helping::none || flow == nullptr) return false;
+    dismiss();
+    pace.begin_wait();
+    const std::optional<Assignment> given = context.roster->offer(rank, &flow->landing());
+    pace.end_wait();
+    if (!given) return false;
+    if (const auto* parcel = std::get_if<Parcel>(&*given)) {
+      result.taken_over += parcel->images;
+      flow->land(*parcel);
+      run_from(parcel->segment);
+    } else {
+      const auto& place = std::get<Membership>(*given);
+      result.helped_segments += flow->serve(*place.crew, place.member, pace);
     }
+    return true;
   }
 
-  /// Holds a rank of a slowed device back until `slowdown` times its own CPU time has passed.
-  void hold_back() const {
-    if (slowdown <= 1.0) return;
-    const double until = start + slowdown * (thread_cpu_seconds() - cpu_start);
-    const double wait = until - now_seconds();
-    if (wait > 0.0) std::this_thread::sleep_for(std::chrono::duration<double>(wait));
-  }
-
-  /// Takes the current images from `first` on through the segments, to the end or into a pool.
+  /// Takes the current images from segment `first` on.
   void run_from(std::size_t first) {
-    const std::vector<Segment>& segments = context.plan->segments;
-    const std::int64_t images = bound;
-    arrivals.clear();
-    arrivals.resize(segments.size());
-    std::size_t index = first;
     bool here = true;
-    for (; index < segments.size() && here; ++index) {
-      const Segment& segment = segments[index];
-      const ProfileRange range("segment", static_cast<std::int64_t>(index));
-      if (context.progress->cancel) throw CommError("the run was cancelled");
-      const std::int64_t end = segment.first + segment.count;
-      refresh_bound(segment.first);
-      if (bound == 0) continue;
-      for (std::int64_t layer = segment.first; layer < end; ++layer) {
-        run_layer(layer, layer + 1 == end);
-      }
-      context.progress->done += segment.count * bound;
-      here = pack(index, end);
-      hold_back();
-    }
-    if (here) collect();
-    count_images(first, index, images);
-  }
-
-  /// Counts the images of each layer in the segments `[first, last)`: those alive when it began.
-  void count_images(std::size_t first, std::size_t last, std::int64_t images) {
-    std::int64_t alive = images;
-    result.images_per_layer.resize(context.model->layers.size());
-    for (std::size_t s = first; s < last; ++s) {
-      const Segment& segment = context.plan->segments[s];
-      for (std::int64_t l = segment.first; l < segment.first + segment.count; ++l) {
-        result.images_per_layer[l] += alive;
-      }
-      if (arrivals[s] != nullptr) alive = memory->host_live.as<std::int32_t>()[s];
-    }
-  }
-
-  /// Brings a batch of input images to the device.
-  void load(Range images, PreparedWeights& input) {
-    const ProfileRange range("input", images.size());
-    Slots& slots = memory->work[0];
-    data = slots.activations.as<float>();
-    ids = slots.ids.as<std::int32_t>();
-    bound = images.size();
-    live = nullptr;
-    input = upload_csr(context.images->view().slice_rows(images), device, *stream);
-    layout_kernels<float>(device.info().kind)
-        .expand({input.csr, panels(slots.activations.as<float>(), context.model->inputs(), bound)},
-                *stream);
-    std::vector<std::int32_t> list(static_cast<std::size_t>(bound));
-    std::iota(list.begin(), list.end(), static_cast<std::int32_t>(images.begin - share().begin));
-    stream->copy(slots.ids.data(), list.data(), list.size() * sizeof(std::int32_t));
-    stream->synchronize();
-  }
-
-  /// Makes the images of a pool the current ones.
-  void take(Slots& pool) {
-    data = pool.activations.as<float>();
-    ids = pool.ids.as<std::int32_t>();
-    bound = std::exchange(pool.count, 0);
-    live = nullptr;
-  }
-
-  /// The deepest pool that fills a batch, or with `any`, the shallowest that is not empty.
-  [[nodiscard]] std::pair<std::size_t, Slots*> next_pool(bool any) {
-    std::pair<std::size_t, Slots*> found = {0, nullptr};
-    for (auto& [segment, pool] : memory->pools) {
-      if (any && pool.count > 0) return {segment, &pool};
-      if (!any && pool.count >= context.plan->batch[rank]) found = {segment, &pool};
-    }
-    return found;
-  }
-
-  void run_all() {
-    const std::int64_t batch = context.plan->batch[rank];
-    for (std::int64_t next = share().begin;;) {
-      auto [segment, pool] = next_pool(next == share().end);
-      if (pool != nullptr) {
-        take(*pool);
-        run_from(segment);
-      } else if (next < share().end) {
-        PreparedWeights input;
-        const Range images = {next, std::min(next + batch, share().end)};
-        load(images, input);
-        run_from(0);
-        next = images.end;
-      } else {
-        break;
+    for (std::size_t s = first; s < plan().segments.size() && here; ++s) {
+      find_help(s);
+      const std::int64_t images = flow->bound();
+      const double start = now_seconds();
+      here = flow->run_segment(s, crew.get(), pace);
+      image_layers += images * plan().segments[s].count;
+      if (plan().helping == Helping::images_then_rows && images <= kSideBySide) {
+        judge_crew(s, now_seconds() - start);
       }
     }
-    merge_followers();
+    if (here) flow->collect(result);
+    flow->count_images(result);
   }
 
-  /// Records the images that are alive at the end, and the outputs that are kept.
-  void collect() {
-    const ProfileRange range("collect", bound);
-    stream->synchronize();
-    refresh_bound(layers());
-    const std::int64_t features = context.model->outputs();
-    const std::int64_t width = panel_width(device.info());
-    std::vector<std::int32_t> list(static_cast<std::size_t>(bound));
-    stream->copy(list.data(), ids, list.size() * sizeof(std::int32_t));
-    stream->synchronize();
-    std::vector<float> panel(static_cast<std::size_t>(features * width));
-    std::int64_t loaded = -1;
-    for (std::int64_t slot = 0; slot < bound; ++slot) {
-      const std::int64_t id = share().begin + list[slot];
-      result.ids.push_back(id);
-      if (!keeps(id)) continue;
-      if (slot / width != loaded) {
-        loaded = slot / width;
-        stream->copy(panel.data(), data + loaded * features * width, panel.size() * sizeof(float));
-        stream->synchronize();
-      }
-      std::vector<float>& outputs = result.outputs[id];
-      for (std::int64_t f = 0; f < features; ++f) {
-        outputs.push_back(panel[f * width + slot % width]);
-      }
+  /// Hands pools and current images, which go on with `segment`, to idle ranks, or forms a crew.
+  void find_help(std::size_t segment) {
+    if (plan().helping != Helping::images_then_rows || segment == 0 || image_layers == 0) return;
+    std::int64_t work = flow->bound() * layers_from(segment);
+    for (const auto& [s, pool] : flow->pools()) work += pool.count * layers_from(s);
+    const double left = pace.busy() / static_cast<double>(image_layers) * static_cast<double>(work);
+    context.roster->tell_remaining(rank, left);
+    const std::int64_t parts = (flow->bound() + kSideBySide - 1) / kSideBySide;
+    if (parts > 1) dismiss();
+    if (context.roster->idle() == 0 || left < plan().worth_help_s) return;
+    give_pools();
+    if (parts > 1) {
+      give_images(segment, parts);
+    } else if (crew == nullptr && crews_pay && alone_rate > 0.0) {
+      form_crew(context.roster->claim(rank, context.plan->images.size()));
     }
   }
 
-  [[nodiscard]] bool keeps(std::int64_t id) const {
-    return std::ssize(result.outputs) < context.keep_first ||
-           std::binary_search(context.keep_ids->begin(), context.keep_ids->end(), id);
+  void give_pools() {
+    for (auto [segment, pool] = flow->next_pool(0, true); pool != nullptr;
+         std::tie(segment, pool) = flow->next_pool(0, true)) {
+      const std::vector<Roster::Helper> helpers = context.roster->claim(rank, 1);
+      if (helpers.empty()) return;
+      context.roster->give(helpers[0], flow->give_pool(segment, *pool, *helpers[0].landing));
+    }
   }
 
-  /// Adds the images that were merged into one that lives, and sorts.
-  void merge_followers() {
-    std::vector<std::int32_t> parent(static_cast<std::size_t>(share().size()));
-    stream->copy(parent.data(), memory->parent.data(), parent.size() * sizeof(std::int32_t));
-    stream->synchronize();
-    std::vector<bool> lives(parent.size());
-    for (const std::int64_t id : result.ids) lives[id - share().begin] = true;
-    for (std::size_t image = 0; image < parent.size(); ++image) {
-      if (parent[image] < 0) continue;
-      std::size_t origin = image;
-      while (parent[origin] >= 0) origin = static_cast<std::size_t>(parent[origin]);
-      if (!lives[origin]) continue;
-      const std::int64_t id = share().begin + static_cast<std::int64_t>(image);
-      result.ids.push_back(id);
-      const auto outputs = result.outputs.find(share().begin + static_cast<std::int64_t>(origin));
-      if (outputs != result.outputs.end() && keeps(id)) result.outputs[id] = outputs->second;
+  /// Shares the current images with idle ranks, in `parts` of those computed side by side.
+  void give_images(std::size_t segment, std::int64_t parts) {
+    const auto helpers = context.roster->claim(rank, static_cast<std::size_t>(parts - 1));
+    if (helpers.empty()) return;
+    const auto sharers = std::ssize(helpers) + 1;
+    const auto begin_of = [&, images = flow->bound()](std::int64_t sharer) {
+      return std::min(images, parts * sharer / sharers * kSideBySide);
+    };
+    for (std::int64_t h = 1; h < sharers; ++h) {
+      const Roster::Helper& helper = helpers[h - 1];
+      flow->give({begin_of(h), begin_of(h + 1)}, segment, *helper.landing);
+      context.roster->give(helper, Parcel{segment, begin_of(h + 1) - begin_of(h)});
     }
-    std::sort(result.ids.begin(), result.ids.end());
+    flow->keep_first(begin_of(1), segment, result);
+  }
+
+  void form_crew(const std::vector<Roster::Helper>& helpers) {
+    if (!helpers.empty()) crew = context.roster->form_crew(rank, helpers, plan().speeds);
+  }
+
+  void dismiss() {
+    if (crew == nullptr) return;
+    crew->dismiss(pace);
+    crew.reset();
+  }
+
+  /// Sends a crew away that is hardly faster than this rank alone, for good.
+  void judge_crew(std::size_t segment, double seconds) {
+    double edges = 0.0;
+    const Segment& s = plan().segments[segment];
+    for (std::int64_t l = s.first; l < s.first + s.count; ++l) {
+      edges += static_cast<double>(layer_edges(context.model->layers[l]));
+    }
+    if (crew == nullptr) {
+      alone_rate = edges / seconds;
+    } else if (edges / seconds < plan().worth_rows * alone_rate) {
+      crews_pay = false;
+      dismiss();
+    }
   }
 };
 
@@ -375,29 +197,25 @@ Pass::~Pass() = default;
 
 void Pass::prepare() {
   State& s = *state_;
-  s.start = now_seconds();
-  s.cpu_start = thread_cpu_seconds();
   const ProfileRange range("prepare");
-  if (s.share().size() == 0) return;
-  std::int64_t features = s.context.model->inputs();
-  for (const Layer& layer : s.context.model->layers) {
-    features = std::max(features, layer_outputs(layer));
-  }
-  s.memory = std::make_unique<Memory>(s.device, features, s.share().size(), s.capacity(),
-                                      std::ssize(s.context.plan->segments));
-  const std::vector<std::int32_t> none(static_cast<std::size_t>(s.share().size()), -1);
-  s.stream->copy(s.memory->parent.data(), none.data(), none.size() * sizeof(std::int32_t));
-  s.weights.upload(s.layers() * s.rank / std::ssize(s.context.plan->images));
+  if (!s.may_begin_images() && s.plan().helping == Helping::none) return;
+  s.flow = std::make_unique<Flow>(s.context, s.rank, s.device, *s.stream, s.capacity());
+  s.flow->upload_weights(std::ssize(s.context.model->layers) * s.rank /
+                         std::ssize(s.plan().images));
   s.stream->synchronize();
 }
 
 PassResult Pass::run() {
   State& s = *state_;
-  if (s.share().size() > 0) {
+  try {
     s.run_all();
-    s.hold_back();
+  } catch (const std::exception& error) {
+    if (s.context.roster != nullptr) s.context.roster->abort(error.what());
+    throw;
   }
-  s.result.busy_s = now_seconds() - s.start;
+  if (s.flow != nullptr) s.flow->collect_parents(s.result);
+  s.pace.hold();
+  s.result.busy_s = s.pace.busy();
   return std::move(s.result);
 }
 

@@ -1,4 +1,4 @@
-// One rank's forward pass: its share of the images through all layers, in batches and segments.
+// One rank's part in a forward pass: the images it begins, those it takes over, and its help.
 #pragma once
 
 #include <map>
@@ -9,6 +9,8 @@
 
 namespace spdnn {
 
+class ImageQueue;
+class Roster;
 class SharedForms;
 
 /// What all ranks of a run share.
@@ -21,12 +23,19 @@ struct PassContext {
   const std::vector<std::int64_t>* keep_ids = nullptr;  ///< and of these images, ascending
   Progress* progress = nullptr;
   SharedForms* forms = nullptr;
+  // Filled in by `run_all_ranks`:
+  ImageQueue* queue = nullptr;
+  Roster* roster = nullptr;
 };
 
 struct PassResult {
-  std::vector<std::int64_t> ids;                       ///< images with a nonzero output, ascending
+  std::vector<std::int64_t> ids;  ///< images with a nonzero output that ended on this rank
   std::map<std::int64_t, std::vector<float>> outputs;  ///< of those among them that are kept
-  std::vector<std::int64_t> images_per_layer;          ///< images each layer was computed for
+  std::vector<std::int64_t> merged;  ///< pairs: an image, and an equal one that went on for it
+  std::vector<std::int64_t> images_per_layer;  ///< images each layer was computed for
+  std::int64_t begun = 0;                      ///< images it began
+  std::int64_t taken_over = 0;                 ///< images it got from others' shares, or under way
+  std::int64_t helped_segments = 0;            ///< segments whose rows it shared under another rank
   double busy_s = 0.0;
 };
 
@@ -37,7 +46,7 @@ class Pass {
   ~Pass();
   /// Allocates memory and brings resident weights and biases to the device.
   void prepare();
-  /// Runs the rank's images and waits for the result.
+  /// Works until no rank has images left, as far as the plan lets it.
   [[nodiscard]] PassResult run();
 
  private:

@@ -1,0 +1,31 @@
+// A rank's clock: how long it worked and waited, and how a declared slowdown holds it back.
+#pragma once
+
+namespace spdnn {
+
+/// Accounts for one rank's thread, and makes it as slow as its device is declared to be: work ends
+/// no earlier than `slowdown` times the CPU time it took after it began, so that time in which the
+/// thread had no core counts toward it. Used from that thread alone.
+class Pace {
+ public:
+  /// Starts the clock.
+  explicit Pace(double slowdown);
+  /// Sleeps until the work done so far may end. What a sleep takes too long is made good by the
+  /// next.
+  void hold();
+  /// Around everything that waits for other ranks: it is neither work nor slowed. Work before it
+  /// is held first.
+  void begin_wait();
+  void end_wait();
+  /// Seconds of work since the start, sleeps for the slowdown included.
+  [[nodiscard]] double busy() const;
+
+ private:
+  double slowdown_;
+  double start_, waited_ = 0.0;
+  double cpu_;  ///< of the thread, as far as it is in `due_`
+  double due_;  ///< when the work so far may end
+  double wait_start_ = 0.0;
+};
+
+}  // namespace spdnn

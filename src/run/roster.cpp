@@ -1,0 +1,100 @@
+// Offers, claims and assignments, under one lock: they happen at segment ends only.
+#include "roster.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace spdnn {
+
+Roster::Roster(int ranks, bool spin) : spin_(spin), places_(static_cast<std::size_t>(ranks)) {}
+
+void Roster::check() const {
+  if (failure_) throw CommError(*failure_);
+}
+
+std::optional<Assignment> Roster::offer(int rank, Slots* landing) {
+  std::unique_lock lock(mutex_);
+  check();
+  Place& place = places_[rank];
+  place.idle = true;
+  place.landing = landing;
+  place.remaining = 0.0;
+  if (++idle_count_ == static_cast<int>(places_.size())) over_ = true;
+  changed_.notify_all();
+  changed_.wait(lock, [&] { return over_ || failure_ || place.assignment; });
+  check();
+  return std::exchange(place.assignment, std::nullopt);
+}
+
+void Roster::tell_remaining(int rank, double seconds) {
+  places_[rank].remaining.store(seconds, std::memory_order_relaxed);
+}
+
+Roster::Helper Roster::take(int rank) {
+  places_[rank].idle = false;
+  --idle_count_;
+  return {rank, places_[rank].landing};
+}
+
+std::vector<Roster::Helper> Roster::claim(int rank, std::size_t most) {
+  const std::lock_guard lock(mutex_);
+  check();
+  double all = 0.0;
+  for (const Place& place : places_) all += place.remaining.load(std::memory_order_relaxed);
+  const double own = places_[rank].remaining.load(std::memory_order_relaxed);
+  const double part = all > 0.0 ? std::ceil(own / all * idle_count_.load()) : 1.0;
+  std::vector<Helper> helpers;
+  for (int r = 0; r < static_cast<int>(places_.size()); ++r) {
+    if (helpers.size() >= std::min(most, static_cast<std::size_t>(part))) break;
+    if (places_[r].idle) helpers.push_back(take(r));
+  }
+  return helpers;
+}
+
+std::vector<Roster::Helper> Roster::claim_all(int rank) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(
+      lock, [&] { return failure_ || idle_count_.load() + 1 == static_cast<int>(places_.size()); });
+  check();
+  std::vector<Helper> helpers;
+  for (int r = 0; r < static_cast<int>(places_.size()); ++r) {
+    if (r != rank) helpers.push_back(take(r));
+  }
+  return helpers;
+}
+
+void Roster::give(const Helper& helper, const Assignment& assignment) {
+  {
+    const std::lock_guard lock(mutex_);
+    places_[helper.rank].assignment = assignment;
+  }
+  changed_.notify_all();
+}
+
+std::shared_ptr<Crew> Roster::form_crew(int leader, const std::vector<Helper>& helpers,
+                                        const std::vector<double>& speeds) {
+  constexpr double kLeast = 1e-30;  // a rank that was to have nothing may still be helped
+  std::vector<double> of_members = {std::max(speeds[leader], kLeast)};
+  for (const Helper& helper : helpers) {
+    of_members.push_back(std::max(speeds[helper.rank], kLeast));
+  }
+  const auto crew = std::make_shared<Crew>(of_members, spin_);
+  {
+    const std::lock_guard lock(mutex_);
+    check();
+    places_[leader].crew = crew;
+  }
+  for (std::size_t h = 0; h < helpers.size(); ++h) give(helpers[h], Membership{crew, h + 1});
+  return crew;
+}
+
+void Roster::abort(const std::string& reason) {
+  const std::lock_guard lock(mutex_);
+  if (!failure_) failure_ = reason;
+  for (Place& place : places_) {
+    if (place.crew != nullptr) place.crew->abort(reason);
+  }
+  changed_.notify_all();
+}
+
+}  // namespace spdnn

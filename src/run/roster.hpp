@@ -1,0 +1,92 @@
+// Where ranks without images offer their help, and ranks with images find it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "crew.hpp"
+
+namespace spdnn {
+
+struct Slots;
+
+/// Images under way, handed over: they lie in the receiver's landing slots, packed from slot 0, and
+/// go on with `segment`.
+struct Parcel {
+  std::size_t segment = 0;
+  std::int64_t images = 0;
+};
+
+/// A place in a crew.
+struct Membership {
+  std::shared_ptr<Crew> crew;
+  std::size_t member = 0;
+};
+
+using Assignment = std::variant<Parcel, Membership>;
+
+/// The ranks of one process that may help one another. A rank is active until it offers itself;
+/// when all of them have, the work is done. All functions may be called from any thread; those
+/// that wait throw `CommError` once the roster is aborted.
+class Roster {
+ public:
+  /// `spin`: waiting members of a crew may keep their cores busy for a short while.
+  Roster(int ranks, bool spin);
+
+  /// `rank` has nothing to do; its `landing` slots may be written from now on. Waits for work;
+  /// nothing when no rank has any.
+  [[nodiscard]] std::optional<Assignment> offer(int rank, Slots* landing);
+
+  /// Ranks waiting for work now. Cheap.
+  [[nodiscard]] int idle() const { return idle_count_.load(std::memory_order_relaxed); }
+
+  /// The work `rank` still has, in seconds as it estimates them.
+  void tell_remaining(int rank, double seconds);
+
+  /// A rank claimed by another, which must give it an assignment.
+  struct Helper {
+    int rank = -1;
+    Slots* landing = nullptr;
+  };
+  /// Claims idle ranks for active rank `rank`: its part of them by what each active rank has left,
+  /// one at least and `most` at most; none when none is idle.
+  [[nodiscard]] std::vector<Helper> claim(int rank, std::size_t most);
+  /// Waits until all ranks but `rank` are idle, and claims them.
+  [[nodiscard]] std::vector<Helper> claim_all(int rank);
+  void give(const Helper& helper, const Assignment& assignment);
+
+  /// A crew of `helpers` under active rank `leader`, which has no other one now; `speeds` by rank.
+  [[nodiscard]] std::shared_ptr<Crew> form_crew(int leader, const std::vector<Helper>& helpers,
+                                                const std::vector<double>& speeds);
+
+  /// Ends every wait with `reason`.
+  void abort(const std::string& reason);
+
+ private:
+  struct Place {
+    bool idle = false;
+    Slots* landing = nullptr;
+    std::optional<Assignment> assignment;
+    std::atomic<double> remaining{0.0};
+    std::shared_ptr<Crew> crew;  ///< the last one this rank led
+  };
+  Helper take(int rank);
+  void check() const;
+
+  bool spin_;
+  std::vector<Place> places_;
+  std::atomic<int> idle_count_{0};
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<std::string> failure_;
+  bool over_ = false;
+};
+
+}  // namespace spdnn
