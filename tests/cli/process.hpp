@@ -8,11 +8,11 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+#include "support/scratch.hpp"
 
 namespace spdnn::test {
 
@@ -21,23 +21,8 @@ struct Outcome {
   std::string out, err;
 };
 
-inline std::string read_file(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 class CliTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "spdnn-cli-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-  }
-  void TearDown() override {
-    std::error_code error;
-    std::filesystem::remove_all(folder_, error);
-  }
-
   /// Starts the program in the test's folder with no data directory and a profile cache of its own;
   /// standard output goes to `out`.
   [[nodiscard]] pid_t start(const std::vector<std::string>& arguments,
@@ -53,7 +38,7 @@ class CliTest : public ::testing::Test {
     unsetenv("SPDNN_DATA");
     setenv("XDG_CACHE_HOME", cache.c_str(), 1);
     const int in = open("/dev/null", O_RDONLY);
-    if (chdir(folder_.c_str()) != 0) _exit(126);
+    if (chdir(folder_.path().c_str()) != 0) _exit(126);
     const int to = open(out.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     const int errors = open("stderr", O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (in < 0 || to < 0 || errors < 0) _exit(126);
@@ -68,7 +53,7 @@ class CliTest : public ::testing::Test {
     int status = 0;
     EXPECT_EQ(waitpid(child, &status, 0), child);
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-            read_file(folder_ / "stdout"), read_file(folder_ / "stderr")};
+            read_text(folder_ / "stdout"), read_text(folder_ / "stderr")};
   }
 
   [[nodiscard]] Outcome run(const std::vector<std::string>& arguments) const {
@@ -76,11 +61,11 @@ class CliTest : public ::testing::Test {
   }
 
   std::string write(const std::string& name, const std::string& text) const {
-    std::ofstream(folder_ / name, std::ios::binary) << text;
+    write_text(folder_ / name, text);
     return name;
   }
 
-  std::filesystem::path folder_;
+  ScratchDir folder_;
 };
 
 inline void expect_part(const std::string& text, const std::string& part) {

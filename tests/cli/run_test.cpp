@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using test::expect_part;
 using test::Outcome;
-using test::read_file;
+using test::read_text;
 
 class Run : public test::CliTest {
  protected:
@@ -25,7 +25,7 @@ class Run : public test::CliTest {
       "input": {"digits": {"images": 200}}, "output": "out")" +
            (more.empty() ? "" : ", " + more) + "}";
   }
-  [[nodiscard]] json result() const { return json::parse(read_file(folder_ / "out/result.json")); }
+  [[nodiscard]] json result() const { return json::parse(read_text(folder_ / "out/result.json")); }
 };
 
 TEST_F(Run, EndsVerifiedAndWritesItsResult) {
@@ -56,7 +56,7 @@ TEST_F(Run, JsonAndQuietControlWhatIsPrinted) {
   const std::string file = write("c.json", small());
   const Outcome as_json = run({"run", file, "--json"});
   EXPECT_EQ(as_json.status, 0) << as_json.err;
-  EXPECT_EQ(as_json.out, read_file(folder_ / "out/result.json"));
+  EXPECT_EQ(as_json.out, read_text(folder_ / "out/result.json"));
   const Outcome quiet = run({"run", file, "--quiet"});
   EXPECT_EQ(quiet.status, 0);
   EXPECT_EQ(quiet.out + quiet.err, "");
@@ -66,20 +66,20 @@ TEST_F(Run, SetsAndOutputApply) {
   const Outcome o = run({"run", "--set", "/input/digits/images=50", "--set", "/strategy=data",
                          write("c.json", small()), "--output", "there"});
   EXPECT_EQ(o.status, 0) << o.err;
-  EXPECT_EQ(json::parse(read_file(folder_ / "there/result.json"))["images"], 50);
+  EXPECT_EQ(json::parse(read_text(folder_ / "there/result.json"))["images"], 50);
   EXPECT_FALSE(fs::exists(folder_ / "out"));
 }
 
 TEST_F(Run, WritesATrace) {
   const Outcome o = run({"run", write("c.json", small()), "--trace", "trace.json"});
   EXPECT_EQ(o.status, 0) << o.err;
-  EXPECT_FALSE(json::parse(read_file(folder_ / "trace.json"))["traceEvents"].empty());
+  EXPECT_FALSE(json::parse(read_text(folder_ / "trace.json"))["traceEvents"].empty());
 }
 
 TEST_F(Run, TruthWithOneIdChangedEndsWrongAndNamesIt) {
   const std::string file = write("c.json", small());
   ASSERT_EQ(run({"run", file}).status, 0);
-  std::istringstream found(read_file(folder_ / "out/categories.tsv"));
+  std::istringstream found(read_text(folder_ / "out/categories.tsv"));
   std::vector<int> ids;
   for (int id = 0; found >> id;) ids.push_back(id);
   ASSERT_GE(ids.size(), 2U);
@@ -220,7 +220,8 @@ TEST_F(Run, OfficialNetworkHasTheOfficialCategories) {
   if (data == nullptr) GTEST_SKIP() << "SPDNN_DATA names no folder with the official files";
   const fs::path archive = fs::path(data) / "sdgc/sdgc-neuron1024-l120.tar.xz";
   if (!fs::exists(archive)) GTEST_SKIP() << archive << " is not there";
-  const std::string unpack = "tar -xJf '" + archive.string() + "' -C '" + folder_.string() + "'";
+  const std::string unpack =
+      "tar -xJf '" + archive.string() + "' -C '" + folder_.path().string() + "'";
   if (std::system(unpack.c_str()) != 0) GTEST_SKIP() << "tar can't unpack " << archive;
   const std::vector<std::string> command{
       "run", SPDNN_CONFIGS "/sdgc_1024_120.json", "--data-dir", ".", "--output", "out"};
@@ -231,7 +232,7 @@ TEST_F(Run, OfficialNetworkHasTheOfficialCategories) {
   EXPECT_EQ(result()["categories"]["match"], true);
 
   const fs::path truth = folder_ / "neuron1024-l120-categories.tsv";
-  std::string ids = read_file(truth);
+  std::string ids = read_text(truth);
   const std::size_t first = ids.find("287");
   ASSERT_NE(first, std::string::npos);
   ids.replace(first, 3, "288");
@@ -267,7 +268,7 @@ TEST_F(Run, SecondInterruptEndsItAtOnce) {
   const pid_t child = start({"run", write("c.json", long_run)});
   while (!fs::exists(folder_ / "out")) std::this_thread::yield();
   kill(child, SIGINT);
-  while (read_file(folder_ / "stderr").find("stopping") == std::string::npos) {
+  while (read_text(folder_ / "stderr").find("stopping") == std::string::npos) {
     std::this_thread::yield();
   }
   kill(child, SIGINT);

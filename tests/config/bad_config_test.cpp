@@ -32,7 +32,7 @@ class BadConfig : public test::ConfigTest {
 TEST_F(BadConfig, MissingFile) {
   test::expect_parts(file_refusal(folder_ / "no.json"), {"no.json", "No such file"});
 }
-TEST_F(BadConfig, Folder) { test::expect_parts(file_refusal(folder_), {"is a folder"}); }
+TEST_F(BadConfig, Folder) { test::expect_parts(file_refusal(folder_.path()), {"is a folder"}); }
 TEST_F(BadConfig, Empty) { expect("", {"c.json", "is empty", "expected a JSON object"}); }
 TEST_F(BadConfig, OnlyBlanks) { expect(" \n\t", {"is empty"}); }
 TEST_F(BadConfig, Unreadable) {

@@ -1,36 +1,25 @@
-// A temporary folder with a configuration in it, and the error a configuration ends with.
+// A configuration in a folder of its own, and the error a configuration ends with.
 #pragma once
 
 #include <gtest/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "spdnn/config.hpp"
+#include "support/scratch.hpp"
 
 namespace spdnn::test {
 
 class ConfigTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "spdnn-config-XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    folder_ = name;
-    unsetenv("SPDNN_DATA");
-  }
-  void TearDown() override {
-    std::error_code error;
-    std::filesystem::remove_all(folder_, error);
-  }
+  void SetUp() override { unsetenv("SPDNN_DATA"); }
 
   std::filesystem::path write(const std::string& name, const std::string& text) const {
-    const std::filesystem::path file = folder_ / name;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file, std::ios::binary) << text;
-    return file;
+    write_text(folder_ / name, text);
+    return folder_ / name;
   }
 
   /// The smallest whole configuration, with `more` members such as R"("batch": 4)".
@@ -57,7 +46,7 @@ class ConfigTest : public ::testing::Test {
     }
   }
 
-  std::filesystem::path folder_;
+  ScratchDir folder_;
 };
 
 /// Every one of `parts` is in `text`.

@@ -85,7 +85,7 @@ TEST_F(Schema, ShippedConfigurationsLoad) {
   write("my_network.spdnn", "");
   write("my_images.spdnn", "");
   ConfigOverrides overrides;
-  overrides.data_dir = folder_;
+  overrides.data_dir = folder_.path();
   int loaded = 0;
   for (const auto& entry : fs::directory_iterator(SPDNN_CONFIGS)) {
     const fs::path& file = entry.path();

@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "cache_format.hpp"
-#include "scratch.hpp"
+#include "reading.hpp"
 #include "spdnn/io.hpp"
 
 namespace spdnn {

@@ -9,7 +9,7 @@
 #include "cache.hpp"
 #include "cache_format.hpp"
 #include "graph_challenge.hpp"
-#include "scratch.hpp"
+#include "reading.hpp"
 #include "spdnn/io.hpp"
 
 namespace spdnn {

@@ -10,7 +10,7 @@
 
 #include "cache.hpp"
 #include "parallel.hpp"
-#include "scratch.hpp"
+#include "reading.hpp"
 #include "spdnn/io.hpp"
 
 namespace spdnn {

@@ -6,8 +6,8 @@
 #include <limits>
 #include <set>
 
+#include "reading.hpp"
 #include "real_data.hpp"
-#include "scratch.hpp"
 #include "spdnn/io.hpp"
 
 namespace spdnn {

@@ -1,11 +1,11 @@
 // idx files: plain and compressed, whole and damaged in every way a file can be.
 #include <gtest/gtest.h>
-#include <zlib.h>
 
 #include <array>
 
+#include "idx_files.hpp"
+#include "reading.hpp"
 #include "real_data.hpp"
-#include "scratch.hpp"
 #include "spdnn/io.hpp"
 
 namespace spdnn {
@@ -14,32 +14,9 @@ namespace {
 namespace fs = std::filesystem;
 using test::error_of;
 using test::expect_contains;
-
-std::string word(std::uint32_t value) {
-  std::string bytes;
-  for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>(value >> shift & 0xFFU);
-  return bytes;
-}
-
-std::string images_file(std::uint32_t count, std::uint32_t height, std::uint32_t width,
-                        const std::string& pixels) {
-  return word(2051) + word(count) + word(height) + word(width) + pixels;
-}
-
-std::string gzip(const std::string& text) {
-  z_stream stream{};
-  EXPECT_EQ(deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
-  std::string out(deflateBound(&stream, text.size()) + 64, '\0');
-  std::string in = text;
-  stream.next_in = reinterpret_cast<Bytef*>(in.data());
-  stream.avail_in = static_cast<uInt>(in.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
+using test::gzip;
+using test::images_file;
+using test::word;
 
 class Idx : public ::testing::Test {
  protected:

@@ -9,8 +9,8 @@
 #include <set>
 
 #include "fft.hpp"
+#include "reading.hpp"
 #include "real_data.hpp"
-#include "scratch.hpp"
 #include "spdnn/io.hpp"
 
 namespace spdnn {

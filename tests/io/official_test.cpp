@@ -5,7 +5,7 @@
 #include <cstdlib>
 
 #include "graph_challenge.hpp"
-#include "scratch.hpp"
+#include "reading.hpp"
 #include "spdnn/io.hpp"
 
 namespace spdnn {

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "graph_challenge.hpp"
-#include "scratch.hpp"
+#include "reading.hpp"
 #include "spdnn/io.hpp"
 
 namespace spdnn {

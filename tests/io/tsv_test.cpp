@@ -11,7 +11,7 @@
 #include <set>
 #include <string>
 
-#include "scratch.hpp"
+#include "reading.hpp"
 
 namespace spdnn {
 namespace {
