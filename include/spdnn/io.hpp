@@ -4,8 +4,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "spdnn/model.hpp"
@@ -117,6 +121,117 @@ void generate_graph_challenge_weights(const std::filesystem::path& data_dir,
 /// Writes generated images where `read_graph_challenge_images` finds them.
 void generate_graph_challenge_images(const std::filesystem::path& data_dir, const Csr& images,
                                      const std::string& origin, bool tsv);
+
+/// Element types of tensors in files: what safetensors names F16, BF16, …. Wider than `DType`,
+/// which lists what kernels compute with.
+enum class ElementType : std::uint8_t {
+  f16,
+  bf16,
+  f32,
+  f64,
+  i8,
+  u8,
+  i16,
+  u16,
+  i32,
+  u32,
+  i64,
+  u64,
+  boolean
+};
+/// Bytes of one element.
+[[nodiscard]] std::size_t size_of(ElementType type) noexcept;
+/// The `ElementType` of a C++ type; F16 and BF16 have none, their bits are `std::uint16_t`.
+template <class T>
+inline constexpr ElementType element_type_of = T::no_element_type;
+template <>
+inline constexpr ElementType element_type_of<float> = ElementType::f32;
+template <>
+inline constexpr ElementType element_type_of<double> = ElementType::f64;
+template <>
+inline constexpr ElementType element_type_of<std::int8_t> = ElementType::i8;
+template <>
+inline constexpr ElementType element_type_of<std::uint8_t> = ElementType::u8;
+template <>
+inline constexpr ElementType element_type_of<std::int16_t> = ElementType::i16;
+template <>
+inline constexpr ElementType element_type_of<std::uint16_t> = ElementType::u16;
+template <>
+inline constexpr ElementType element_type_of<std::int32_t> = ElementType::i32;
+template <>
+inline constexpr ElementType element_type_of<std::uint32_t> = ElementType::u32;
+template <>
+inline constexpr ElementType element_type_of<std::int64_t> = ElementType::i64;
+template <>
+inline constexpr ElementType element_type_of<std::uint64_t> = ElementType::u64;
+template <>
+inline constexpr ElementType element_type_of<bool> = ElementType::boolean;
+
+/// A dense array with a name, row-major, whose bytes somebody else owns.
+struct Tensor {
+  std::string name;
+  ElementType type = ElementType::f32;
+  std::vector<std::int64_t> shape;  ///< empty: one element
+  std::span<const std::byte> data;
+};
+/// A view of `values` as a tensor, one-dimensional where no shape is given.
+template <class T>
+[[nodiscard]] Tensor make_tensor(std::string name, std::span<const T> values,
+                                 std::vector<std::int64_t> shape) {
+  return {std::move(name), element_type_of<T>, std::move(shape), std::as_bytes(values)};
+}
+template <class T>
+[[nodiscard]] Tensor make_tensor(std::string name, const std::vector<T>& values) {
+  return make_tensor(std::move(name), std::span<const T>(values), {std::ssize(values)});
+}
+
+/// The tensors and texts of a safetensors file (https://github.com/huggingface/safetensors).
+class TensorFile {
+ public:
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  /// Ascending by name; `data` is aligned for its type and lives as long as this object or a copy.
+  [[nodiscard]] const std::vector<Tensor>& tensors() const noexcept { return tensors_; }
+  [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept {
+    return metadata_;
+  }
+  /// Whether a checksum was there, which then was right. Files of other programs have none.
+  [[nodiscard]] bool checked() const noexcept { return checked_; }
+  /// The tensor of a name, or null.
+  [[nodiscard]] const Tensor* find(std::string_view name) const;
+  /// The tensor of a name, type and shape (−1: any size). Throws `InputError` where it is missing
+  /// or another.
+  [[nodiscard]] const Tensor& require(std::string_view name, ElementType type,
+                                      std::span<const std::int64_t> shape) const;
+  /// The elements of such a tensor.
+  template <class T>
+  [[nodiscard]] std::span<const T> values(std::string_view name,
+                                          std::initializer_list<std::int64_t> shape) const {
+    const Tensor& tensor = require(name, element_type_of<T>, {shape.begin(), shape.size()});
+    return {reinterpret_cast<const T*>(tensor.data.data()), tensor.data.size() / sizeof(T)};
+  }
+  /// Keeps `data` alive.
+  [[nodiscard]] const std::shared_ptr<const void>& owner() const noexcept { return owner_; }
+
+ private:
+  friend TensorFile read_safetensors(const std::filesystem::path& file);
+  std::filesystem::path path_;
+  std::vector<Tensor> tensors_;
+  std::map<std::string, std::string> metadata_;
+  std::shared_ptr<const void> owner_;
+  bool checked_ = false;
+};
+/// Maps a safetensors file and checks all of it: every field of its header, that the tensors fill
+/// the file without gap or overlap, and the checksum where one is given. A file whose metadata name
+/// this program must have one. Throws `InputError` with the reason when it can't be trusted.
+[[nodiscard]] TensorFile read_safetensors(const std::filesystem::path& file);
+/// Writes tensors and texts as a safetensors file: under a temporary name, brought to the disk,
+/// then renamed. The data begin at a multiple of 64 bytes, tensors of larger elements first, so
+/// that each is aligned for its type. A checksum of all contents joins the metadata
+/// (`spdnn.checksum`). Throws `InputError` for a name that is not UTF-8, used twice or
+/// `__metadata__`, and for data that are not of their shape's size; `SystemError` when the file
+/// can't be written.
+void write_safetensors(const std::filesystem::path& file, std::vector<Tensor> tensors,
+                       std::map<std::string, std::string> metadata = {});
 
 /// Writes a file as a whole: to a temporary name beside it, then renamed. Throws `SystemError`.
 void write_file_atomically(const std::filesystem::path& file, std::string_view content);

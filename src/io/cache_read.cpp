@@ -1,7 +1,6 @@
 // Reading caches: a mapping, checked byte for byte before anything in it is believed.
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -23,49 +22,16 @@ namespace {
 constexpr std::uint32_t kFloatExponent = 0x7f800000;
 constexpr std::uint64_t kDoubleExponent = 0x7ff0000000000000;
 
-/// A whole file mapped for reading.
-class Mapping {
- public:
-  explicit Mapping(const InputFile& file) : bytes_(static_cast<std::size_t>(file.bytes())) {
-    if (bytes_ == 0) return;
-    void* const data = ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, file.descriptor(), 0);
-    if (data == MAP_FAILED) {
-      throw SystemError(fmt::format("{}: can't be mapped into memory", file.path().string()));
-    }
-    data_ = static_cast<const std::byte*>(data);
-  }
-  ~Mapping() {
-    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), bytes_);
-  }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, bytes_}; }
-
-  /// Passes `advice` on the pages that hold `[begin, end)` to madvise. The file keeps the contents,
-  /// so pages that are dropped come back as they were, whoever reads them meanwhile.
-  void advise(std::int64_t begin, std::int64_t end, int advice) const {
-    static const std::int64_t page = ::sysconf(_SC_PAGESIZE);
-    begin = begin / page * page;
-    if (end <= begin) return;
-    ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<std::size_t>(end - begin), advice);
-  }
-
- private:
-  const std::byte* data_ = nullptr;
-  std::size_t bytes_;
-};
-
 /// The part of a mapping that holds one matrix.
 class MappedMatrix final : public Storage {
  public:
-  MappedMatrix(std::shared_ptr<const Mapping> mapping, std::int64_t begin, std::int64_t end)
+  MappedMatrix(std::shared_ptr<const MappedFile> mapping, std::int64_t begin, std::int64_t end)
       : mapping_(std::move(mapping)), begin_(begin), end_(end) {}
   void prefetch() const override { mapping_->advise(begin_, end_, MADV_WILLNEED); }
   void release() const override { mapping_->advise(begin_, end_, MADV_DONTNEED); }
 
  private:
-  std::shared_ptr<const Mapping> mapping_;
+  std::shared_ptr<const MappedFile> mapping_;
   std::int64_t begin_, end_;
 };
 
@@ -154,7 +120,7 @@ bool ascend_to(const std::byte* data, std::int64_t rows, std::int64_t nnz) {
 struct CacheFile::State {
   explicit State(const std::filesystem::path& file) : path(file) {
     const InputFile input(file);
-    mapping = std::make_shared<const Mapping>(input);
+    mapping = std::make_shared<const MappedFile>(input);
   }
   void read_header();
   void read_table();
@@ -166,7 +132,7 @@ struct CacheFile::State {
   [[nodiscard]] Csr matrix(std::size_t index) const;
 
   std::filesystem::path path;
-  std::shared_ptr<const Mapping> mapping;
+  std::shared_ptr<const MappedFile> mapping;
   CacheHeader header;
   std::vector<CacheMatrix> matrices;
   std::vector<Placement> places;

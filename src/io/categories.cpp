@@ -41,7 +41,7 @@ NumberedId read_category(const std::filesystem::path& file, std::int64_t number,
   const auto id = read_id(field, {"image", max_images}, "is it the truth of these images?", error);
   if (id && !is_blank(rest)) {
     error = fmt::format("{} follows the image id; one id a line, without anything behind it",
-                        quoted(take_field(rest)));
+                        quote(take_field(rest)));
   }
   if (error) throw InputError(file, number, *error);
   return {*id, number};

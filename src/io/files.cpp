@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -91,6 +92,27 @@ void InputFile::read_at(std::int64_t offset, std::span<char> to) const {
     offset += got;
     to = to.subspan(static_cast<std::size_t>(got));
   }
+}
+
+MappedFile::MappedFile(const InputFile& file) : bytes_(static_cast<std::size_t>(file.bytes())) {
+  if (bytes_ == 0) return;
+  void* const data = ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  if (data == MAP_FAILED) {
+    throw SystemError(
+        fmt::format("{}: can't be mapped into memory: {}", file.path().string(), reason(errno)));
+  }
+  data_ = static_cast<const std::byte*>(data);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), bytes_);
+}
+
+void MappedFile::advise(std::int64_t begin, std::int64_t end, int advice) const {
+  static const std::int64_t page = ::sysconf(_SC_PAGESIZE);
+  begin = begin / page * page;
+  if (end <= begin) return;
+  ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<std::size_t>(end - begin), advice);
 }
 
 std::int64_t modified_ns(const struct ::stat& status) {

@@ -48,6 +48,25 @@ class InputFile {
   std::int64_t bytes_ = 0;
 };
 
+/// A whole file mapped for reading.
+class MappedFile {
+ public:
+  /// Throws `SystemError` where it can't be mapped.
+  explicit MappedFile(const InputFile& file);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, bytes_}; }
+  /// Passes `advice` on the pages that hold `[begin, end)` to madvise. The file keeps the contents,
+  /// so pages that are dropped come back as they were, whoever reads them meanwhile.
+  void advise(std::int64_t begin, std::int64_t end, int advice) const;
+
+ private:
+  const std::byte* data_ = nullptr;
+  std::size_t bytes_;
+};
+
 /// Modification time in nanoseconds since 1970.
 [[nodiscard]] std::int64_t modified_ns(const struct ::stat& status);
 

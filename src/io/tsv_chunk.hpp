@@ -11,10 +11,11 @@
 
 namespace spdnn {
 
-/// One of the two ids of an entry: what it is called and how large it may be.
+/// One of the two ids of an entry: what it is called and what it may be.
 struct TsvField {
   std::string name;
   std::int64_t limit = 0;  ///< at most 2³¹ − 1
+  std::int64_t least = 1;
 };
 
 /// What the lines of a file mean.

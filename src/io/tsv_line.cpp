@@ -28,9 +28,9 @@ std::string value_error(std::string_view field) {
     return fmt::format(
         "value {} is not finite, or out of range, as a 32-bit float; values must lie within "
         "±3.4e38",
-        quoted(field));
+        quote(field));
   }
-  return fmt::format("value {} is not a number; write it as 0.0625 or 6.25e-02", quoted(field));
+  return fmt::format("value {} is not a number; write it as 0.0625 or 6.25e-02", quote(field));
 }
 
 }  // namespace
@@ -44,7 +44,7 @@ std::string_view take_field(std::string_view& line) {
   return field;
 }
 
-std::string quoted(std::string_view field) {
+std::string quote(std::string_view field) {
   constexpr std::size_t kShown = 40;
   std::string text = "\"";
   for (const char c : field.substr(0, kShown)) {
@@ -64,11 +64,12 @@ std::optional<std::int64_t> read_id(std::string_view text, const TsvField& field
   std::int64_t id = 0;
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), id);
   if (parsed.ec == std::errc::invalid_argument || parsed.ptr != text.data() + text.size()) {
-    error = fmt::format("{} {} is not a whole number; it must be from 1 to {}", field.name,
-                        quoted(text), field.limit);
-  } else if (parsed.ec != std::errc{} || id < 1 || id > field.limit) {
-    error = fmt::format("{} {} is out of range; it must be from 1 to {}{}{}", field.name,
-                        text.substr(0, 40), field.limit, remedy.empty() ? "" : "; ", remedy);
+    error = fmt::format("{} {} is not a whole number; it must be from {} to {}", field.name,
+                        quote(text), field.least, field.limit);
+  } else if (parsed.ec != std::errc{} || id < field.least || id > field.limit) {
+    error = fmt::format("{} {} is out of range; it must be from {} to {}{}{}", field.name,
+                        text.substr(0, 40), field.least, field.limit, remedy.empty() ? "" : "; ",
+                        remedy);
   } else {
     return id;
   }
@@ -103,7 +104,7 @@ TsvLine read_tsv_line(std::string_view line, const TsvFormat& format) {
     entry.error = fmt::format(
         "{} ends after {} of the 3 fields: {}, {}, value; is the file cut "
         "short?",
-        quoted(line), second.empty() ? 1 : 2, format.first.name, format.second.name);
+        quote(line), second.empty() ? 1 : 2, format.first.name, format.second.name);
     return entry;
   }
   const auto first_id = read_id(first, format.first, format.remedy, entry.error);
@@ -116,7 +117,7 @@ TsvLine read_tsv_line(std::string_view line, const TsvFormat& format) {
     entry.error = fmt::format(
         "{} follows the 3 fields: {}, {}, value; one entry a line, without "
         "anything behind it",
-        quoted(extra), format.first.name, format.second.name);
+        quote(extra), format.first.name, format.second.name);
   }
   entry.first = *first_id;
   entry.second = *second_id;

@@ -26,7 +26,8 @@ struct TsvLine {
 /// Takes the next field, up to a space or tab, from the front of `line`; empty when there is none.
 [[nodiscard]] std::string_view take_field(std::string_view& line);
 
-/// Reads an id from 1 to `field.limit`; on failure returns nothing and explains in `error`.
+/// Reads an id from `field.least` to `field.limit`; on failure returns nothing and explains in
+/// `error`.
 [[nodiscard]] std::optional<std::int64_t> read_id(std::string_view text, const TsvField& field,
                                                   std::string_view remedy,
                                                   std::optional<std::string>& error);
@@ -36,6 +37,6 @@ struct TsvLine {
 [[nodiscard]] std::size_t read_finite_float(std::string_view text, float& value);
 
 /// A field as it may stand in a message: in quotes, cut short, unprintable bytes as \xNN.
-[[nodiscard]] std::string quoted(std::string_view field);
+[[nodiscard]] std::string quote(std::string_view field);
 
 }  // namespace spdnn
