@@ -81,6 +81,43 @@ struct IdxImages {
 /// Labels of an MNIST idx file (magic 2049), plain or gzip-compressed.
 [[nodiscard]] std::vector<std::uint8_t> read_idx_labels(const std::filesystem::path& file);
 
+/// Images, or other samples, with the class of each: what a network learns from or is measured by.
+/// The features are either bytes or the rows of a sparse matrix.
+struct LabelledImages {
+  std::int64_t count = 0;
+  /// Features are ordered channel, height, width; samples that are no images have width alone.
+  std::int64_t channels = 1, height = 1, width = 0;
+  std::vector<std::uint8_t> pixels;  ///< [count][channels][height][width]; empty where sparse
+  Csr sparse;                        ///< [count × features]; no rows where there are pixels
+  std::vector<std::int32_t> labels;  ///< [count], each from 0 to classes − 1
+  std::int64_t classes = 0;
+  [[nodiscard]] std::int64_t features() const noexcept { return channels * height * width; }
+  /// Writes the features of an image to `to[f · stride]`, f from 0: bytes as b / 255, sparse
+  /// entries as they are and 0 between them. With a stride of the batch this fills a column of a
+  /// plain features × batch matrix.
+  void copy_image(std::int64_t image, float* to, std::int64_t stride) const;
+};
+/// What to learn from and what to be measured by; shapes and classes are equal.
+struct LabelledSets {
+  LabelledImages train, test;
+};
+/// Reads MNIST, or what has its names and format, from a folder: `train-images-idx3-ubyte`,
+/// `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte`, `t10k-labels-idx1-ubyte`, each plain or
+/// with `.gz` behind it. Images have one channel.
+[[nodiscard]] LabelledSets read_mnist(const std::filesystem::path& folder);
+/// Reads CIFAR-10's binary batches from a folder: all of `data_batch_*.bin` in the order of their
+/// names, and `test_batch*.bin`, plain or with `.gz` behind it (the plain one where both are
+/// there). Records are a label from 0 to 9, then 32 × 32 bytes of red, of green and of blue.
+[[nodiscard]] LabelledSets read_cifar10(const std::filesystem::path& folder);
+/// Reads samples from lines `image feature value` (ids from 1, in any order, features at most
+/// `features`; what is not named is 0) and their labels, from 0, one a line. There are as many
+/// images as labels. `classes` is one more than the largest label, or that given, which none may
+/// reach.
+[[nodiscard]] LabelledImages read_labelled_tsv(const std::filesystem::path& images,
+                                               const std::filesystem::path& labels,
+                                               std::int64_t features,
+                                               std::optional<std::int64_t> classes = std::nullopt);
+
 /// A RadiX-Net network as the Graph Challenge builds them.
 ///
 /// With B = `fold` and C = neurons / B classes (a power of two), layer l (from 1) connects input i
