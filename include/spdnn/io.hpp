@@ -270,6 +270,41 @@ class TensorFile {
 void write_safetensors(const std::filesystem::path& file, std::vector<Tensor> tensors,
                        std::map<std::string, std::string> metadata = {});
 
+/// How networks lie in files. `.spdnn` and safetensors files hold all layers. The others hold one
+/// matrix: there a path with `{}` in it names a file for each layer, numbered from 1 or 0 on, and
+/// biases lie beside a file STEM.EXT in STEM-bias.tsv, lines `output value`, ids from 1.
+enum class NetworkFormat : std::uint8_t { spdnn, safetensors, npz, mtx, smtx, tsv };
+/// Names of all formats, which are their extensions as well, by `NetworkFormat`.
+[[nodiscard]] std::span<const std::string_view> network_format_names();
+/// The format a path's extension stands for. Throws `InputError` naming all where it is none.
+[[nodiscard]] NetworkFormat network_format_of(const std::filesystem::path& path);
+
+enum class Activation : std::uint8_t { relu, identity };
+
+/// What the files of a network leave open, or should be other than they say. Lists have one element
+/// for all layers, or one each; what is empty is taken from the file, else 0, ReLU and no clip.
+struct NetworkSettings {
+  std::optional<NetworkFormat> format{};  ///< nothing: by extension
+  /// Inputs of the first layer, then outputs of each; or one width for all. For `tsv`, whose lines
+  /// do not tell: without it the N of names nN-lL.tsv, else the largest ids.
+  std::vector<std::int64_t> neurons{};
+  std::vector<float> bias{};
+  std::vector<Activation> activation{};
+  std::vector<float> clip{};  ///< upper bounds; infinity for none
+};
+/// Whether `path` is there, or the first of the files that a `{}` in it stands for.
+[[nodiscard]] bool network_exists(const std::filesystem::path& path);
+/// The files of a network: those that a `{}` in `path` stands for, else `path` alone. Throws
+/// `InputError` where there is none.
+[[nodiscard]] std::vector<std::filesystem::path> network_files(const std::filesystem::path& path);
+/// Reads a network, rows of the matrices being outputs, and checks that its layers fit together.
+[[nodiscard]] Model read_network(const std::filesystem::path& path,
+                                 const NetworkSettings& settings = {});
+/// Writes a network, each file as a whole. Returns what the format has no place for and was left
+/// out: "biases", "activations". Throws `InputError` where the format can't hold the weights.
+std::vector<std::string> write_network(const std::filesystem::path& path, const Model& model,
+                                       std::optional<NetworkFormat> format = std::nullopt);
+
 /// Writes a file as a whole: to a temporary name beside it, then renamed. Throws `SystemError`.
 void write_file_atomically(const std::filesystem::path& file, std::string_view content);
 

@@ -1,0 +1,154 @@
+// Networks as safetensors: layers.N.values, .row_offsets and .col_indices (CSR), .bias, N from 0,
+// and metadata layers.N.inputs, .activation and .clip.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+
+#include "csr_arrays.hpp"
+#include "network_format.hpp"
+#include "safetensors.hpp"
+#include "tsv_line.hpp"
+
+namespace spdnn {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string name_in(std::size_t layer, std::string_view what) {
+  return fmt::format("layers.{}.{}", layer, what);
+}
+
+/// The text of a layer's metadata, else that of all layers; null where there is neither.
+const std::string* find_text(const TensorFile& file, std::size_t layer, const std::string& what) {
+  for (const std::string& key : {name_in(layer, what), what}) {
+    const auto found = file.metadata().find(key);
+    if (found != file.metadata().end()) return &found->second;
+  }
+  return nullptr;
+}
+
+[[noreturn]] void refuse(const TensorFile& file, std::size_t layer, std::string_view what,
+                         const std::string& found, std::string_view allowed) {
+  throw InputError(file.path(), fmt::format("metadata {} is {}; it must be {}",
+                                            name_in(layer, what), quote(found), allowed));
+}
+
+std::optional<Activation> read_activation(const TensorFile& file, std::size_t layer) {
+  const std::string* const text = find_text(file, layer, "activation");
+  if (text == nullptr) return std::nullopt;
+  if (*text == "relu") return Activation::relu;
+  if (*text == "identity") return Activation::identity;
+  refuse(file, layer, "activation", *text, "relu or identity");
+}
+
+std::optional<float> read_clip(const TensorFile& file, std::size_t layer) {
+  const std::string* const text = find_text(file, layer, "clip");
+  if (text == nullptr) return std::nullopt;
+  float clip = 0.0F;
+  if (read_finite_float(*text, clip) != text->size() || clip <= 0.0F) {
+    refuse(file, layer, "clip", *text, "a number above 0; leave it out for none");
+  }
+  return clip;
+}
+
+/// Columns of a layer: what the metadata say, else the outputs of the layer before.
+std::int64_t read_inputs(const TensorFile& file, std::size_t layer,
+                         const std::vector<StoredLayer>& before) {
+  const auto found = file.metadata().find(name_in(layer, "inputs"));
+  if (found != file.metadata().end()) {
+    std::optional<std::string> error;
+    const auto inputs = read_id(found->second, {"inputs", kMaxNeurons, 0}, "", error);
+    if (inputs) return *inputs;
+    throw InputError(file.path(), fmt::format("metadata {}: {}", found->first, *error));
+  }
+  if (!before.empty()) return before.back().weights.rows();
+  throw InputError(file.path(),
+                   fmt::format("has no metadata {}, which say how many inputs the first "
+                               "layer takes; write the file with them",
+                               name_in(layer, "inputs")));
+}
+
+const Tensor& need(const TensorFile& file, const std::string& name) {
+  if (const Tensor* const tensor = file.find(name)) return *tensor;
+  throw InputError(file.path(),
+                   fmt::format("has no tensor {}; a sparse layer N, from 0, is layers.N.values, "
+                               "layers.N.row_offsets and layers.N.col_indices",
+                               quote(name)));
+}
+
+/// How a layer is kept while it is written: tensors are views.
+struct Arrays {
+  std::vector<std::int64_t> row_offsets;
+  std::vector<std::int32_t> col_indices;
+  std::vector<float> values, bias;
+};
+
+Arrays arrays_of(const SparseLinear& layer) {
+  const CsrView& view = layer.weights.view();
+  Arrays arrays;
+  for (std::int64_t row = 0; row <= view.rows; ++row) {
+    arrays.row_offsets.push_back(view.row_begin(row));
+  }
+  arrays.col_indices.reserve(static_cast<std::size_t>(view.nnz));
+  arrays.values.reserve(static_cast<std::size_t>(view.nnz));
+  for (std::int64_t k = 0; k < view.nnz; ++k) {
+    arrays.col_indices.push_back(static_cast<std::int32_t>(view.col(k)));
+    arrays.values.push_back(static_cast<float>(view.value(k)));
+  }
+  arrays.bias = layer.bias;
+  arrays.bias.resize(static_cast<std::size_t>(view.rows), arrays.bias.front());
+  return arrays;
+}
+
+}  // namespace
+
+std::vector<StoredLayer> read_safetensors_layers(const fs::path& path) {
+  const TensorFile file = read_safetensors(path);
+  std::vector<StoredLayer> layers;
+  do {
+    const std::size_t l = layers.size();
+    const Tensor& values = need(file, name_in(l, "values"));
+    const Tensor& offsets = need(file, name_in(l, "row_offsets"));
+    const Tensor& indices = need(file, name_in(l, "col_indices"));
+    StoredLayer layer;
+    layer.weights =
+        csr_of_arrays(path, offsets, indices, values, std::nullopt, read_inputs(file, l, layers));
+    if (const Tensor* const bias = file.find(name_in(l, "bias"))) {
+      layer.bias = finite_floats(path, *bias);
+      const auto biases = std::ssize(layer.bias);
+      if (biases != layer.weights.rows() && biases != 1) {
+        throw InputError(path, fmt::format("{} has {} elements, but the layer has {} outputs; give "
+                                           "one each, or one for all",
+                                           quote(bias->name), biases, layer.weights.rows()));
+      }
+    }
+    layer.activation = read_activation(file, l);
+    layer.clip = read_clip(file, l);
+    layers.push_back(std::move(layer));
+  } while (file.find(name_in(layers.size(), "values")) != nullptr);
+  return layers;
+}
+
+void write_safetensors_layers(const fs::path& path, const Model& model) {
+  std::vector<Arrays> arrays;
+  std::vector<Tensor> tensors;
+  std::map<std::string, std::string> metadata;
+  arrays.reserve(model.layers.size());
+  for (std::size_t l = 0; l < model.layers.size(); ++l) {
+    const auto& layer = std::get<SparseLinear>(model.layers[l]);
+    const Arrays& a = arrays.emplace_back(arrays_of(layer));
+    tensors.push_back(make_tensor(name_in(l, "row_offsets"), a.row_offsets));
+    tensors.push_back(make_tensor(name_in(l, "col_indices"), a.col_indices));
+    tensors.push_back(make_tensor(name_in(l, "values"), a.values));
+    tensors.push_back(make_tensor(name_in(l, "bias"), a.bias));
+    metadata[name_in(l, "inputs")] = fmt::to_string(layer.inputs());
+    metadata[name_in(l, "activation")] = layer.activation.lower == 0.0F ? "relu" : "identity";
+    if (std::isfinite(layer.activation.upper)) {
+      metadata[name_in(l, "clip")] = fmt::to_string(layer.activation.upper);
+    }
+  }
+  write_safetensors(path, std::move(tensors), std::move(metadata));
+}
+
+}  // namespace spdnn
