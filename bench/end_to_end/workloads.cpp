@@ -78,9 +78,7 @@ RunConfig base_config(const WorkloadRequest& request) {
 }
 
 void use_files(Workload& workload, const fs::path& network, const fs::path& images) {
-  std::optional<float> clip;
-  if (workload.clip < std::numeric_limits<float>::infinity()) clip = workload.clip;
-  workload.config.model = FileModel{network, {workload.bias}, "relu", clip};
+  workload.config.model = FileModel{network, {.bias = {workload.bias}, .clip = {workload.clip}}};
   workload.config.input.source = FileInput{images, std::nullopt};
 }
 

@@ -26,12 +26,10 @@ struct RadixNetModel {
   std::optional<float> bias;  ///< nothing: the challenge's table
   float clip = 32.0F;
 };
-/// `model.path`: a `.spdnn` file with one matrix for each layer.
+/// `model.path`: a network in files of any format that `read_network` reads.
 struct FileModel {
   std::filesystem::path path;
-  std::vector<float> bias;          ///< one for all layers, or one for each
-  std::string activation = "relu";  ///< "relu" or "identity", of every layer
-  std::optional<float> clip;        ///< upper bound of every activation
+  NetworkSettings settings{};
 };
 using ModelConfig = std::variant<GraphChallengeModel, RadixNetModel, FileModel>;
 

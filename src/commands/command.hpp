@@ -23,6 +23,7 @@ void add_run(CLI::App& app, CommandLine& line);
 void add_devices(CLI::App& app, CommandLine& line);
 void add_profile(CLI::App& app, CommandLine& line);
 void add_generate(CLI::App& app, CommandLine& line);
+void add_convert(CLI::App& app, CommandLine& line);
 void add_inspect(CLI::App& app, CommandLine& line);
 void add_schema(CLI::App& app, CommandLine& line);
 

@@ -1,4 +1,4 @@
-// spdnn-gpu inspect: what is in a .spdnn file, or in the network of a configuration.
+// spdnn-gpu inspect: what is in the files of a network, or in the network of a configuration.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -86,20 +86,26 @@ Json json_of(const LayerFacts& f) {
           {"index_bits", f.index_bits}};
 }
 
+std::vector<Csr> weights_of(const Model& model) {
+  std::vector<Csr> weights;
+  for (const Layer& layer : model.layers) weights.push_back(std::get<SparseLinear>(layer).weights);
+  return weights;
+}
+
 Network read(const Options& options) {
   const fs::path& file = options.config.file;
   if (file.extension() != ".json") {
     Network network{file.string(), {}, {}};
-    network.layers = read_cache(file, &network.origin);
+    if (file.extension() == ".spdnn") {
+      network.layers = read_cache(file, &network.origin);
+    } else {
+      network.layers = weights_of(read_network(file));
+    }
     return network;
   }
   std::vector<std::string> notes;
   const Model model = load_model(load_config(file, options.config.overrides), notes);
-  Network network{model.name, model.origin, {}};
-  for (const Layer& layer : model.layers) {
-    network.layers.push_back(std::get<SparseLinear>(layer).weights);
-  }
-  return network;
+  return {model.name, model.origin, weights_of(model)};
 }
 
 /// Equal neighbours share a line.
@@ -146,11 +152,12 @@ ExitStatus inspect_command(const Options& options) {
 
 void add_inspect(CLI::App& app, CommandLine& line) {
   CLI::App* command = app.add_subcommand(
-      "inspect", "Describe the matrices of a .spdnn file, or of a configuration's network");
+      "inspect", "Describe the matrices of a network in files, or of a configuration's network");
   const auto options = std::make_shared<Options>();
   add_config_options(*command, options->config);
   command->get_option("config")
-      ->description("A .spdnn file, or a configuration by its name in .json")
+      ->description(
+          "A file of a format that convert knows, or a configuration by its name in .json")
       ->type_name("FILE");
   command->add_flag("--json", options->json, "Print JSON");
   command->footer("Example:\n  spdnn-gpu inspect my_network.spdnn");

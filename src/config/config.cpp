@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <limits>
 #include <utility>
 
 #include "check.hpp"
@@ -33,6 +34,18 @@ template <class T>
 std::optional<T> optional(const Json& object, const char* key) {
   if (!object.contains(key) || object[key].is_string()) return std::nullopt;
   return object[key].get<T>();
+}
+
+/// Calls `use` for a value, or for each item of a list; not at all where there is neither.
+template <class Use>
+void for_each_item(const Json& object, const char* key, const Use& use) {
+  if (!object.contains(key)) return;
+  const Json& value = object[key];
+  if (value.is_array()) {
+    std::for_each(value.begin(), value.end(), use);
+  } else {
+    use(value);
+  }
 }
 
 /// A form `bytes`, or the word "auto".
@@ -81,19 +94,18 @@ class Loader {
     throw InputError(fmt::format("{}: {}: {}", document_.place(pointer), pointer, message));
   }
 
-  /// The data directory first, then the folder of the configuration.
+  /// The data directory first, then the folder of the configuration. A `{}` stands for a number.
   [[nodiscard]] fs::path find(const Json& name, const std::string& pointer) const {
     fs::path path(name.get<std::string>());
-    std::error_code error;
     if (path.is_absolute()) {
-      if (!fs::exists(path, error)) fail(pointer, fmt::format("no file {}", path.string()));
+      if (!network_exists(path)) fail(pointer, fmt::format("no file {}", path.string()));
       return path;
     }
-    if (!out_.data_dir.empty() && fs::exists(out_.data_dir / path, error)) {
+    if (!out_.data_dir.empty() && network_exists(out_.data_dir / path)) {
       return out_.data_dir / path;
     }
     fs::path beside = out_.file.parent_path() / path;
-    if (fs::exists(beside, error)) return beside;
+    if (network_exists(beside)) return beside;
     fail(pointer,
          out_.data_dir.empty()
              ? fmt::format("no file {}; for one that lies elsewhere give --data-dir or set "
@@ -114,6 +126,26 @@ class Loader {
                        neurons));
     }
     return given;
+  }
+
+  [[nodiscard]] static NetworkSettings network_settings(const Json& model) {
+    NetworkSettings settings;
+    if (model.contains("format")) {
+      const auto names = network_format_names();
+      settings.format = static_cast<NetworkFormat>(
+          std::find(names.begin(), names.end(), model["format"].get<std::string>()) -
+          names.begin());
+    }
+    for_each_item(model, "neurons", [&](const Json& n) { settings.neurons.push_back(n); });
+    for_each_item(model, "bias", [&](const Json& b) { settings.bias.push_back(b); });
+    for_each_item(model, "activation", [&](const Json& name) {
+      settings.activation.push_back(name == "relu" ? Activation::relu : Activation::identity);
+    });
+    for_each_item(model, "clip", [&](const Json& c) {
+      settings.clip.push_back(c.is_string() ? std::numeric_limits<float>::infinity()
+                                            : c.get<float>());
+    });
+    return settings;
   }
 
   void load_model(const Json& model) {
@@ -141,10 +173,7 @@ class Loader {
     } else {
       FileModel to;
       to.path = find(model["path"], "/model/path");
-      const Json& bias = model["bias"];
-      to.bias = bias.is_array() ? bias.get<std::vector<float>>() : std::vector{bias.get<float>()};
-      to.activation = model["activation"];
-      to.clip = optional<float>(model, "clip");
+      to.settings = network_settings(model);
       out_.model = std::move(to);
     }
   }

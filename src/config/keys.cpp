@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "spdnn/compile.hpp"
+#include "spdnn/io.hpp"
 
 namespace spdnn::config {
 namespace {
@@ -39,6 +40,11 @@ std::vector<std::string_view> pass_names() {
   std::vector<std::string_view> names;
   for (const CompilePass& pass : compile_passes()) names.push_back(pass.name);
   return names;
+}
+
+std::vector<std::string_view> format_names() {
+  const auto names = network_format_names();
+  return {names.begin(), names.end()};
 }
 
 void add_model(std::vector<Key>& t) {
@@ -115,24 +121,44 @@ void add_file_model(std::vector<Key>& t) {
            {
                {.pointer = "/model/path",
                 .forms = {text()},
-                .about = "A .spdnn file with one weight matrix [outputs x inputs] for each layer"},
+                .about = "A network in a file, or in files whose name has {} for the number of the "
+                         "layer; see docs/formats.md"},
+               {.pointer = "/model/format",
+                .forms = {words(format_names())},
+                .about = "Format of path; by its extension by default",
+                .needs = "path"},
+               {.pointer = "/model/neurons",
+                .forms = {integer(1, max_neurons), list(1)},
+                .about = "Widths of a tsv network, whose lines do not tell: one for all layers, or "
+                         "inputs, then outputs of each layer; goes with path",
+                .needs = "path"},
+               {.pointer = "/model/neurons/*",
+                .forms = {integer(1, max_neurons)},
+                .about = "Inputs of the first layer, or outputs of one"},
                {.pointer = "/model/bias",
                 .forms = {number(-max_weight, max_weight), list(1)},
-                .fallback = "0",
-                .about = "Bias of every neuron, or a list with one for each layer; goes with path",
+                .about = "Bias of every neuron, or a list with one for each layer, in place of the "
+                         "file's own; 0 where neither is there; goes with path",
                 .needs = "path"},
                {.pointer = "/model/bias/*",
                 .forms = {number(-max_weight, max_weight)},
                 .about = "Bias of every neuron of one layer"},
                {.pointer = "/model/activation",
+                .forms = {words({"relu", "identity"}), list(1)},
+                .about = "Activation of every layer, or a list with one for each, in place of the "
+                         "file's own; relu where neither is there; goes with path",
+                .needs = "path"},
+               {.pointer = "/model/activation/*",
                 .forms = {words({"relu", "identity"})},
-                .fallback = R"("relu")",
-                .about = "Activation of every layer; goes with path",
-                .needs = "path"},
+                .about = "Activation of one layer"},
                {.pointer = "/model/clip",
-                .forms = {above(0.0, max_weight)},
-                .about = "Upper bound of every activation, none by default; goes with path",
+                .forms = {above(0.0, max_weight), words({"none"}), list(1)},
+                .about = "Upper bound of every activation, or a list with one for each layer, in "
+                         "place of the file's own; none by default; goes with path",
                 .needs = "path"},
+               {.pointer = "/model/clip/*",
+                .forms = {above(0.0, max_weight), words({"none"})},
+                .about = "Upper bound of one layer's activation"},
            });
 }
 
@@ -173,7 +199,7 @@ void add_input(std::vector<Key>& t) {
                 .about = "How many to draw"},
                {.pointer = "/input/path",
                 .forms = {text()},
-                .about = "A .spdnn file with one matrix [images x inputs]"},
+                .about = "One matrix [images x inputs] in a .spdnn, .npz, .mtx or .smtx file"},
                {.pointer = "/input/images",
                 .forms = {words({"all"}), images},
                 .fallback = R"("all")",

@@ -95,19 +95,7 @@ Model load(const RadixNetModel& source, const RunConfig& /*config*/,
 
 Model load(const FileModel& source, const RunConfig& /*config*/,
            std::vector<std::string>& /*notes*/) {
-  std::string origin;
-  std::vector<Csr> weights = read_cache(source.path, &origin);
-  if (source.bias.size() != 1 && source.bias.size() != weights.size()) {
-    throw InputError(fmt::format("/model/bias: {} values for {} layers; give one, or one each",
-                                 source.bias.size(), weights.size()));
-  }
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  const Epilogue activation = {source.activation == "relu" ? 0.0F : -kInfinity,
-                               source.clip.value_or(kInfinity)};
-  Model model = with_layers(std::move(weights), source.bias, activation);
-  model.name = source.path.filename().string();
-  model.origin = origin;
-  return model;
+  return read_network(source.path, source.settings);
 }
 
 Csr first_rows(const Csr& images, const std::optional<std::int64_t>& count, const fs::path& file) {
@@ -151,14 +139,21 @@ Input load_input(const DigitsInput& source, const RunConfig& config, std::int64_
 
 Input load_input(const FileInput& source, const RunConfig& /*config*/, std::int64_t /*features*/,
                  std::vector<std::string>& /*notes*/) {
-  std::string origin;
-  const std::vector<Csr> matrices = read_cache(source.path, &origin);
-  if (matrices.size() != 1) {
+  if (network_format_of(source.path) == NetworkFormat::tsv) {
+    throw InputError(
+        source.path,
+        "lines of image, feature, value are read by graph_challenge (or by "
+        "spdnn-gpu convert with input and output exchanged); name a .spdnn, .npz, .mtx "
+        "or .smtx file");
+  }
+  const Model file = read_network(source.path);
+  if (file.layers.size() != 1) {
     throw InputError(source.path, fmt::format("{} matrices, but input is one matrix [images × "
                                               "inputs]; name another file",
-                                              matrices.size()));
+                                              file.layers.size()));
   }
-  return {first_rows(matrices.front(), source.images, source.path), origin};
+  const Csr& images = std::get<SparseLinear>(file.layers.front()).weights;
+  return {first_rows(images, source.images, source.path), file.origin};
 }
 
 Csr repeat_images(const Csr& images, std::int64_t times) {

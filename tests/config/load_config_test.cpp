@@ -124,15 +124,29 @@ TEST_F(LoadConfig, ReadsFileModelAndInput) {
     "input": {"path": "in.spdnn", "images": 3}})");
   const auto& model = std::get<FileModel>(c.model);
   EXPECT_EQ(model.path, folder_ / "net.spdnn");
-  EXPECT_EQ(model.bias, (std::vector<float>{0.5F, -1.0F}));
-  EXPECT_EQ(model.activation, "identity");
-  EXPECT_EQ(model.clip, 6.0F);
+  EXPECT_EQ(model.settings.bias, (std::vector<float>{0.5F, -1.0F}));
+  EXPECT_EQ(model.settings.activation, std::vector{Activation::identity});
+  EXPECT_EQ(model.settings.clip, std::vector{6.0F});
+  EXPECT_FALSE(model.settings.format.has_value());
   EXPECT_EQ(std::get<FileInput>(c.input.source).images, 3);
   const RunConfig plain =
       load(R"({"model": {"path": "net.spdnn"}, "input": {"path": "in.spdnn"}})");
-  EXPECT_EQ(std::get<FileModel>(plain.model).bias, std::vector<float>{0.0F});
-  EXPECT_EQ(std::get<FileModel>(plain.model).activation, "relu");
-  EXPECT_FALSE(std::get<FileModel>(plain.model).clip.has_value());
+  const NetworkSettings& nothing = std::get<FileModel>(plain.model).settings;
+  EXPECT_TRUE(nothing.bias.empty() && nothing.activation.empty() && nothing.clip.empty());
+}
+
+TEST_F(LoadConfig, ReadsANetworkOfOneFileALayer) {
+  write("l1.txt", "x");
+  const RunConfig c = load(R"({"input": {"digits": {}},
+    "model": {"path": "l{}.txt", "format": "tsv", "neurons": [784, 100, 10], "bias": -1,
+              "activation": ["relu", "identity"], "clip": [6, "none"]}})");
+  const auto& model = std::get<FileModel>(c.model);
+  EXPECT_EQ(model.path, folder_ / "l{}.txt");
+  EXPECT_EQ(model.settings.format, NetworkFormat::tsv);
+  EXPECT_EQ(model.settings.neurons, (std::vector<std::int64_t>{784, 100, 10}));
+  EXPECT_EQ(model.settings.bias, std::vector{-1.0F});
+  EXPECT_EQ(model.settings.activation, (std::vector{Activation::relu, Activation::identity}));
+  EXPECT_EQ(model.settings.clip, (std::vector{6.0F, std::numeric_limits<float>::infinity()}));
 }
 
 TEST_F(LoadConfig, ReadsIdxInputAndTruth) {

@@ -42,7 +42,7 @@ class Infer : public testing::Test {
     write_cache(folder_ / "model.spdnn", weights_, "test");
     write_cache(folder_ / "images.spdnn", {images_}, "test");
     RunConfig config;
-    config.model = FileModel{folder_ / "model.spdnn", std::move(bias), "relu", 4.0F};
+    config.model = FileModel{folder_ / "model.spdnn", {.bias = std::move(bias), .clip = {4.0F}}};
     config.input.source = FileInput{folder_ / "images.spdnn", {}};
     config.devices.resize(1);
     config.output = folder_ / "out";
@@ -257,7 +257,7 @@ TEST_F(Infer, InputsThatDoNotFitAreRefused) {
   config.input.source = FileInput{folder_ / "images.spdnn", 151};
   EXPECT_THROW((void)run(config, progress), InputError);
   config.input.source = FileInput{folder_ / "images.spdnn", {}};
-  std::get<FileModel>(config.model).bias = {0.0F, 1.0F};
+  std::get<FileModel>(config.model).settings.bias = {0.0F, 1.0F};
   EXPECT_THROW((void)run(config, progress), InputError);
 }
 

@@ -67,8 +67,8 @@ class Rewrite : public testing::Test {
     const Csr images = test::random_csr({200, 40, 8, test::Rows::irregular, false}, random);
     write_cache(folder_ / "model.spdnn", weights, "test");
     write_cache(folder_ / "images.spdnn", {images}, "test");
-    config_.model =
-        FileModel{folder_ / "model.spdnn", {-0.2F, 0.1F, -0.3F, -0.1F, -0.2F}, "relu", 4.0F};
+    config_.model = FileModel{folder_ / "model.spdnn",
+                              {.bias = {-0.2F, 0.1F, -0.3F, -0.1F, -0.2F}, .clip = {4.0F}}};
     config_.input.source = FileInput{folder_ / "images.spdnn", {}};
   }
 
