@@ -55,6 +55,9 @@ NetworkSettings settings_of(const Options& options) {
   return settings;
 }
 
+/// The shortest number that reads back as this float: -0.3, not -0.30000001192092896.
+Json number(float value) { return Json::parse(fmt::to_string(value)); }
+
 Json json_of(const SparseLinear& layer) {
   Json json{{"outputs", layer.outputs()},
             {"inputs", layer.inputs()},
@@ -62,8 +65,8 @@ Json json_of(const SparseLinear& layer) {
             {"activation", layer.activation.lower == 0.0F ? "relu" : "identity"},
             {"clip", nullptr},
             {"bias", nullptr}};
-  if (std::isfinite(layer.activation.upper)) json["clip"] = layer.activation.upper;
-  if (layer.bias.size() == 1) json["bias"] = layer.bias.front();
+  if (std::isfinite(layer.activation.upper)) json["clip"] = number(layer.activation.upper);
+  if (layer.bias.size() == 1) json["bias"] = number(layer.bias.front());
   return json;
 }
 
@@ -97,7 +100,7 @@ std::string remedy_of(const Model& model, const std::vector<std::string>& left_o
   for (const Layer& layer : model.layers) {
     const auto& linear = std::get<SparseLinear>(layer);
     const Json json = json_of(linear);
-    bias.push_back(linear.bias.front());
+    bias.push_back(number(linear.bias.front()));
     one_bias = one_bias && std::all_of(linear.bias.begin(), linear.bias.end(),
                                        [&](float b) { return b == linear.bias.front(); });
     activation.push_back(json["activation"]);

@@ -23,11 +23,15 @@ namespace {
 /// The largest request for memory since it was set to 0.
 std::atomic<std::size_t> largest_request{0};
 
-void* allocate(std::size_t bytes) {
+void* allocate(std::size_t bytes) noexcept {
   std::size_t seen = largest_request;
   while (bytes > seen && !largest_request.compare_exchange_weak(seen, bytes)) {
   }
-  void* const memory = std::malloc(bytes == 0 ? 1 : bytes);
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+
+void* allocate_or_throw(std::size_t bytes) {
+  void* const memory = allocate(bytes);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
@@ -35,8 +39,10 @@ void* allocate(std::size_t bytes) {
 }  // namespace
 
 // Every request of the readers passes here.
-void* operator new(std::size_t bytes) { return allocate(bytes); }
-void* operator new[](std::size_t bytes) { return allocate(bytes); }
+void* operator new(std::size_t bytes) { return allocate_or_throw(bytes); }
+void* operator new[](std::size_t bytes) { return allocate_or_throw(bytes); }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return allocate(bytes); }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
