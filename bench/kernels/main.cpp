@@ -6,6 +6,7 @@
 #include <functional>
 #include <random>
 
+#include "kernels/benchmarks.hpp"
 #include "kernels/layers.hpp"
 #include "kernels/peers.hpp"
 #include "limits/floor.hpp"
@@ -174,6 +175,7 @@ int main(int argc, char** argv) try {
       for (const int threads : thread_counts()) add_layer(layer, batch, threads);
     }
   }
+  add_equal_images();
   ::benchmark::RunSpecifiedBenchmarks();
   ::benchmark::Shutdown();
   return 0;

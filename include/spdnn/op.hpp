@@ -130,6 +130,23 @@ struct CompactArgs {
   void* workspace = nullptr;         ///< `compact_workspace_bytes`
 };
 
+/// Finds images that have become equal, bit for bit in every feature: all layers that follow give
+/// them equal outputs. Hashes only say what to compare.
+template <class T>
+struct FindEqualArgs {
+  Panels<const T> x;
+  const std::uint8_t* alive = nullptr;  ///< x.batch; where not null, dead images equal none
+  std::int32_t* first = nullptr;        ///< x.batch: the lowest slot with the same image
+};
+
+/// Finds images that a layer left as they were, bit for bit.
+template <class T>
+struct FindUnchangedArgs {
+  Panels<const T> x;                  ///< the layer's input
+  Panels<const T> y;                  ///< and output, of the same shape
+  std::uint8_t* unchanged = nullptr;  ///< x.batch: 1 where an image is equal in both, else 0
+};
+
 /// The data movements around SpMM, one implementation for each kind of device.
 template <class T>
 struct LayoutKernels {
@@ -137,6 +154,9 @@ struct LayoutKernels {
   void (*expand)(const ExpandArgs<T>& args, Stream& stream);
   void (*compact)(const CompactArgs<T>& args, Stream& stream);
   std::size_t (*compact_workspace_bytes)(std::int64_t batch);
+  /// These two are null on kinds of device that lack them: they save work, and nothing needs them.
+  void (*find_equal)(const FindEqualArgs<T>& args, Stream& stream) = nullptr;
+  void (*find_unchanged)(const FindUnchangedArgs<T>& args, Stream& stream) = nullptr;
 };
 
 /// The layout kernels of a device kind; throws `DeviceError` when this build has none.

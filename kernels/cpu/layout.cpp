@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cpu/cpu_kernels.hpp"
+#include "cpu/equal_images.hpp"
 
 #ifndef SPDNN_CPU_LAYOUT_MOVE
 #define SPDNN_CPU_LAYOUT_MOVE
@@ -149,11 +150,15 @@ void compact(const CompactArgs<float>& args, Stream& stream) {
       });
 }
 
+void find_equal(const FindEqualArgs<float>& args, Stream& stream) {
+  find_equal_cpu(args, stream, ~std::uint32_t{0});
+}
+
 }  // namespace
 
 const LayoutKernels<float>& layout_cpu() {
-  static constexpr LayoutKernels<float> kernels = {DeviceKind::cpu, expand, compact,
-                                                   compact_workspace_bytes};
+  static constexpr LayoutKernels<float> kernels = {
+      DeviceKind::cpu, expand, compact, compact_workspace_bytes, find_equal, find_unchanged_cpu};
   return kernels;
 }
 

@@ -3,7 +3,7 @@
 
 #include <numeric>
 
-#include "kernels/devices.hpp"
+#include "kernels/targets.hpp"
 #include "support/networks.hpp"
 
 namespace spdnn {
@@ -13,10 +13,8 @@ using test::DeviceArray;
 using test::Rows;
 
 TEST(Expand, WritesEveryValueAndZeroesTheRest) {
-  for (const DeviceSpec& spec : test::tested_devices()) {
-    const std::unique_ptr<Device> device = open_device(spec);
-    const std::unique_ptr<Stream> stream = device->make_stream();
-    const std::int64_t width = panel_width(device->info());
+  test::for_each_device([](Device& device, Stream& stream) {
+    const std::int64_t width = panel_width(device.info());
     std::mt19937_64 random(11);
     for (const bool shared : {false, true}) {
       for (const std::int64_t batch : {1, 31, 65, 200}) {
@@ -24,10 +22,10 @@ TEST(Expand, WritesEveryValueAndZeroesTheRest) {
         const CsrView images = all.view().slice_rows({3, batch + 3});
         Panels<float> y = {nullptr, 70, batch, width, nullptr};
         const DeviceArray<float> memory(
-            std::vector<float>(static_cast<std::size_t>(y.size()), 5.0F), *device, *stream);
+            std::vector<float>(static_cast<std::size_t>(y.size()), 5.0F), device, stream);
         y.data = memory.data();
-        const PreparedWeights uploaded = upload_csr(images, *device, *stream);
-        layout_kernels<float>(spec.kind).expand({uploaded.csr, y}, *stream);
+        const PreparedWeights uploaded = upload_csr(images, device, stream);
+        layout_kernels<float>(device.info().kind).expand({uploaded.csr, y}, stream);
         std::vector<float> got = memory.read();
         y.data = got.data();
         double sum = 0.0;
@@ -42,7 +40,7 @@ TEST(Expand, WritesEveryValueAndZeroesTheRest) {
         ASSERT_NEAR(total, sum, 1e-9) << "something besides the images is not zero";
       }
     }
-  }
+  });
 }
 
 /// Slot from which packed images are written, inside a panel.
@@ -129,9 +127,7 @@ void check_pack(const std::vector<std::uint8_t>& alive, std::int64_t live_in, bo
 }
 
 TEST(Compact, KeepsTheLivingInOrderAndMergesTheDeadWhereAsked) {
-  for (const DeviceSpec& spec : test::tested_devices()) {
-    const std::unique_ptr<Device> device = open_device(spec);
-    const std::unique_ptr<Stream> stream = device->make_stream();
+  test::for_each_device([](Device& device, Stream& stream) {
     std::mt19937_64 random(5);
     for (const std::size_t batch : {1, 2, 63, 64, 65, 300, 1025}) {
       for (const unsigned percent : {0U, 3U, 50U, 100U}) {
@@ -139,15 +135,14 @@ TEST(Compact, KeepsTheLivingInOrderAndMergesTheDeadWhereAsked) {
         for (auto& flag : alive) flag = random() % 100 < percent ? 1 : 0;
         for (const bool keep : {false, true}) {
           SCOPED_TRACE(testing::Message()
-                       << "batch " << batch << ", " << percent << " % alive, keep " << keep << ", "
-                       << device->info().name);
-          check_pack(alive, static_cast<std::int64_t>(batch), keep, *device, *stream);
-          check_pack(alive, static_cast<std::int64_t>(batch) * 2 / 3, keep, *device, *stream);
-          if (HasFatalFailure()) return;
+                       << "batch " << batch << ", " << percent << " % alive, keep " << keep);
+          check_pack(alive, static_cast<std::int64_t>(batch), keep, device, stream);
+          check_pack(alive, static_cast<std::int64_t>(batch) * 2 / 3, keep, device, stream);
+          if (testing::Test::HasFatalFailure()) return;
         }
       }
     }
-  }
+  });
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "kernels/devices.hpp"
+#include "kernels/targets.hpp"
 #include "support/networks.hpp"
 
 namespace spdnn {
@@ -47,8 +47,8 @@ std::vector<Case> cases() {
   }
   all.push_back({{5, 0, 0, Rows::empty, false}, 40, relu, true, -1});
   all.push_back({{3, 1, 1, Rows::equal, false}, 40, relu, true, 0});
-  all.push_back({{9, 70001, 40, Rows::irregular, false}, 65, relu, true, -1});  // 32-bit columns
-  all.push_back({{7, 70001, 40, Rows::equal, true}, 65, relu, false, 64});
+  all.push_back({{9, 70001, 40, Rows::irregular, false}, 33, relu, true, -1});  // 32-bit columns
+  all.push_back({{7, 70001, 40, Rows::equal, true}, 33, relu, false, 32});
   all.push_back({{1031, 1033, 64, Rows::irregular, false}, 130, clipped, true, 129});
   return all;
 }
@@ -125,38 +125,34 @@ void run_case(const Case& c, const SpmmKernel<float>& kernel, Device& device, St
 }
 
 TEST(Spmm, EveryKernelOnEveryShapeIsWithinTheFloat64Bound) {
-  for (const DeviceSpec& spec : test::tested_devices()) {
-    const std::unique_ptr<Device> device = open_device(spec);
-    const std::unique_ptr<Stream> stream = device->make_stream();
+  test::for_each_device([](Device& device, Stream& stream) {
     for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
-      if (kernel.device != spec.kind) continue;
+      if (kernel.device != device.info().kind) continue;
       std::uint64_t seed = 1;
       for (const Case& c : cases()) {
-        SCOPED_TRACE(fmt::format("{} on {} × {}, seed {}: {}", kernel.name, device->info().name,
-                                 spec.threads, seed, name_of(c)));
+        SCOPED_TRACE(fmt::format("{}, seed {}: {}", kernel.name, seed, name_of(c)));
         std::mt19937_64 random(seed++);
-        run_case(c, kernel, *device, *stream, random);
-        if (HasFatalFailure()) return;
+        run_case(c, kernel, device, stream, random);
+        if (testing::Test::HasFatalFailure()) return;
       }
     }
-  }
+  });
 }
 
 TEST(Spmm, EveryDeviceHasAKernelThatDeclinesNothing) {
-  for (const DeviceSpec& spec : test::tested_devices()) {
-    const std::unique_ptr<Device> device = open_device(spec);
+  test::for_each_device([](Device& device, Stream& /*stream*/) {
     for (const Case& c : cases()) {
       std::mt19937_64 random(1);
       const Csr w = test::random_csr(c.matrix, random);
-      const SpmmShape shape = shape_of(w.view(), c.batch, panel_width(device->info()));
+      const SpmmShape shape = shape_of(w.view(), c.batch, panel_width(device.info()));
       bool accepted = false;
       for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
-        accepted =
-            accepted || (kernel.device == spec.kind && !kernel.declines(shape, device->info()));
+        accepted = accepted ||
+                   (kernel.device == device.info().kind && !kernel.declines(shape, device.info()));
       }
       EXPECT_TRUE(accepted) << name_of(c);
     }
-  }
+  });
 }
 
 TEST(ShapeOf, TellsWhatTheDataAllow) {
