@@ -1,4 +1,4 @@
-// Grouping rows by their column lists.
+// Grouping rows by their column lists, and laying the lists out in the order of their use.
 #include "cpu/row_groups.hpp"
 
 #include <algorithm>
@@ -8,6 +8,8 @@
 namespace spdnn {
 namespace {
 
+using Row = std::uint32_t;
+
 std::string_view list_of(const CsrView& w, std::int64_t row) {
   const std::size_t size = size_of(w.index_type);
   const auto begin = static_cast<std::size_t>(w.row_begin(row));
@@ -15,65 +17,181 @@ std::string_view list_of(const CsrView& w, std::int64_t row) {
   return {static_cast<const char*>(w.col_indices) + begin * size, (end - begin) * size};
 }
 
-/// A hash of eight bytes at a time, by multiplication and rotation; lists that collide are
-/// compared.
+Row length_of(const CsrView& w, std::int64_t row) {
+  return static_cast<Row>(w.row_begin(row + 1) - w.row_begin(row));
+}
+
+/// A hash by multiplication and rotation, four chains of eight bytes side by side; lists that
+/// collide are compared.
 std::uint64_t hash_of(std::string_view list) {
-  std::uint64_t hash = list.size() * 0x9E3779B97F4A7C15U;
-  const auto mix = [&](std::uint64_t word) {
-    hash = (hash ^ word) * 0xD6E8FEB86659FD93U;
-    hash = (hash >> 32) | (hash << 32);
+  constexpr std::uint64_t kFactor = 0xD6E8FEB86659FD93U;
+  std::uint64_t chains[4] = {list.size(), 1, 2, 3};
+  const auto mix = [](std::uint64_t hash, std::uint64_t word) {
+    hash = (hash ^ word) * kFactor;
+    return (hash >> 32) | (hash << 32);
   };
+  for (; list.size() >= 32; list.remove_prefix(32)) {
+    std::uint64_t words[4];
+    std::memcpy(words, list.data(), 32);
+    for (int c = 0; c < 4; ++c) chains[c] = mix(chains[c], words[c]);
+  }
+  std::uint64_t hash = mix(mix(chains[0], chains[1]), mix(chains[2], chains[3]));
   for (; list.size() >= 8; list.remove_prefix(8)) {
     std::uint64_t word = 0;
     std::memcpy(&word, list.data(), 8);
-    mix(word);
+    hash = mix(hash, word);
   }
   std::uint64_t rest = 0;
   if (!list.empty()) std::memcpy(&rest, list.data(), list.size());
-  mix(rest);
+  hash = mix(hash, rest) * kFactor;
   return hash ^ (hash >> 29);
 }
 
 /// For each row, the first row with the same list: an open-addressed table of first rows.
-std::vector<std::int64_t> first_with_same_list(const CsrView& w) {
+std::vector<Row> first_with_same_list(const CsrView& w) {
+  constexpr Row kNone = ~Row{0};
   std::size_t slots = 16;
   while (slots < static_cast<std::size_t>(w.rows) * 2) slots *= 2;
-  std::vector<std::int64_t> table(slots, -1);
-  std::vector<std::int64_t> first(static_cast<std::size_t>(w.rows));
-  for (std::int64_t row = 0; row < w.rows; ++row) {
-    const std::string_view list = list_of(w, row);
+  std::vector<Row> table(slots, kNone);
+  std::vector<Row> first(static_cast<std::size_t>(w.rows));
+  for (std::size_t row = 0; row < first.size(); ++row) {
+    const std::string_view list = list_of(w, static_cast<std::int64_t>(row));
     std::size_t slot = hash_of(list) & (slots - 1);
-    while (table[slot] >= 0 && list_of(w, table[slot]) != list) slot = (slot + 1) & (slots - 1);
-    if (table[slot] < 0) table[slot] = row;
+    while (table[slot] != kNone && list_of(w, table[slot]) != list) slot = (slot + 1) & (slots - 1);
+    if (table[slot] == kNone) table[slot] = static_cast<Row>(row);
     first[row] = table[slot];
   }
   return first;
 }
 
 /// Lists rows group by group, in order of each group's first row; returns where groups begin.
-std::vector<std::int64_t> order_rows(const std::vector<std::int64_t>& first,
-                                     std::vector<std::int64_t>& rows) {
-  std::vector<std::int64_t> position(first.size() + 1, 0);  // group sizes, then where they begin
-  for (const std::int64_t f : first) ++position[f + 1];
-  std::vector<std::int64_t> begins;
+std::vector<Row> order_rows(const std::vector<Row>& first, std::vector<Row>& rows) {
+  std::vector<Row> position(first.size() + 1, 0);  // group sizes, then where they begin
+  for (const Row f : first) ++position[f + 1];
+  std::vector<Row> begins;
   for (std::size_t row = 0; row < first.size(); ++row) {
     if (position[row + 1] > 0) begins.push_back(position[row]);
     position[row + 1] += position[row];
   }
   rows.resize(first.size());
   for (std::size_t row = 0; row < first.size(); ++row) {
-    rows[position[first[row]]++] = static_cast<std::int64_t>(row);
+    rows[position[first[row]]++] = static_cast<Row>(row);
   }
-  begins.push_back(static_cast<std::int64_t>(first.size()));
+  begins.push_back(static_cast<Row>(first.size()));
   return begins;
 }
 
-void add_values(const CsrView& w, const RowBlock& block, RowGroups& groups) {
-  const auto* values = static_cast<const float*>(w.values);
-  for (std::int64_t k = 0; k < block.entries; ++k) {
-    for (std::int32_t r = 0; r < block.rows; ++r) {
-      groups.values.push_back(values[w.row_begin(groups.rows[block.first + r]) + k]);
+/// Sorts rows by length, the longest first, and otherwise leaves them in their order. Rows side by
+/// side in a block should be about equally long.
+void sort_by_length(const CsrView& w, std::vector<Row>& rows) {
+  Row longest = 0;
+  for (const Row row : rows) longest = std::max(longest, length_of(w, row));
+  if (longest > 4 * rows.size() + 1024) {  // too few rows to count lengths
+    std::stable_sort(rows.begin(), rows.end(),
+                     [&](Row a, Row b) { return length_of(w, a) > length_of(w, b); });
+    return;
+  }
+  std::vector<Row> begins(static_cast<std::size_t>(longest) + 2, 0);
+  for (const Row row : rows) ++begins[longest - length_of(w, row) + 1];
+  for (std::size_t i = 1; i < begins.size(); ++i) begins[i] += begins[i - 1];
+  std::vector<Row> sorted(rows.size());
+  for (const Row row : rows) sorted[begins[longest - length_of(w, row)]++] = row;
+  rows.swap(sorted);
+}
+
+/// Builds blocks one after another. `Index` is the type of the matrix's columns.
+template <class Index>
+class Builder {
+ public:
+  Builder(const CsrView& w, RowGroups& groups, std::vector<Index>& columns)
+      : w_(w),
+        from_(static_cast<const Index*>(w.col_indices)),
+        values_(w.shared_value ? nullptr : static_cast<const float*>(w.values)),
+        groups_(groups),
+        columns_(columns) {
+    groups.rows.reserve(static_cast<std::size_t>(w.rows));
+    groups.lengths.reserve(static_cast<std::size_t>(w.rows));
+  }
+
+  /// Blocks of 8, 4 and 2 of `count` rows with one list; returns how many rows are in blocks.
+  std::size_t add_shared(const Row* rows, std::size_t count) {
+    const std::int64_t list = w_.row_begin(rows[0]);
+    const Row entries = length_of(w_, rows[0]);
+    const std::int64_t columns = std::ssize(columns_);
+    columns_.insert(columns_.end(), from_ + list, from_ + list + entries);
+    std::size_t next = 0;
+    for (std::size_t size = RowGroups::kMostRows; size >= 2; size /= 2) {
+      for (; count - next >= size; next += size) {
+        add_block(rows + next, size, entries, false).columns = columns;
+        if (values_ == nullptr) continue;
+        for (Row k = 0; k < entries; ++k) {
+          for (std::size_t r = next; r < next + size; ++r) {
+            groups_.values.push_back(values_[w_.row_begin(rows[r]) + k]);
+          }
+        }
+      }
     }
+    return next;
+  }
+
+  /// A block of rows with lists of their own, the shortest row last.
+  void add_own(const Row* rows, std::size_t count) {
+    const Row common = length_of(w_, rows[count - 1]);
+    add_block(rows, count, common, true);
+    for (Row k = 0; k < common; ++k) {
+      for (std::size_t r = 0; r < count; ++r) add_entry(w_.row_begin(rows[r]) + k);
+    }
+    for (std::size_t r = 0; r < count; ++r) {
+      for (Row k = common; k < length_of(w_, rows[r]); ++k) add_entry(w_.row_begin(rows[r]) + k);
+    }
+  }
+
+ private:
+  RowBlock& add_block(const Row* rows, std::size_t count, Row entries, bool own_lists) {
+    RowBlock block;
+    block.columns = std::ssize(columns_);
+    block.values = std::ssize(groups_.values);
+    block.first = static_cast<Row>(groups_.rows.size());
+    block.entries = entries;
+    block.rows = static_cast<std::uint16_t>(count);
+    block.own_lists = own_lists;
+    for (std::size_t r = 0; r < count; ++r) {
+      groups_.rows.push_back(rows[r]);
+      groups_.lengths.push_back(length_of(w_, rows[r]));
+    }
+    return groups_.blocks.emplace_back(block);
+  }
+
+  void add_entry(std::int64_t k) {
+    columns_.push_back(from_[k]);
+    if (values_ != nullptr) groups_.values.push_back(values_[k]);
+  }
+
+  const CsrView& w_;
+  const Index* from_;
+  const float* values_;
+  RowGroups& groups_;
+  std::vector<Index>& columns_;
+};
+
+template <class Index>
+void build(const CsrView& w, RowGroups& groups, std::vector<Index>& columns) {
+  std::vector<Row> rows;
+  const std::vector<Row> begins = order_rows(first_with_same_list(w), rows);
+  Builder<Index> builder(w, groups, columns);
+  std::vector<Row> own;
+  for (std::size_t g = 0; g + 1 < begins.size(); ++g) {
+    const std::size_t count = begins[g + 1] - begins[g];
+    std::size_t in_blocks = 0;
+    if (count > 1) in_blocks = builder.add_shared(rows.data() + begins[g], count);
+    own.insert(own.end(), rows.begin() + static_cast<std::ptrdiff_t>(begins[g] + in_blocks),
+               rows.begin() + begins[g + 1]);
+  }
+  sort_by_length(w, own);
+  for (std::size_t next = 0; next < own.size();) {
+    const std::size_t size = own.size() - next >= RowGroups::kOwnRows ? RowGroups::kOwnRows : 1;
+    builder.add_own(own.data() + next, size);
+    next += size;
   }
 }
 
@@ -90,43 +208,10 @@ void count_work(const CsrView& w, RowGroups& groups) {
 
 RowGroups find_row_groups(const CsrView& w) {
   RowGroups groups;
-  std::vector<std::int64_t> rows;
-  const std::vector<std::int64_t> begins = order_rows(first_with_same_list(w), rows);
-  // Groups of two rows and more first, in blocks of 8, 4 and 2; what is left over reads its own
-  // lists.
-  std::vector<std::int64_t> singles;
-  for (std::size_t g = 0; g + 1 < begins.size(); ++g) {
-    std::int64_t next = begins[g];
-    for (std::int32_t size = RowGroups::kMostRows; size >= 2; size /= 2) {
-      for (; begins[g + 1] - next >= size; next += size) {
-        RowBlock block;
-        block.first = std::ssize(groups.rows);
-        block.rows = size;
-        block.list = w.row_begin(rows[next]);
-        block.entries = w.row_begin(rows[next] + 1) - block.list;
-        block.values = std::ssize(groups.values);
-        groups.rows.insert(groups.rows.end(), rows.begin() + next, rows.begin() + next + size);
-        if (!w.shared_value) add_values(w, block, groups);
-        groups.blocks.push_back(block);
-      }
-    }
-    for (; next < begins[g + 1]; ++next) singles.push_back(rows[next]);
-  }
-  // Rows side by side in a block should be about equally long: they are summed together up to the
-  // shortest of them.
-  std::stable_sort(singles.begin(), singles.end(), [&](std::int64_t a, std::int64_t b) {
-    return w.row_begin(a + 1) - w.row_begin(a) > w.row_begin(b + 1) - w.row_begin(b);
-  });
-  constexpr std::int64_t kOwnRows = 4;
-  for (std::int64_t next = 0; next < std::ssize(singles);) {
-    const std::int64_t size = std::ssize(singles) - next >= kOwnRows ? kOwnRows : 1;
-    RowBlock block;
-    block.first = std::ssize(groups.rows);
-    block.rows = static_cast<std::int32_t>(size);
-    block.own_lists = true;
-    groups.rows.insert(groups.rows.end(), singles.begin() + next, singles.begin() + next + size);
-    groups.blocks.push_back(block);
-    next += size;
+  if (w.index_type == DType::u16) {
+    build(w, groups, groups.columns16);
+  } else {
+    build(w, groups, groups.columns32);
   }
   count_work(w, groups);
   return groups;

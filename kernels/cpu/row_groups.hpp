@@ -1,5 +1,6 @@
 // The CPU's form of a layer's weights: rows that read the same inputs in the same order stand
-// together, so that one loaded activation feeds all of them.
+// together, so that one loaded activation feeds all of them; and everything stands in the order in
+// which it is used, so that it streams from memory.
 #pragma once
 
 #include <cstdint>
@@ -9,25 +10,32 @@
 
 namespace spdnn {
 
-/// Rows of one block share a list of columns, except in blocks of `own_lists`.
+/// Rows that are summed side by side. They share a list of columns, or each has a list of its own.
 struct RowBlock {
-  std::int64_t first = 0;    ///< of its rows in `RowGroups::rows`
-  std::int32_t rows = 0;     ///< 1 … RowGroups::kMostRows
-  bool own_lists = false;    ///< each row has a list of its own, in the matrix itself
-  std::int64_t entries = 0;  ///< of a row, for shared lists
-  std::int64_t list = 0;    ///< first entry of the shared list: the matrix's entries of row `first`
-  std::int64_t values = 0;  ///< first of entries × rows interleaved values
-  std::int64_t work = 0;    ///< edges and rows of the blocks before it
+  std::int64_t columns = 0;   ///< first of its columns in `RowGroups`
+  std::int64_t values = 0;    ///< first of its values
+  std::uint32_t first = 0;    ///< of its rows in `RowGroups::rows`
+  std::uint32_t entries = 0;  ///< of the shared list; of own lists, as many as all rows have
+  std::uint16_t rows = 0;     ///< shared: 8, 4 or 2; own: RowGroups::kOwnRows or 1
+  bool own_lists = false;
+  std::int64_t work = 0;  ///< edges and rows of the blocks before it
 };
 
-/// All rows of a matrix as blocks. Shared lists are read in the matrix itself (at a row of the
-/// group); values that differ are stored again, interleaved `[entry][row]`, so that they stream.
+/// All rows of a matrix as blocks.
+///
+/// A shared list is stored once for all blocks of its rows, with values `[entry][row]`. Lists of
+/// their own are stored `[entry][row]` up to the shortest one, and then what is left of each row;
+/// their values stand in the same way.
 struct RowGroups {
-  static constexpr std::int32_t kMostRows = 8;
-  std::vector<std::int64_t> rows;  ///< row of the matrix, by position
+  static constexpr int kMostRows = 8;
+  static constexpr int kOwnRows = 4;
+  std::vector<std::uint32_t> rows;     ///< row of the matrix, by position
+  std::vector<std::uint32_t> lengths;  ///< its entries
   std::vector<RowBlock> blocks;
-  std::vector<float> values;  ///< empty for matrices of one shared value
-  std::int64_t work = 0;      ///< edges and rows of all blocks
+  std::vector<std::uint16_t> columns16;  ///< where the matrix has 16-bit columns
+  std::vector<std::uint32_t> columns32;  ///< where it has 32-bit columns
+  std::vector<float> values;             ///< empty for matrices of one shared value
+  std::int64_t work = 0;                 ///< edges and rows of all blocks
 };
 
 /// Finds rows with equal column lists by hash and full comparison, in O(nnz).

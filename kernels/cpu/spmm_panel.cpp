@@ -28,10 +28,9 @@ HWY_INLINE std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(D()
 /// One panel of a layer.
 template <class Index>
 struct Work {
-  const CsrView* w;
   const RowGroups* groups;
-  const Index* col_indices;
-  const float* values;
+  const Index* columns;
+  float shared_value;  ///< where all are equal
   BiasView<float> bias;
   Epilogue epilogue;
   const float* x;  ///< panel of inputs [features][width]
@@ -76,12 +75,12 @@ HWY_INLINE void sum_group(const Work<Index>& work, const RowBlock& block, std::i
   for (int r = 0; r < kRows; ++r) {
     for (V& s : sum[r]) s = hn::LoadU(d, zeros + r * lanes());
   }
-  const Index* cols = work.col_indices + block.list;
+  const Index* columns = work.columns + block.columns;
   const float* values = work.groups->values.data() + block.values;
   const float* x = work.x + lane;
-  const V shared = hn::Set(d, kShared && block.entries > 0 ? work.values[0] : 0.0F);
+  const V shared = hn::Set(d, work.shared_value);
   for (std::int64_t k = 0; k < block.entries; ++k) {
-    const float* from = x + static_cast<std::int64_t>(cols[k]) * work.width;
+    const float* from = x + static_cast<std::int64_t>(columns[k]) * work.width;
     V in[kVectors];
     for (int v = 0; v < kVectors; ++v) in[v] = hn::LoadU(d, from + v * lanes());
     for (int r = 0; r < kRows; ++r) {
@@ -89,7 +88,7 @@ HWY_INLINE void sum_group(const Work<Index>& work, const RowBlock& block, std::i
       for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(value, in[v], sum[r][v]);
     }
   }
-  const std::int64_t* rows = work.groups->rows.data() + block.first;
+  const std::uint32_t* rows = work.groups->rows.data() + block.first;
   for (int r = 0; r < kRows; ++r) store_row<kVectors>(work, rows[r], lane, sum[r], alive);
 }
 
@@ -99,31 +98,29 @@ template <int kRows, int kVectors, bool kShared, class Index>
 HWY_INLINE void sum_own(const Work<Index>& work, const RowBlock& block, std::int64_t lane,
                         hn::Mask<D> (&alive)[kVectors]) {
   const D d;
-  const std::int64_t* rows = work.groups->rows.data() + block.first;
+  const std::uint32_t* rows = work.groups->rows.data() + block.first;
+  const std::uint32_t* lengths = work.groups->lengths.data() + block.first;
+  const Index* columns = work.columns + block.columns;
+  const float* values = work.groups->values.data() + block.values;
+  const float* x = work.x + lane;
+  const V shared = hn::Set(d, work.shared_value);
   V sum[kRows][kVectors];
-  std::int64_t begin[kRows];
-  std::int64_t length[kRows];
-  std::int64_t common = work.w->nnz;
   for (int r = 0; r < kRows; ++r) {
-    begin[r] = work.w->row_begin(rows[r]);
-    length[r] = work.w->row_begin(rows[r] + 1) - begin[r];
-    common = HWY_MIN(common, length[r]);
     for (V& s : sum[r]) s = hn::Zero(d);
   }
-  const float* x = work.x + lane;
-  const V shared = hn::Set(d, kShared && work.w->nnz > 0 ? work.values[0] : 0.0F);
   const auto add = [&](int r, std::int64_t k) HWY_ATTR {
-    const float* from = x + static_cast<std::int64_t>(work.col_indices[begin[r] + k]) * work.width;
-    const V value = kShared ? shared : hn::Set(d, work.values[begin[r] + k]);
+    const float* from = x + static_cast<std::int64_t>(columns[k]) * work.width;
+    const V value = kShared ? shared : hn::Set(d, values[k]);
     for (int v = 0; v < kVectors; ++v) {
       sum[r][v] = hn::MulAdd(value, hn::LoadU(d, from + v * lanes()), sum[r][v]);
     }
   };
-  for (std::int64_t k = 0; k < common; ++k) {
-    for (int r = 0; r < kRows; ++r) add(r, k);
+  std::int64_t k = 0;
+  for (const std::int64_t end = std::int64_t{block.entries} * kRows; k < end; k += kRows) {
+    for (int r = 0; r < kRows; ++r) add(r, k + r);
   }
   for (int r = 0; r < kRows; ++r) {
-    for (std::int64_t k = common; k < length[r]; ++k) add(r, k);
+    for (std::int64_t rest = lengths[r] - block.entries; rest > 0; --rest) add(r, k++);
     store_row<kVectors>(work, rows[r], lane, sum[r], alive);
   }
 }
@@ -150,8 +147,8 @@ void sum_blocks(const Work<Index>& work, Range blocks, std::int64_t lane) {
   for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
     const RowBlock& block = work.groups->blocks[b];
     if (block.own_lists) {
-      if (block.rows == 4) {
-        sum_own<4, kVectors, kShared>(work, block, lane, alive);
+      if (block.rows == RowGroups::kOwnRows) {
+        sum_own<RowGroups::kOwnRows, kVectors, kShared>(work, block, lane, alive);
       } else {
         sum_own<1, kVectors, kShared>(work, block, lane, alive);
       }
@@ -176,9 +173,11 @@ void run_panel(const Work<Index>& work, Range blocks) {
 }
 
 template <class Index>
-void run_typed(const SpmmArgs<float>& args, ThreadTeam& team) {
+void run_typed(const SpmmArgs<float>& args, const RowGroups& groups,
+               const std::vector<Index>& columns, ThreadTeam& team) {
   const CsrView& w = args.weights->csr;
-  const auto& groups = *static_cast<const RowGroups*>(args.weights->format.get());
+  const bool shared = w.shared_value && w.nnz > 0;
+  const float shared_value = shared ? static_cast<const float*>(w.values)[0] : 0.0F;
   const std::int64_t batch = args.x.live == nullptr ? args.x.batch : *args.x.live;
   const std::int64_t width = args.x.width;
   const std::int64_t panels = (batch + width - 1) / width;
@@ -197,10 +196,9 @@ void run_typed(const SpmmArgs<float>& args, ThreadTeam& team) {
       const Range range = blocks_in(groups, share.begin * parts + pieces * part,
                                     share.begin * parts + pieces * (part + 1), share.of * parts);
       std::uint8_t* alive = args.alive == nullptr ? nullptr : args.alive + panel * width;
-      const Work<Index> work = {&w,
-                                &groups,
-                                static_cast<const Index*>(w.col_indices),
-                                static_cast<const float*>(w.values),
+      const Work<Index> work = {&groups,
+                                columns.data(),
+                                shared_value,
                                 args.bias,
                                 args.epilogue,
                                 args.x.panel(panel),
@@ -220,10 +218,11 @@ void run_typed(const SpmmArgs<float>& args, ThreadTeam& team) {
 }  // namespace
 
 void run(const SpmmArgs<float>& args, Stream& stream) {
+  const auto& groups = *static_cast<const RowGroups*>(args.weights->format.get());
   if (args.weights->csr.index_type == DType::u16) {
-    run_typed<std::uint16_t>(args, stream.team());
+    run_typed(args, groups, groups.columns16, stream.team());
   } else {
-    run_typed<std::uint32_t>(args, stream.team());
+    run_typed(args, groups, groups.columns32, stream.team());
   }
 }
 

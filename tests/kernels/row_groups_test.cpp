@@ -10,9 +10,24 @@
 namespace spdnn {
 namespace {
 
-/// Every row stands in one block, shared lists are the rows' own, values are the rows' own.
+/// Entry k of the row at position r of a block: where its column and its value stand, counted from
+/// the block's first.
+struct Place {
+  std::int64_t column, value;
+};
+Place place_of(const RowGroups& groups, const RowBlock& block, std::int64_t r, std::int64_t k) {
+  if (!block.own_lists) return {k, k * block.rows + r};
+  if (k < block.entries) return {k * block.rows + r, k * block.rows + r};
+  std::int64_t rest = std::int64_t{block.entries} * block.rows + k - block.entries;
+  for (std::int64_t before = 0; before < r; ++before) {
+    rest += groups.lengths[block.first + before] - block.entries;
+  }
+  return {rest, rest};
+}
+
+/// Every row stands in one block with its own columns and values, in their order.
 void check(const CsrView& w, const RowGroups& groups) {
-  std::vector<std::int64_t> rows = groups.rows;
+  std::vector<std::uint32_t> rows = groups.rows;
   std::sort(rows.begin(), rows.end());
   ASSERT_EQ(std::ssize(rows), w.rows);
   for (std::int64_t r = 0; r < w.rows; ++r) ASSERT_EQ(rows[r], r);
@@ -21,17 +36,23 @@ void check(const CsrView& w, const RowGroups& groups) {
     ASSERT_EQ(block.first, next);
     next += block.rows;
     if (block.own_lists) {
-      ASSERT_TRUE(block.rows == 4 || block.rows == 1);
-      continue;
+      ASSERT_TRUE(block.rows == RowGroups::kOwnRows || block.rows == 1);
+    } else {
+      ASSERT_TRUE(block.rows == 8 || block.rows == 4 || block.rows == 2);
     }
-    ASSERT_TRUE(block.rows == 8 || block.rows == 4 || block.rows == 2);
     for (std::int32_t r = 0; r < block.rows; ++r) {
       const std::int64_t row = groups.rows[block.first + r];
-      ASSERT_EQ(w.row_begin(row + 1) - w.row_begin(row), block.entries);
-      for (std::int64_t k = 0; k < block.entries; ++k) {
-        ASSERT_EQ(w.col(w.row_begin(row) + k), w.col(block.list + k));
+      const std::int64_t length = w.row_begin(row + 1) - w.row_begin(row);
+      ASSERT_EQ(groups.lengths[block.first + r], length);
+      ASSERT_LE(block.entries, length);
+      ASSERT_TRUE(block.own_lists || block.entries == length);
+      for (std::int64_t k = 0; k < length; ++k) {
+        const Place at = place_of(groups, block, r, k);
+        ASSERT_EQ(w.index_type == DType::u16 ? groups.columns16.at(block.columns + at.column)
+                                             : groups.columns32.at(block.columns + at.column),
+                  w.col(w.row_begin(row) + k));
         if (w.shared_value) continue;
-        ASSERT_EQ(static_cast<double>(groups.values[block.values + k * block.rows + r]),
+        ASSERT_EQ(static_cast<double>(groups.values.at(block.values + at.value)),
                   w.value(w.row_begin(row) + k));
       }
     }
@@ -81,14 +102,32 @@ TEST(RowGroups, EmptyRowsFormAGroup) {
 
 TEST(RowGroups, RandomMatricesAreCovered) {
   std::mt19937_64 random(9);
-  for (const std::int64_t rows : {0, 1, 3, 4, 5, 100, 1000}) {
-    for (const std::int64_t row_nnz : {1, 2, 20}) {  // short lists repeat often
-      const Csr w = test::random_csr({rows, 17, row_nnz, test::Rows::irregular, false}, random);
-      const RowGroups groups = find_row_groups(w.view());
-      check(w.view(), groups);
-      if (HasFatalFailure()) return;
+  for (const std::int64_t rows : {0, 1, 3, 4, 5, 7, 8, 100, 1000}) {
+    for (const std::int64_t row_nnz : {1, 2, 20, 60}) {  // short lists repeat often
+      for (const std::int64_t cols : {17, 90, 70000}) {
+        if (rows * cols > 500000) continue;
+        const Csr w = test::random_csr({rows, cols, row_nnz, test::Rows::irregular, false}, random);
+        check(w.view(), find_row_groups(w.view()));
+        if (HasFatalFailure()) return;
+      }
     }
   }
+}
+
+TEST(RowGroups, OneLongRowAmongShortOnes) {
+  std::mt19937_64 random(10);
+  const Csr w = test::random_csr({6, 5000, 1, test::Rows::one_dense, false}, random);
+  const RowGroups groups = find_row_groups(w.view());
+  check(w.view(), groups);
+  EXPECT_EQ(groups.lengths.front(), 5000U);
+}
+
+TEST(RowGroups, EqualListsAreStoredOnce) {
+  const Csr w = make_csr(16, 9, {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32},
+                         {3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5,
+                          3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5},
+                         {1.0F});
+  EXPECT_EQ(find_row_groups(w.view()).columns16, (std::vector<std::uint16_t>{3, 5}));
 }
 
 }  // namespace
