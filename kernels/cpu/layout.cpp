@@ -37,14 +37,20 @@ using D = hn::CappedTag<float, 16>;
 std::int64_t move_lanes() { return static_cast<std::int64_t>(hn::Lanes(D())); }
 
 void run_moves(const std::vector<Move>& moves, std::int64_t features, std::int64_t width) {
+  // Features that stay in L1 while all moves pass over them.
+  constexpr std::int64_t kFeaturesAtOnce = 64;
   const D d;
-  for (std::int64_t f = 0; f < features; ++f) {
+  for (std::int64_t first = 0; first < features; first += kFeaturesAtOnce) {
+    const std::int64_t last = HWY_MIN(features, first + kFeaturesAtOnce);
     for (const Move& move : moves) {
       const std::uint8_t bits[8] = {static_cast<std::uint8_t>(move.bits & 0xFF),
                                     static_cast<std::uint8_t>(move.bits >> 8)};
-      const auto lanes = hn::LoadU(d, move.from + f * width);
-      const auto pressed = hn::Compress(lanes, hn::LoadMaskBits(d, bits));
-      hn::BlendedStore(pressed, hn::FirstN(d, move.count), d, move.to + f * width);
+      const auto chosen = hn::LoadMaskBits(d, bits);
+      const auto stored = hn::FirstN(d, move.count);
+      for (std::int64_t f = first; f < last; ++f) {
+        const auto lanes = hn::LoadU(d, move.from + f * width);
+        hn::BlendedStore(hn::Compress(lanes, chosen), stored, d, move.to + f * width);
+      }
     }
   }
 }

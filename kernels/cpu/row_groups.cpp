@@ -119,6 +119,7 @@ class Builder {
     const Row entries = length_of(w_, rows[0]);
     const std::int64_t columns = std::ssize(columns_);
     columns_.insert(columns_.end(), from_ + list, from_ + list + entries);
+    longest_ = std::max(longest_, entries);
     std::size_t next = 0;
     for (std::size_t size = RowGroups::kMostRows; size >= 2; size /= 2) {
       for (; count - next >= size; next += size) {
@@ -133,6 +134,9 @@ class Builder {
     }
     return next;
   }
+
+  /// Lets blocks of shared lists read one list further than their own.
+  void finish() { columns_.insert(columns_.end(), longest_, Index{0}); }
 
   /// A block of rows with lists of their own, the shortest row last.
   void add_own(const Row* rows, std::size_t count) {
@@ -172,6 +176,7 @@ class Builder {
   const float* values_;
   RowGroups& groups_;
   std::vector<Index>& columns_;
+  Row longest_ = 0;  ///< shared list
 };
 
 template <class Index>
@@ -193,6 +198,7 @@ void build(const CsrView& w, RowGroups& groups, std::vector<Index>& columns) {
     builder.add_own(own.data() + next, size);
     next += size;
   }
+  builder.finish();
 }
 
 void count_work(const CsrView& w, RowGroups& groups) {

@@ -25,7 +25,8 @@ struct RowBlock {
 ///
 /// A shared list is stored once for all blocks of its rows, with values `[entry][row]`. Lists of
 /// their own are stored `[entry][row]` up to the shortest one, and then what is left of each row;
-/// their values stand in the same way.
+/// their values stand in the same way. Behind the last columns stand as many zeros as the longest
+/// shared list has entries, so that a block may read the list after its own, whatever that is.
 struct RowGroups {
   static constexpr int kMostRows = 8;
   static constexpr int kOwnRows = 4;

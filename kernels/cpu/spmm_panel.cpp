@@ -3,11 +3,14 @@
 //
 // Mapping: a piece of work is a run of row blocks of one panel (see row_groups.hpp). Rows with
 // equal column lists are summed together: an activation is loaded once for up to 8 rows, and the
-// floor is the FMA rate. Rows with lists of their own load it for each entry, from the cache that
-// the panel fits (features × width × 4 bytes); their floor is that cache's load rate. Bytes: 2 or 4
-// an entry and list for the columns, 4 an edge for values that differ; takes any CSR.
+// floor is the FMA rate, wherever the panel is: the activations of the next list, and the lines
+// that outputs go to, are prefetched meanwhile. Rows with lists of their own load it for each
+// entry, from the cache that the panel fits (features × width × 4 bytes); their floor is that
+// cache's load rate. Bytes: 2 or 4 an entry and list for the columns, 4 an edge for values that
+// differ; takes any CSR.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/spmm_panel.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -65,7 +68,9 @@ HWY_INLINE const float* group_zeros() {
   return at;
 }
 
-/// A block of rows with one list of columns: each loaded activation feeds all `kRows` sums.
+/// A block of rows with one list of columns: each loaded activation feeds all `kRows` sums. One
+/// entry takes so many operations that the processor does not look ahead to the next list by
+/// itself.
 template <int kRows, int kVectors, bool kShared, class Index>
 HWY_INLINE void sum_group(const Work<Index>& work, const RowBlock& block, std::int64_t lane,
                           hn::Mask<D> (&alive)[kVectors]) {
@@ -75,12 +80,20 @@ HWY_INLINE void sum_group(const Work<Index>& work, const RowBlock& block, std::i
   for (int r = 0; r < kRows; ++r) {
     for (V& s : sum[r]) s = hn::LoadU(d, zeros + r * lanes());
   }
+  const std::uint32_t* rows = work.groups->rows.data() + block.first;
   const Index* columns = work.columns + block.columns;
   const float* values = work.groups->values.data() + block.values;
   const float* x = work.x + lane;
+  const float* y = work.y + lane;
   const V shared = hn::Set(d, work.shared_value);
   for (std::int64_t k = 0; k < block.entries; ++k) {
     const float* from = x + static_cast<std::int64_t>(columns[k]) * work.width;
+    const float* next = x + static_cast<std::int64_t>(columns[k + block.entries]) * work.width;
+    const float* to = y + static_cast<std::int64_t>(rows[k % kRows]) * work.width;
+    for (int v = 0; v < kVectors; ++v) {
+      hwy::Prefetch(next + v * lanes());
+      hwy::Prefetch(to + v * lanes());
+    }
     V in[kVectors];
     for (int v = 0; v < kVectors; ++v) in[v] = hn::LoadU(d, from + v * lanes());
     for (int r = 0; r < kRows; ++r) {
@@ -88,7 +101,6 @@ HWY_INLINE void sum_group(const Work<Index>& work, const RowBlock& block, std::i
       for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(value, in[v], sum[r][v]);
     }
   }
-  const std::uint32_t* rows = work.groups->rows.data() + block.first;
   for (int r = 0; r < kRows; ++r) store_row<kVectors>(work, rows[r], lane, sum[r], alive);
 }
 

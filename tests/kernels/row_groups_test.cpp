@@ -127,7 +127,8 @@ TEST(RowGroups, EqualListsAreStoredOnce) {
                          {3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5,
                           3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5, 3, 5},
                          {1.0F});
-  EXPECT_EQ(find_row_groups(w.view()).columns16, (std::vector<std::uint16_t>{3, 5}));
+  // And one list more for kernels that read ahead.
+  EXPECT_EQ(find_row_groups(w.view()).columns16, (std::vector<std::uint16_t>{3, 5, 0, 0}));
 }
 
 }  // namespace
