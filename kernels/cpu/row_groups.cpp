@@ -113,8 +113,14 @@ class Builder {
     groups.lengths.reserve(static_cast<std::size_t>(w.rows));
   }
 
-  /// Blocks of 8, 4 and 2 of `count` rows with one list; returns how many rows are in blocks.
-  std::size_t add_shared(const Row* rows, std::size_t count) {
+  /// Makes room for `columns` columns and `values` values in all.
+  void reserve(std::size_t columns, std::size_t values) {
+    columns_.reserve(columns);
+    if (values_ != nullptr) groups_.values.reserve(values);
+  }
+
+  /// Blocks of 8, 4 and 2 of an even number of rows with one list.
+  void add_shared(const Row* rows, std::size_t count) {
     const std::int64_t list = w_.row_begin(rows[0]);
     const Row entries = length_of(w_, rows[0]);
     const std::int64_t columns = std::ssize(columns_);
@@ -125,30 +131,29 @@ class Builder {
       for (; count - next >= size; next += size) {
         add_block(rows + next, size, entries, false).columns = columns;
         if (values_ == nullptr) continue;
-        for (Row k = 0; k < entries; ++k) {
-          for (std::size_t r = next; r < next + size; ++r) {
-            groups_.values.push_back(values_[w_.row_begin(rows[r]) + k]);
-          }
+        float* to = grow(groups_.values, entries * size);
+        for (std::size_t r = 0; r < size; ++r) {
+          const float* values = values_ + w_.row_begin(rows[next + r]);
+          for (Row k = 0; k < entries; ++k) to[k * size + r] = values[k];
         }
       }
     }
-    return next;
   }
-
-  /// Lets blocks of shared lists read one list further than their own.
-  void finish() { columns_.insert(columns_.end(), longest_, Index{0}); }
 
   /// A block of rows with lists of their own, the shortest row last.
   void add_own(const Row* rows, std::size_t count) {
     const Row common = length_of(w_, rows[count - 1]);
     add_block(rows, count, common, true);
-    for (Row k = 0; k < common; ++k) {
-      for (std::size_t r = 0; r < count; ++r) add_entry(w_.row_begin(rows[r]) + k);
-    }
-    for (std::size_t r = 0; r < count; ++r) {
-      for (Row k = common; k < length_of(w_, rows[r]); ++k) add_entry(w_.row_begin(rows[r]) + k);
+    std::size_t total = 0;
+    for (std::size_t r = 0; r < count; ++r) total += length_of(w_, rows[r]);
+    interleave(rows, count, common, from_, grow(columns_, total));
+    if (values_ != nullptr) {
+      interleave(rows, count, common, values_, grow(groups_.values, total));
     }
   }
+
+  /// Lets blocks of shared lists read one list further than their own.
+  void finish() { columns_.insert(columns_.end(), longest_, Index{0}); }
 
  private:
   RowBlock& add_block(const Row* rows, std::size_t count, Row entries, bool own_lists) {
@@ -166,9 +171,21 @@ class Builder {
     return groups_.blocks.emplace_back(block);
   }
 
-  void add_entry(std::int64_t k) {
-    columns_.push_back(from_[k]);
-    if (values_ != nullptr) groups_.values.push_back(values_[k]);
+  template <class T>
+  static T* grow(std::vector<T>& array, std::size_t count) {
+    array.resize(array.size() + count);
+    return array.data() + array.size() - count;
+  }
+
+  /// Writes entries of `rows` as `[entry][row]` up to the `common` ones, then the rest of each row.
+  template <class T>
+  void interleave(const Row* rows, std::size_t count, Row common, const T* from, T* to) const {
+    T* rest = to + std::size_t{common} * count;
+    for (std::size_t r = 0; r < count; ++r) {
+      const T* row = from + w_.row_begin(rows[r]);
+      for (Row k = 0; k < common; ++k) to[k * count + r] = row[k];
+      rest = std::copy(row + common, row + length_of(w_, rows[r]), rest);
+    }
   }
 
   const CsrView& w_;
@@ -183,14 +200,23 @@ template <class Index>
 void build(const CsrView& w, RowGroups& groups, std::vector<Index>& columns) {
   std::vector<Row> rows;
   const std::vector<Row> begins = order_rows(first_with_same_list(w), rows);
-  Builder<Index> builder(w, groups, columns);
-  std::vector<Row> own;
+  std::vector<Row> own;  // what is left over where groups are split into blocks
+  std::size_t columns_size = 0;
+  std::size_t values_size = 0;
+  Row longest = 0;
   for (std::size_t g = 0; g + 1 < begins.size(); ++g) {
     const std::size_t count = begins[g + 1] - begins[g];
-    std::size_t in_blocks = 0;
-    if (count > 1) in_blocks = builder.add_shared(rows.data() + begins[g], count);
-    own.insert(own.end(), rows.begin() + static_cast<std::ptrdiff_t>(begins[g] + in_blocks),
-               rows.begin() + begins[g + 1]);
+    const std::size_t length = length_of(w, rows[begins[g]]);
+    if (count > 1) longest = std::max(longest, static_cast<Row>(length));
+    columns_size += length * ((count > 1 ? 1 : 0) + count % 2);
+    values_size += length * count;
+    if (count % 2 == 1) own.push_back(rows[begins[g + 1] - 1]);
+  }
+  Builder<Index> builder(w, groups, columns);
+  builder.reserve(columns_size + longest, values_size);
+  for (std::size_t g = 0; g + 1 < begins.size(); ++g) {
+    const std::size_t even = (begins[g + 1] - begins[g]) / 2 * 2;
+    if (even > 0) builder.add_shared(rows.data() + begins[g], even);
   }
   sort_by_length(w, own);
   for (std::size_t next = 0; next < own.size();) {

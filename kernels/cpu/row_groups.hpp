@@ -29,7 +29,7 @@ struct RowBlock {
 /// shared list has entries, so that a block may read the list after its own, whatever that is.
 struct RowGroups {
   static constexpr int kMostRows = 8;
-  static constexpr int kOwnRows = 4;
+  static constexpr int kOwnRows = 8;
   std::vector<std::uint32_t> rows;     ///< row of the matrix, by position
   std::vector<std::uint32_t> lengths;  ///< its entries
   std::vector<RowBlock> blocks;

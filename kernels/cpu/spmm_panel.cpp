@@ -15,6 +15,7 @@
 #include <hwy/highway.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "cpu/cpu_kernels.hpp"
 #include "cpu/row_groups.hpp"
@@ -27,6 +28,11 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::CappedTag<float, 16>;
 using V = hn::Vec<D>;
 HWY_INLINE std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(D())); }
+
+/// x86 before AVX-512 has 16 vector registers, the other targets have 32.
+constexpr bool kFewRegisters = HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3;
+/// Rows summed at once: with two vectors each, as many chains as the registers hold.
+constexpr int kRowsAtOnce = kFewRegisters ? 4 : 8;
 
 /// One panel of a layer.
 template <class Index>
@@ -43,18 +49,47 @@ struct Work {
   std::uint8_t* alive;  ///< of the panel, or null
 };
 
-/// Adds the bias to `kVectors` vectors of a row's sums, clamps and stores them.
+/// `kVectors` vectors of the images of a panel. A copy of what sums need, so that no store to `y`
+/// makes the compiler load it again.
 template <int kVectors, class Index>
-HWY_INLINE void store_row(const Work<Index>& work, std::int64_t row, std::int64_t lane,
-                          const V (&sum)[kVectors], hn::Mask<D> (&alive)[kVectors]) {
+struct Strip {
+  Strip(const Work<Index>& work, std::int64_t lane)
+      : columns(work.columns),
+        values(work.groups->values.data()),
+        rows(work.groups->rows.data()),
+        lengths(work.groups->lengths.data()),
+        x(work.x + lane),
+        y(work.y + lane),
+        width(work.width),
+        bias(work.bias),
+        shared(hn::Set(D(), work.shared_value)),
+        lower(hn::Set(D(), work.epilogue.lower)),
+        upper(hn::Set(D(), work.epilogue.upper)) {}
+  const Index* columns;
+  const float* values;
+  const std::uint32_t* rows;
+  const std::uint32_t* lengths;
+  const float* x;
+  float* y;
+  std::int64_t width;
+  BiasView<float> bias;
+  V shared, lower, upper;
+
+  [[nodiscard]] HWY_INLINE const float* input(std::int64_t k) const {
+    return x + static_cast<std::int64_t>(columns[k]) * width;
+  }
+};
+
+/// Adds the bias to a row's sums, clamps and stores them, and adds their bits to `seen`.
+template <int kVectors, class Index>
+HWY_INLINE void store_row(const Strip<kVectors, Index>& strip, std::int64_t row,
+                          const V (&sum)[kVectors], V (&seen)[kVectors]) {
   const D d;
-  const V bias = hn::Set(d, work.bias.at(row));
-  const V lower = hn::Set(d, work.epilogue.lower);
-  const V upper = hn::Set(d, work.epilogue.upper);
+  const V bias = hn::Set(d, strip.bias.at(row));
   for (int v = 0; v < kVectors; ++v) {
-    const V y = hn::Min(hn::Max(hn::Add(sum[v], bias), lower), upper);
-    alive[v] = hn::Or(alive[v], hn::Ne(y, hn::Zero(d)));
-    hn::StoreU(y, d, work.y + row * work.width + lane + v * lanes());
+    const V y = hn::Min(hn::Max(hn::Add(sum[v], bias), strip.lower), strip.upper);
+    seen[v] = hn::Or(seen[v], y);
+    hn::StoreU(y, d, strip.y + row * strip.width + v * lanes());
   }
 }
 
@@ -68,85 +103,94 @@ HWY_INLINE const float* group_zeros() {
   return at;
 }
 
-/// A block of rows with one list of columns: each loaded activation feeds all `kRows` sums. One
-/// entry takes so many operations that the processor does not look ahead to the next list by
-/// itself.
-template <int kRows, int kVectors, bool kShared, class Index>
-HWY_INLINE void sum_group(const Work<Index>& work, const RowBlock& block, std::int64_t lane,
-                          hn::Mask<D> (&alive)[kVectors]) {
+/// Rows `[from, from + kRows)` of a block with one list of columns: each loaded activation feeds
+/// all sums. One entry takes so many operations that the processor does not look ahead to the next
+/// list by itself.
+template <int kRows, bool kShared, int kVectors, class Index>
+HWY_INLINE void sum_group(const Strip<kVectors, Index>& strip, const RowBlock& block, int from,
+                          V (&seen)[kVectors]) {
   const D d;
   V sum[kRows][kVectors];
   const float* zeros = group_zeros();
   for (int r = 0; r < kRows; ++r) {
     for (V& s : sum[r]) s = hn::LoadU(d, zeros + r * lanes());
   }
-  const std::uint32_t* rows = work.groups->rows.data() + block.first;
-  const Index* columns = work.columns + block.columns;
-  const float* values = work.groups->values.data() + block.values;
-  const float* x = work.x + lane;
-  const float* y = work.y + lane;
-  const V shared = hn::Set(d, work.shared_value);
+  const std::uint32_t* rows = strip.rows + block.first + from;
+  const float* values = strip.values + block.values + from;
   for (std::int64_t k = 0; k < block.entries; ++k) {
-    const float* from = x + static_cast<std::int64_t>(columns[k]) * work.width;
-    const float* next = x + static_cast<std::int64_t>(columns[k + block.entries]) * work.width;
-    const float* to = y + static_cast<std::int64_t>(rows[k % kRows]) * work.width;
+    const float* next = strip.input(block.columns + k + block.entries);
+    const float* to = strip.y + static_cast<std::int64_t>(rows[k % kRows]) * strip.width;
     for (int v = 0; v < kVectors; ++v) {
       hwy::Prefetch(next + v * lanes());
       hwy::Prefetch(to + v * lanes());
     }
+    const float* at = strip.input(block.columns + k);
     V in[kVectors];
-    for (int v = 0; v < kVectors; ++v) in[v] = hn::LoadU(d, from + v * lanes());
+    for (int v = 0; v < kVectors; ++v) in[v] = hn::LoadU(d, at + v * lanes());
     for (int r = 0; r < kRows; ++r) {
-      const V value = kShared ? shared : hn::Set(d, values[k * kRows + r]);
+      const V value = kShared ? strip.shared : hn::Set(d, values[k * block.rows + r]);
       for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(value, in[v], sum[r][v]);
     }
   }
-  for (int r = 0; r < kRows; ++r) store_row<kVectors>(work, rows[r], lane, sum[r], alive);
+  for (int r = 0; r < kRows; ++r) store_row(strip, rows[r], sum[r], seen);
 }
 
-/// A block of rows with a list of columns each, summed side by side so that enough chains are in
-/// flight to hide the FMA's latency.
-template <int kRows, int kVectors, bool kShared, class Index>
-HWY_INLINE void sum_own(const Work<Index>& work, const RowBlock& block, std::int64_t lane,
-                        hn::Mask<D> (&alive)[kVectors]) {
+/// Adds entry k, counted from the first of the strip's, to a row's sums.
+template <bool kShared, int kVectors, class Index>
+HWY_INLINE void add_entry(const Strip<kVectors, Index>& strip, std::int64_t columns,
+                          std::int64_t values, V (&sum)[kVectors]) {
   const D d;
-  const std::uint32_t* rows = work.groups->rows.data() + block.first;
-  const std::uint32_t* lengths = work.groups->lengths.data() + block.first;
-  const Index* columns = work.columns + block.columns;
-  const float* values = work.groups->values.data() + block.values;
-  const float* x = work.x + lane;
-  const V shared = hn::Set(d, work.shared_value);
-  V sum[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (V& s : sum[r]) s = hn::Zero(d);
-  }
-  const auto add = [&](int r, std::int64_t k) HWY_ATTR {
-    const float* from = x + static_cast<std::int64_t>(columns[k]) * work.width;
-    const V value = kShared ? shared : hn::Set(d, values[k]);
-    for (int v = 0; v < kVectors; ++v) {
-      sum[r][v] = hn::MulAdd(value, hn::LoadU(d, from + v * lanes()), sum[r][v]);
-    }
-  };
-  std::int64_t k = 0;
-  for (const std::int64_t end = std::int64_t{block.entries} * kRows; k < end; k += kRows) {
-    for (int r = 0; r < kRows; ++r) add(r, k + r);
-  }
-  for (int r = 0; r < kRows; ++r) {
-    for (std::int64_t rest = lengths[r] - block.entries; rest > 0; --rest) add(r, k++);
-    store_row<kVectors>(work, rows[r], lane, sum[r], alive);
+  const float* at = strip.input(columns);
+  const V value = kShared ? strip.shared : hn::Set(d, strip.values[values]);
+  for (int v = 0; v < kVectors; ++v) {
+    sum[v] = hn::MulAdd(value, hn::LoadU(d, at + v * lanes()), sum[v]);
   }
 }
 
-/// Sets the flags of images with a nonzero output; another thread may do the same at once.
+/// Ends row `from + r` of a block of own lists and those after it: what is left of each row stands
+/// from entry `rest` of the block on. Rows are template arguments, which keeps sums in registers.
+template <int r, bool kShared, int kRows, int kVectors, class Index>
+HWY_INLINE void finish_own(const Strip<kVectors, Index>& strip, const RowBlock& block, int from,
+                           std::int64_t& rest, V (&sum)[kRows][kVectors], V (&seen)[kVectors]) {
+  const std::int64_t at = std::int64_t{block.first} + from + r;
+  const std::int64_t end = rest + strip.lengths[at] - block.entries;
+  for (; rest < end; ++rest) {
+    add_entry<kShared>(strip, block.columns + rest, block.values + rest, sum[r]);
+  }
+  store_row(strip, strip.rows[at], sum[r], seen);
+  if constexpr (r + 1 < kRows) finish_own<r + 1, kShared>(strip, block, from, rest, sum, seen);
+}
+
+/// Rows `[from, from + kRows)` of a block with a list of columns each, summed side by side so that
+/// enough chains are in flight to hide the FMA's latency.
+template <int kRows, bool kShared, int kVectors, class Index>
+HWY_INLINE void sum_own(const Strip<kVectors, Index>& strip, const RowBlock& block, int from,
+                        std::int64_t& rest, V (&seen)[kVectors]) {
+  V sum[kRows][kVectors];
+  for (auto& row : sum) {
+    for (V& s : row) s = hn::Zero(D());
+  }
+  const std::int64_t end = std::int64_t{block.entries} * block.rows;
+  for (std::int64_t k = from; k < end; k += block.rows) {
+    for (int r = 0; r < kRows; ++r) {
+      add_entry<kShared>(strip, block.columns + k + r, block.values + k + r, sum[r]);
+    }
+  }
+  finish_own<0, kShared>(strip, block, from, rest, sum, seen);
+}
+
+/// Sets the flags of images with a nonzero output, whose bits `seen` has; a zero has at most its
+/// sign. Another thread may do the same at once.
 template <int kVectors>
-HWY_INLINE void store_alive(const hn::Mask<D> (&alive)[kVectors], std::uint8_t* flags) {
+HWY_INLINE void store_alive(const V (&seen)[kVectors], std::uint8_t* flags) {
   const D d;
   for (int v = 0; v < kVectors; ++v) {
     HWY_ALIGN float bits[16];
-    hn::Store(hn::IfThenElseZero(alive[v], hn::Set(d, 1.0F)), d, bits);
+    hn::Store(hn::Abs(seen[v]), d, bits);
     for (std::int64_t i = 0; i < lanes(); ++i) {
-      if (bits[i] != 0.0F)
-        __atomic_store_n(flags + v * lanes() + i, std::uint8_t{1}, __ATOMIC_RELAXED);
+      std::uint32_t word = 0;
+      std::memcpy(&word, bits + i, sizeof word);
+      if (word != 0) __atomic_store_n(flags + v * lanes() + i, std::uint8_t{1}, __ATOMIC_RELAXED);
     }
   }
 }
@@ -154,25 +198,32 @@ HWY_INLINE void store_alive(const hn::Mask<D> (&alive)[kVectors], std::uint8_t* 
 /// The blocks `[begin, end)` for `kVectors` vectors of images from `lane` on.
 template <int kVectors, bool kShared, class Index>
 void sum_blocks(const Work<Index>& work, Range blocks, std::int64_t lane) {
-  hn::Mask<D> alive[kVectors];
-  for (auto& mask : alive) mask = hn::FirstN(D(), 0);
+  const Strip<kVectors, Index> strip(work, lane);
+  V seen[kVectors];  // bits of all outputs
+  for (V& bits : seen) bits = hn::Zero(D());
   for (std::int64_t b = blocks.begin; b < blocks.end; ++b) {
     const RowBlock& block = work.groups->blocks[b];
     if (block.own_lists) {
-      if (block.rows == RowGroups::kOwnRows) {
-        sum_own<RowGroups::kOwnRows, kVectors, kShared>(work, block, lane, alive);
+      std::int64_t rest = std::int64_t{block.entries} * block.rows;
+      if (block.rows == 1) {
+        sum_own<1, kShared>(strip, block, 0, rest, seen);
       } else {
-        sum_own<1, kVectors, kShared>(work, block, lane, alive);
+        static_assert(RowGroups::kOwnRows % kRowsAtOnce == 0);
+        for (int from = 0; from < RowGroups::kOwnRows; from += kRowsAtOnce) {
+          sum_own<kRowsAtOnce, kShared>(strip, block, from, rest, seen);
+        }
       }
     } else if (block.rows == 8) {
-      sum_group<8, kVectors, kShared>(work, block, lane, alive);
+      for (int from = 0; from < 8; from += kRowsAtOnce) {
+        sum_group<kRowsAtOnce, kShared>(strip, block, from, seen);
+      }
     } else if (block.rows == 4) {
-      sum_group<4, kVectors, kShared>(work, block, lane, alive);
+      sum_group<4, kShared>(strip, block, 0, seen);
     } else {
-      sum_group<2, kVectors, kShared>(work, block, lane, alive);
+      sum_group<2, kShared>(strip, block, 0, seen);
     }
   }
-  if (work.alive != nullptr) store_alive<kVectors>(alive, work.alive + lane);
+  if (work.alive != nullptr) store_alive<kVectors>(seen, work.alive + lane);
 }
 
 template <bool kShared, class Index>

@@ -49,6 +49,8 @@ std::vector<Case> cases() {
   all.push_back({{3, 1, 1, Rows::equal, false}, 40, relu, true, 0});
   all.push_back({{9, 70001, 40, Rows::irregular, false}, 33, relu, true, -1});  // 32-bit columns
   all.push_back({{7, 70001, 40, Rows::equal, true}, 33, relu, false, 32});
+  // A bound of −0: outputs that are zeros of either sign are no sign of life.
+  all.push_back({{64, 64, 5, Rows::irregular, false}, 33, {-0.0F, kInfinity}, false, -1});
   all.push_back({{1031, 1033, 64, Rows::irregular, false}, 130, clipped, true, 129});
   return all;
 }
