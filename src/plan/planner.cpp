@@ -94,12 +94,25 @@ double bytes_per_image(const ModelStats& stats) {
 /// there is something left to take.
 constexpr std::int64_t kSharedBatches = 8;
 
+/// Threads of all CPU ranks, which share the last cache.
+std::int64_t cpu_threads(const Profile& profile) {
+  std::int64_t threads = 0;
+  for (const DeviceProfile& rank : profile.ranks) {
+    if (rank.device.kind == DeviceKind::cpu) threads += rank.device.threads;
+  }
+  return std::max<std::int64_t>(threads, 1);
+}
+
 /// Images of a batch on a CPU: small enough that a segment's activations stay in the core's cache,
-/// survivors being pooled into full batches later.
-std::int64_t cpu_batch(const ModelStats& stats, const DeviceInfo& device, std::int64_t width) {
-  const std::int64_t cache = std::max(device.l2_bytes, kLeastCacheBytes) * device.threads;
-  const std::int64_t image = 4 * std::max<std::int64_t>(stats.max_features, 1);
-  return std::max(cache / image / width, std::int64_t{2} * device.threads) * width;
+/// survivors being pooled into full batches later. Where they can't, two panels share each layer's
+/// weights if what they read and write fits a thread's part of the last cache, else there is one.
+std::int64_t cpu_batch(const ModelStats& stats, const DeviceInfo& device, std::int64_t width,
+                       std::int64_t all_threads) {
+  const std::int64_t cache = std::max(device.l2_bytes, kLeastCacheBytes);
+  const std::int64_t panel = 4 * width * std::max<std::int64_t>(stats.max_features, 1);
+  const std::int64_t last_cache = std::max(device.l3_bytes / all_threads, cache);
+  const std::int64_t least = 4 * panel <= last_cache ? 2 : 1;
+  return std::max(cache * device.threads / panel, least * device.threads) * width;
 }
 
 /// Whether a rank holds a window of layers only, and how many images it takes at once.
@@ -129,7 +142,8 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
   if (device.device.kind == DeviceKind::cpu && !stream) {
     const std::int64_t pooled = most / kPooledBatches;
     pools = pooled >= width;
-    if (pools) most = std::min(pooled, cpu_batch(stats, device.device, width));
+    if (pools)
+      most = std::min(pooled, cpu_batch(stats, device.device, width, cpu_threads(profile)));
   }
   std::int64_t images = plan.images[rank].size();
   if (plan.sharing != Sharing::own) {

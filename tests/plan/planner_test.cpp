@@ -142,6 +142,22 @@ TEST(MakePlan, FitsBatchesIntoMemoryAndStreamsWhatDoesNotFit) {
   EXPECT_EQ(make_plan(stats(120, 60000), profile(120, {1e-6}), request).batch[0], 100);
 }
 
+TEST(MakePlan, FitsBatchesIntoCaches) {
+  const auto batch = [](std::int64_t features, std::size_t ranks) {
+    Profile p = profile(120, std::vector<double>(ranks, 1e-6));
+    for (DeviceProfile& rank : p.ranks) {
+      rank.device.l2_bytes = 1 << 20;
+      rank.device.l3_bytes = 32 << 20;
+    }
+    return make_plan(stats(120, 60000, features), p, {}).batch[0];
+  };
+  EXPECT_EQ(batch(1024, 2), 256);   // one buffer of activations is L2
+  EXPECT_EQ(batch(16384, 2), 64);   // two panels of 2 MiB, read and written, in 16 MiB
+  EXPECT_EQ(batch(65536, 2), 32);   // of 8 MiB: not in 16
+  EXPECT_EQ(batch(65536, 1), 64);   // but in 32
+  EXPECT_EQ(batch(262144, 1), 32);  // whatever the caches, a panel
+}
+
 TEST(MakePlan, RefusesStrategiesItDoesNotHave) {
   PlanRequest request;
   request.strategy = Strategy::grid;
