@@ -34,6 +34,8 @@ struct CompileRequest {
   /// A network that passes would make cheaper by less than this part of its work stays as it is.
   double least_gain = 0.05;
   std::int64_t memory_limit = 0;  ///< bytes that rewritten layers may take; 0 for any number
+  double most_seconds = 0.0;      ///< after which passes stop where they are; 0 for any number
+  int threads = 1;                ///< most that compile, the caller among them
   bool release_pages = false;     ///< give a layer's pages back once it has been read
 };
 
@@ -59,6 +61,7 @@ struct CompileReport {
   NetworkSize before, after;       ///< of the network given, and of the one to run
   bool exact = true;  ///< the network to run has the outputs of the one given, bit for bit
   double seconds = 0.0;
+  int threads = 1;                 ///< that compiled, of those allowed
   std::vector<std::string> notes;  ///< why a network was left as it is
 };
 

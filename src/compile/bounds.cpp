@@ -11,6 +11,7 @@
 // then nothing is claimed, and the row is left alone.
 #include "bounds.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -36,8 +37,8 @@ void add_entries(const CsrView& w, std::int64_t row, const Index* cols, const Bo
     const Interval& x = inputs[cols[k]];
     const double a = value * x.low;
     const double b = value * x.high;
-    const double p = a > b ? a : b;
-    const double q = a > b ? b : a;
+    const double p = std::max(a, b);  // a where either is no number, so that the sum is none
+    const double q = std::min(b, a);  // b
     corners.high += p;
     corners.high_size += std::abs(p);
     corners.low += q;

@@ -104,6 +104,7 @@ std::string rewrite(const Model& model, const CompileRequest& request,
   if (std::string why_not = obstacle(model); !why_not.empty()) return why_not;
   Network network(model, request);
   try {
+    compiled.report.threads = network.team().size();
     run_passes(passes, network, compiled.report);
   } catch (const compiler::OverBudget& over) {
     return fmt::format("rewritten layers take over {} bytes, but at most {} are left for them",

@@ -15,6 +15,7 @@
 // same sum and within its bound. Rows that read what may overflow, and rows with weights that are
 // not finite, are left alone: there a product with 0 may be no number. Neurons that nobody reads
 // any more are left to `unread.cpp`.
+#include <atomic>
 #include <cmath>
 
 #include "bounds.hpp"
@@ -22,6 +23,9 @@
 
 namespace spdnn::compiler {
 namespace {
+
+/// Rows that a thread judges before it looks for more: some tens of microseconds' work.
+constexpr std::int64_t kRowsAtOnce = 512;
 
 /// What becomes of one row.
 struct Verdict {
@@ -88,14 +92,18 @@ Bounds rewrite_layer(Network& network, std::int64_t index, const Bounds& inputs,
     const Verdict all = judge(layer, 0, inputs, move_constants);
     if (!all.constant && !all.shorter) return Bounds(all.output);
   }
-  std::vector<Verdict> verdicts;
-  std::vector<Interval> outputs;
-  bool changed = false;
-  for (std::int64_t row = 0; row < w.rows; ++row) {
-    verdicts.push_back(judge(layer, row, inputs, move_constants));
-    outputs.push_back(verdicts.back().output);
-    changed = changed || verdicts.back().constant || verdicts.back().shorter;
-  }
+  std::vector<Verdict> verdicts(static_cast<std::size_t>(w.rows));
+  std::vector<Interval> outputs(verdicts.size());
+  std::atomic<bool> changed = false;
+  network.team().parallel_for(w.rows, kRowsAtOnce, [&](std::int64_t begin, std::int64_t end) {
+    bool found = false;
+    for (std::int64_t row = begin; row < end; ++row) {
+      verdicts[row] = judge(layer, row, inputs, move_constants);
+      outputs[row] = verdicts[row].output;
+      found = found || verdicts[row].constant || verdicts[row].shorter;
+    }
+    if (found) changed = true;
+  });
   if (!changed) return Bounds(std::move(outputs));
   LayerBuilder rows;
   for (std::int64_t row = 0; row < w.rows; ++row) {

@@ -1,4 +1,5 @@
-// An open-addressed table of rows by hash, without an allocation a row.
+// A row is first compared with the one at the distance at which rows repeated last, many rows at a
+// time while that goes well; only rows that differ from it are hashed.
 #include "equal_rows.hpp"
 
 #include <xxhash.h>
@@ -19,28 +20,32 @@ class RowBytes {
   [[nodiscard]] std::uint64_t hash(std::int64_t row) const {
     const std::int64_t begin = w_.row_begin(row);
     const auto length = static_cast<std::size_t>(w_.row_begin(row + 1) - begin);
-    const std::uint64_t seed = std::bit_cast<std::uint32_t>(bias(row));
+    const std::uint64_t seed = std::bit_cast<std::uint32_t>(bias_[bias_.size() == 1 ? 0 : row]);
     const std::uint64_t cols = XXH3_64bits_withSeed(cols_at(begin), length * col_size_, seed);
     if (w_.shared_value) return cols;
     return XXH3_64bits_withSeed(values_at(begin), length * sizeof(float), cols);
   }
 
-  [[nodiscard]] bool equal(std::int64_t a, std::int64_t b) const {
+  /// Whether the `count` rows from `a` on equal those from `b` on, one by one.
+  [[nodiscard]] bool equal(std::int64_t a, std::int64_t b, std::int64_t count = 1) const {
+    if (bias_.size() > 1 && !same_bytes(&bias_[a], &bias_[b], count * sizeof(float))) return false;
     const std::int64_t at_a = w_.row_begin(a);
     const std::int64_t at_b = w_.row_begin(b);
-    const std::int64_t length = w_.row_begin(a + 1) - at_a;
-    if (length != w_.row_begin(b + 1) - at_b) return false;
-    if (std::bit_cast<std::uint32_t>(bias(a)) != std::bit_cast<std::uint32_t>(bias(b)))
-      return false;
-    if (length == 0) return true;
-    const auto entries = static_cast<std::size_t>(length);
-    return std::memcmp(cols_at(at_a), cols_at(at_b), entries * col_size_) == 0 &&
+    if (w_.row_offsets != nullptr) {
+      for (std::int64_t i = 1; i <= count; ++i) {
+        if (w_.row_begin(a + i) - at_a != w_.row_begin(b + i) - at_b) return false;
+      }
+    }
+    const auto entries = static_cast<std::size_t>(w_.row_begin(a + count) - at_a);
+    return same_bytes(cols_at(at_a), cols_at(at_b), entries * col_size_) &&
            (w_.shared_value ||
-            std::memcmp(values_at(at_a), values_at(at_b), entries * sizeof(float)) == 0);
+            same_bytes(values_at(at_a), values_at(at_b), entries * sizeof(float)));
   }
 
  private:
-  [[nodiscard]] float bias(std::int64_t row) const { return bias_[bias_.size() == 1 ? 0 : row]; }
+  static bool same_bytes(const void* a, const void* b, std::size_t bytes) {
+    return bytes == 0 || std::memcmp(a, b, bytes) == 0;
+  }
   [[nodiscard]] const std::byte* cols_at(std::int64_t k) const {
     return static_cast<const std::byte*>(w_.col_indices) + static_cast<std::size_t>(k) * col_size_;
   }
@@ -59,6 +64,34 @@ struct Slot {
   Neuron of = 0;
 };
 
+/// Classes of the rows seen so far, in an open-addressed table by hash.
+class ClassTable {
+ public:
+  ClassTable(const RowBytes& rows, std::size_t count, Classes& classes)
+      : rows_(rows), classes_(classes), slots_(std::bit_ceil(2 * count + 1)) {}
+
+  /// The class of a row; a new one where no row before equals it.
+  [[nodiscard]] Neuron class_of(std::int64_t row) {
+    const std::uint64_t hash = rows_.hash(row);
+    const std::uint32_t mark = static_cast<std::uint32_t>(hash >> 32) | 1U;
+    std::size_t at = hash & (slots_.size() - 1);
+    while (slots_[at].mark != 0 &&
+           (slots_[at].mark != mark || !rows_.equal(classes_.first[slots_[at].of], row))) {
+      at = (at + 1) & (slots_.size() - 1);
+    }
+    if (slots_[at].mark == 0) {
+      slots_[at] = {mark, static_cast<Neuron>(classes_.first.size())};
+      classes_.first.push_back(static_cast<Neuron>(row));
+    }
+    return slots_[at].of;
+  }
+
+ private:
+  const RowBytes& rows_;
+  Classes& classes_;
+  std::vector<Slot> slots_;
+};
+
 /// Spreads 64 bits over 64 bits (the finaliser of MurmurHash3).
 std::uint64_t mix(std::uint64_t bits) {
   bits = (bits ^ (bits >> 33)) * 0xFF51AFD7ED558CCDU;
@@ -69,25 +102,29 @@ std::uint64_t mix(std::uint64_t bits) {
 }  // namespace
 
 Classes find_equal_rows(const CsrView& weights, const std::vector<float>& bias) {
+  constexpr std::int64_t kMostAtOnce = 256;
   const RowBytes rows(weights, bias);
-  const auto count = static_cast<std::size_t>(weights.rows);
-  std::vector<Slot> table(std::bit_ceil(2 * count + 1));
   Classes classes;
-  classes.of.resize(count);
-  for (std::size_t row = 0; row < count; ++row) {
-    const std::uint64_t hash = rows.hash(static_cast<std::int64_t>(row));
-    const std::uint32_t mark = static_cast<std::uint32_t>(hash >> 32) | 1U;
-    std::size_t at = hash & (table.size() - 1);
-    while (table[at].mark != 0 &&
-           (table[at].mark != mark ||
-            !rows.equal(classes.first[table[at].of], static_cast<std::int64_t>(row)))) {
-      at = (at + 1) & (table.size() - 1);
+  classes.of.resize(static_cast<std::size_t>(weights.rows));
+  ClassTable table(rows, classes.of.size(), classes);
+  // Networks that are built of blocks repeat a row, and those after it, at one distance.
+  std::int64_t distance = 0;
+  std::int64_t at_once = 1;
+  for (std::int64_t row = 0; row < weights.rows;) {
+    const std::int64_t count = std::min(at_once, weights.rows - row);
+    if (distance > 0 && rows.equal(row - distance, row, count)) {
+      for (const std::int64_t end = row + count; row < end; ++row) {
+        classes.of[row] = classes.of[row - distance];
+      }
+      at_once = std::min(2 * at_once, kMostAtOnce);
+    } else if (distance > 0 && count > 1) {
+      at_once = 1;
+    } else {
+      classes.of[row] = table.class_of(row);
+      const std::int64_t first = classes.first[classes.of[row]];
+      if (first != row) distance = row - first;
+      ++row;
     }
-    if (table[at].mark == 0) {
-      table[at] = {mark, static_cast<Neuron>(classes.first.size())};
-      classes.first.push_back(static_cast<Neuron>(row));
-    }
-    classes.of[row] = table[at].of;
   }
   return classes;
 }

@@ -13,10 +13,11 @@ struct Classes {
   std::vector<Neuron> first;  ///< by class: its first neuron
   /// Every neuron is a class of its own.
   [[nodiscard]] bool trivial() const { return of.size() == first.size(); }
+  friend bool operator==(const Classes&, const Classes&) = default;
 };
 
-/// Classes of rows with the same columns, values (bit for bit) and bias, in the same order. Rows
-/// are hashed once and those that collide compared in full: O(nonzeros).
+/// Classes of rows with the same columns, values (bit for bit) and bias, in the same order. All
+/// equality is found by comparison in full; rows are hashed at most once: O(nonzeros).
 [[nodiscard]] Classes find_equal_rows(const CsrView& weights, const std::vector<float>& bias);
 
 /// Whether no two rows can be equal in any order of their entries, and no row has a column twice;

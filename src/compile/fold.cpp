@@ -11,14 +11,19 @@
 // out: this pass is not bit-exact. Merged weights differ by one rounding from their sum, which is
 // within the bound of the merged terms themselves.
 //
-// Cost: each row is hashed once as stored. Only the first of each kind is merged and hashed again,
-// so that the work beyond one hash of the network is in proportion to what is kept. Where nothing
-// was merged before and columns do not ascend, a second hash, blind to their order, tells whether
-// merging can find anything.
+// Cost: each row is read once as stored (`equal_rows.cpp`). Only the first of each kind is merged
+// and hashed, so that the work beyond one reading of the network is in proportion to what is kept.
+// Where nothing was merged before and columns do not ascend, a second hash, blind to their order,
+// tells whether merging can find anything. Threads take a window of layers together: each guesses
+// that the layer before has no duplicates but those that it has as stored, and where that is wrong
+// the layer is folded again.
 #include <algorithm>
+#include <numeric>
+#include <optional>
 
 #include "equal_rows.hpp"
 #include "layer_builder.hpp"
+#include "row_merger.hpp"
 
 namespace spdnn::compiler {
 namespace {
@@ -36,41 +41,6 @@ bool ascending(const CsrView& w, const std::vector<Neuron>& rows) {
   });
 }
 
-/// Adds up entries of one row that fall on the same column.
-class Merger {
- public:
-  explicit Merger(std::int64_t cols)
-      : sums_(static_cast<std::size_t>(cols)), there_(static_cast<std::size_t>(cols)) {}
-
-  /// Appends `row` in normal form: columns renumbered by `to` (where not empty) and ascending, each
-  /// once, none with the sum 0 of several.
-  void add_row(const CsrView& w, std::int64_t row, const std::vector<Neuron>& to,
-               LayerBuilder& out) {
-    with_columns(w, [&](const auto* cols) {
-      const auto* values = static_cast<const float*>(w.values);
-      for (std::int64_t k = w.row_begin(row); k < w.row_begin(row + 1); ++k) {
-        const Neuron col = to.empty() ? cols[k] : to[cols[k]];
-        if (there_[col] == 0) cols_.push_back(col);
-        ++there_[col];
-        sums_[col] += static_cast<double>(values[w.shared_value ? 0 : k]);
-      }
-    });
-    std::sort(cols_.begin(), cols_.end());
-    for (const Neuron col : cols_) {
-      const auto value = static_cast<float>(sums_[col]);
-      if (value != 0.0F || there_[col] == 1) out.add(col, value);
-      sums_[col] = 0.0;
-      there_[col] = 0;
-    }
-    cols_.clear();
-  }
-
- private:
-  std::vector<double> sums_;          ///< by column
-  std::vector<std::uint32_t> there_;  ///< by column: entries of the row so far
-  std::vector<Neuron> cols_;          ///< of the row
-};
-
 /// The classes of `inner`'s classes under `outer`.
 Classes compose(const Classes& inner, const Classes& outer) {
   Classes both;
@@ -80,55 +50,142 @@ Classes compose(const Classes& inner, const Classes& outer) {
   return both;
 }
 
-/// Folds a layer whose inputs were folded to `inputs`, and returns the classes of its outputs.
-Classes fold_layer(Network& network, std::int64_t index, const Classes& inputs) {
-  const SparseLinear& layer = network.layer(index);
+/// What a layer becomes.
+struct Folded {
+  std::optional<SparseLinear> layer;  ///< nothing where it stays
+  Classes outputs;
+};
+
+/// `rows` of a layer as they are.
+SparseLinear keep_rows(const SparseLinear& layer, const std::vector<Neuron>& rows) {
+  LayerBuilder kept;
+  for (const Neuron row : rows) {
+    kept.add_row(layer.weights.view(), row);
+    kept.end_row(bias_of(layer, row));
+  }
+  return std::move(kept).finish(layer.inputs(), layer.activation);
+}
+
+/// `rows` of a layer in normal form, its columns merged to classes of inputs.
+LayerBuilder merge_rows(const SparseLinear& layer, const std::vector<Neuron>& rows,
+                        const Classes& inputs) {
   const CsrView& w = layer.weights.view();
-  const Classes stored = find_equal_rows(w, layer.bias);
-  const bool same_inputs = inputs.trivial();
-  LayerBuilder rows;
-  if (same_inputs && ascending(w, stored.first)) {
-    if (stored.trivial()) return stored;
-    for (const Neuron row : stored.first) {
-      rows.add_row(w, row);
-      rows.end_row(bias_of(layer, row));
-    }
-    network.replace(index, std::move(rows).finish(w.cols, layer.activation));
-    return stored;
-  }
-  if (same_inputs && stored.trivial() && surely_distinct(w, layer.bias)) return stored;
-  const std::int64_t cols = same_inputs ? w.cols : std::ssize(inputs.first);
+  std::int64_t entries = 0;
+  for (const Neuron row : rows) entries += w.row_begin(row + 1) - w.row_begin(row);
+  LayerBuilder merged;
+  merged.reserve(std::ssize(rows), entries);
+  RowMerger merger(inputs.trivial() ? w.cols : std::ssize(inputs.first));
   const std::vector<Neuron> as_they_are;
-  Merger merger(cols);
-  for (const Neuron row : stored.first) {
-    merger.add_row(w, row, same_inputs ? as_they_are : inputs.of, rows);
-    rows.end_row(bias_of(layer, row));
+  for (const Neuron row : rows) {
+    merger.add_row(w, row, inputs.trivial() ? as_they_are : inputs.of, merged);
+    merged.end_row(bias_of(layer, row));
   }
-  const CsrView merged = rows.view(cols);
-  const Classes normal = find_equal_rows(merged, rows.bias());
-  if (normal.trivial()) {
-    network.replace(index, std::move(rows).finish(cols, layer.activation));
-    return stored;
+  return merged;
+}
+
+/// Folds a layer whose inputs were folded to `inputs` and whose rows as stored are of classes
+/// `stored`.
+Folded fold_layer(const SparseLinear& layer, const Classes& inputs, const Classes& stored) {
+  const CsrView& w = layer.weights.view();
+  if (inputs.trivial() && ascending(w, stored.first)) {
+    if (stored.trivial()) return {std::nullopt, stored};
+    return {keep_rows(layer, stored.first), stored};
   }
+  if (inputs.trivial() && stored.trivial() && surely_distinct(w, layer.bias)) {
+    return {std::nullopt, stored};
+  }
+  const std::int64_t cols = inputs.trivial() ? w.cols : std::ssize(inputs.first);
+  LayerBuilder merged = merge_rows(layer, stored.first, inputs);
+  const Classes normal = find_equal_rows(merged.view(cols), merged.bias());
+  if (normal.trivial()) return {std::move(merged).finish(cols, layer.activation), stored};
   LayerBuilder distinct;
   for (const Neuron row : normal.first) {
-    distinct.add_row(merged, row);
-    distinct.end_row(rows.bias()[row]);
+    distinct.add_row(merged.view(cols), row);
+    distinct.end_row(merged.bias()[row]);
   }
-  network.replace(index, std::move(distinct).finish(cols, layer.activation));
-  return compose(stored, normal);
+  return {std::move(distinct).finish(cols, layer.activation), compose(stored, normal)};
 }
+
+/// Layers that threads take together: enough that waking them costs little.
+constexpr std::int64_t kWindow = 16;
+
+/// Goes forward over the layers, a window at a time.
+class Folder {
+ public:
+  explicit Folder(Network& network) : network_(network) {
+    const int threads = network.team().size();
+    if (threads > 1) window_ = network.request().release_pages ? threads : kWindow;
+  }
+
+  void run() {
+    for (Range window; window.end < network_.layers();) {
+      window = {window.end, std::min(window.end + window_, network_.layers())};
+      if (network_.out_of_time()) {
+        stop_at(window.begin);
+        return;
+      }
+      guess(window);
+      for (std::int64_t l = window.begin; l < window.end; ++l) take(window, l);
+    }
+    if (!inputs_.trivial()) network_.move_outputs({inputs_.of.begin(), inputs_.of.end()});
+  }
+
+ private:
+  /// The classes that a window's layer is taken to get its inputs in.
+  [[nodiscard]] const Classes& guessed(const Range& window, std::int64_t l) const {
+    return l == window.begin ? inputs_ : stored_[l - 1 - window.begin];
+  }
+
+  void guess(const Range& window) {
+    stored_.resize(static_cast<std::size_t>(window.size()));
+    folded_.resize(stored_.size());
+    const auto for_each = [&](const auto& body) {
+      network_.team().parallel_for(window.size(), 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t l = window.begin + begin; l < window.begin + end; ++l) {
+          body(l, network_.layer(l));
+        }
+      });
+    };
+    for_each([&](std::int64_t l, const SparseLinear& layer) {
+      stored_[l - window.begin] = find_equal_rows(layer.weights.view(), layer.bias);
+    });
+    for_each([&](std::int64_t l, const SparseLinear& layer) {
+      folded_[l - window.begin] = fold_layer(layer, guessed(window, l), stored_[l - window.begin]);
+    });
+  }
+
+  void take(const Range& window, std::int64_t l) {
+    Folded& folded = folded_[l - window.begin];
+    if (l > window.begin && guessed(window, l) != inputs_) {
+      folded = fold_layer(network_.layer(l), inputs_, stored_[l - window.begin]);
+    }
+    if (folded.layer) network_.replace(l, *std::move(folded.layer));
+    network_.done_with(l);
+    inputs_ = std::move(folded.outputs);
+  }
+
+  /// The time is up: a layer's columns are merged as its inputs were, and the rest stays.
+  void stop_at(std::int64_t l) {
+    if (inputs_.trivial()) return;
+    const SparseLinear& layer = network_.layer(l);
+    std::vector<Neuron> rows(static_cast<std::size_t>(layer.outputs()));
+    std::iota(rows.begin(), rows.end(), Neuron{0});
+    network_.replace(
+        l, merge_rows(layer, rows, inputs_).finish(std::ssize(inputs_.first), layer.activation));
+  }
+
+  Network& network_;
+  std::int64_t window_ = 1;  ///< layers taken together
+  Classes inputs_;           ///< of the next layer; those of the network are trivial
+  std::vector<Classes> stored_;
+  std::vector<Folded> folded_;
+};
 
 }  // namespace
 
 bool fold_duplicates(Network& network) {
   const std::int64_t before = network.rewritten();
-  Classes classes;  // of the network's inputs: trivial
-  for (std::int64_t l = 0; l < network.layers(); ++l) {
-    classes = fold_layer(network, l, classes);
-    network.done_with(l);
-  }
-  if (!classes.trivial()) network.move_outputs({classes.of.begin(), classes.of.end()});
+  Folder(network).run();
   return network.rewritten() > before;
 }
 

@@ -6,6 +6,13 @@
 
 namespace spdnn::compiler {
 
+void LayerBuilder::reserve(std::int64_t rows, std::int64_t entries) {
+  offsets_.reserve(static_cast<std::size_t>(rows) + 1);
+  bias_.reserve(static_cast<std::size_t>(rows));
+  cols_.reserve(static_cast<std::size_t>(entries));
+  values_.reserve(static_cast<std::size_t>(entries));
+}
+
 void LayerBuilder::add_row(const CsrView& w, std::int64_t row, const std::vector<Neuron>& to) {
   const std::int64_t begin = w.row_begin(row);
   const std::int64_t end = w.row_begin(row + 1);
@@ -22,6 +29,18 @@ void LayerBuilder::add_row(const CsrView& w, std::int64_t row, const std::vector
   } else {
     values_.insert(values_.end(), values + begin, values + end);
   }
+}
+
+LayerBuilder::Entries LayerBuilder::grow(std::int64_t count) {
+  const std::size_t before = cols_.size();
+  cols_.resize(before + static_cast<std::size_t>(count));
+  values_.resize(cols_.size());
+  return {cols_.data() + before, values_.data() + before};
+}
+
+void LayerBuilder::cut(std::int64_t count) {
+  cols_.resize(cols_.size() - static_cast<std::size_t>(count));
+  values_.resize(cols_.size());
 }
 
 void LayerBuilder::end_row(float bias) {

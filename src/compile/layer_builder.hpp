@@ -10,6 +10,8 @@ namespace spdnn::compiler {
 /// Collects the rows of a layer in plain arrays, which `finish` stores in the smallest form.
 class LayerBuilder {
  public:
+  /// Makes room for so many rows and entries in all.
+  void reserve(std::int64_t rows, std::int64_t entries);
   /// Appends an entry to the row under way.
   void add(Neuron col, float value) {
     cols_.push_back(col);
@@ -18,6 +20,15 @@ class LayerBuilder {
   /// Appends entries of `row` of a layer as they are, with the columns renumbered where `to` is not
   /// empty.
   void add_row(const CsrView& w, std::int64_t row, const std::vector<Neuron>& to = {});
+  /// Appends `count` entries to the row under way, to be written by the caller before the next
+  /// call.
+  struct Entries {
+    Neuron* cols;
+    float* values;
+  };
+  [[nodiscard]] Entries grow(std::int64_t count);
+  /// Takes the last `count` entries of the row under way back.
+  void cut(std::int64_t count);
   void end_row(float bias);
 
   [[nodiscard]] std::int64_t rows() const { return std::ssize(offsets_) - 1; }

@@ -1,7 +1,20 @@
 // Bookkeeping of a network under way.
 #include "network.hpp"
 
+#include <algorithm>
+
 namespace spdnn::compiler {
+
+Network::Network(const Model& model, const CompileRequest& request)
+    : model_(model), request_(request) {
+  // A thread for fewer weights costs more than it saves.
+  constexpr std::int64_t kWeightsForAThread = 4'000'000;
+  const std::int64_t most = model.edges() / kWeightsForAThread;
+  DeviceSpec spec;
+  spec.threads = static_cast<int>(std::clamp<std::int64_t>(most, 1, std::max(request.threads, 1)));
+  threads_ = open_device(spec);
+  stream_ = threads_->make_stream();
+}
 
 void Network::replace(std::int64_t index, SparseLinear layer) {
   bytes_.resize(model_.layers.size());

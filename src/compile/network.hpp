@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "spdnn/compile.hpp"
@@ -19,7 +20,7 @@ struct OverBudget {
 /// A network under way: its layers, and where the original outputs are found.
 class Network {
  public:
-  Network(const Model& model, const CompileRequest& request) : model_(model), request_(request) {}
+  Network(const Model& model, const CompileRequest& request);
 
   [[nodiscard]] std::int64_t layers() const { return std::ssize(model_.layers); }
   [[nodiscard]] const SparseLinear& layer(std::int64_t index) const {
@@ -30,6 +31,13 @@ class Network {
   [[nodiscard]] Model& model() { return model_; }
   [[nodiscard]] std::vector<std::int64_t>& outputs() { return outputs_; }
   [[nodiscard]] std::int64_t rewritten() const { return rewritten_; }
+  /// The threads that passes may use.
+  [[nodiscard]] ThreadTeam& team() const { return stream_->team(); }
+  /// The time for compiling is up: a pass stops where it is, leaving a network that computes the
+  /// same. Once true, always true.
+  [[nodiscard]] bool out_of_time() const {
+    return request_.most_seconds > 0.0 && now_seconds() > start_ + request_.most_seconds;
+  }
 
   /// Puts a layer in another's place. Throws `OverBudget`.
   void replace(std::int64_t index, SparseLinear layer);
@@ -41,6 +49,9 @@ class Network {
  private:
   Model model_;
   const CompileRequest& request_;
+  double start_ = now_seconds();
+  std::unique_ptr<Device> threads_;
+  std::unique_ptr<Stream> stream_;
   std::vector<std::int64_t> outputs_;  ///< as in `CompiledModel`
   std::vector<std::int64_t> bytes_;    ///< by layer: taken by what replaced it
   std::int64_t total_bytes_ = 0;
