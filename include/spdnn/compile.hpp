@@ -26,6 +26,15 @@ struct CompilePass {
 /// passes with commas between. Throws `InputError` for a name that is none.
 [[nodiscard]] std::vector<std::string> passes_for(std::string_view setting);
 
+/// What one image costs to run, as measured on the devices of a run (`measure_cost`). The defaults
+/// are in units of an entry that shares its value, and good for comparisons alone.
+struct CostModel {
+  double shared_entry = 1.0;  ///< seconds an entry of a matrix with one value for all
+  double own_entry = 1.25;    ///< seconds an entry with a value of its own
+  double row = 6.0;           ///< seconds a row: its bias, clamp and store
+};
+[[nodiscard]] double seconds_per_image(const CostModel& cost, const Model& model);
+
 struct CompileRequest {
   std::vector<std::string> passes;  ///< their names, in any order
   /// Every input of every image lies in here.
@@ -34,6 +43,7 @@ struct CompileRequest {
   /// A network that passes would make cheaper by less than this part of its work stays as it is.
   double least_gain = 0.05;
   std::int64_t memory_limit = 0;  ///< bytes that rewritten layers may take; 0 for any number
+  CostModel cost;                 ///< a pass after which an image would cost more is undone
   double most_seconds = 0.0;      ///< after which passes stop where they are; 0 for any number
   int threads = 1;                ///< most that compile, the caller among them
   bool release_pages = false;     ///< give a layer's pages back once it has been read
@@ -48,12 +58,13 @@ struct NetworkSize {
 };
 [[nodiscard]] NetworkSize network_size(const Model& model);
 
-/// What one pass did, in all of its sweeps.
+/// What one pass did, in all of its sweeps that count.
 struct PassReport {
   std::string name;
   std::int64_t layers = 0;  ///< rewritten, counted once a sweep
   NetworkSize before, after;
   double seconds = 0.0;
+  bool stopped = false;  ///< the time for compiling was up before it was through
 };
 
 struct CompileReport {
@@ -62,7 +73,8 @@ struct CompileReport {
   bool exact = true;  ///< the network to run has the outputs of the one given, bit for bit
   double seconds = 0.0;
   int threads = 1;                 ///< that compiled, of those allowed
-  std::vector<std::string> notes;  ///< why a network was left as it is
+  bool from_cache = false;         ///< taken from an earlier run; the passes are as they were then
+  std::vector<std::string> notes;  ///< why a network, or a pass's work, was left as it was
 };
 
 struct CompiledModel {
@@ -71,6 +83,8 @@ struct CompiledModel {
   /// For each output of the network given, which output of `model` equals it; −1 for one that is
   /// always 0. Empty where all are the same.
   std::vector<std::int64_t> outputs;
+  /// For each layer of `model`, the layers of the network given that it stands for.
+  std::vector<Range> layers;
   CompileReport report;
 };
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "spdnn/comm.hpp"
-#include "spdnn/model.hpp"
+#include "spdnn/compile.hpp"
 
 namespace spdnn {
 
@@ -151,5 +151,9 @@ struct ProfileRequest {
   bool refresh = false;
 };
 [[nodiscard]] Profile measure_profile(const Model& model, const ProfileRequest& request);
+
+/// What images cost on `specs`' devices together, each with its fastest kernels: measured on a few
+/// layers of random columns, and kept like a profile.
+[[nodiscard]] CostModel measure_cost(const ProfileRequest& request);
 
 }  // namespace spdnn

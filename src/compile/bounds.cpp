@@ -84,6 +84,15 @@ RowBounds bound_row(const SparseLinear& layer, std::int64_t row, const Bounds& i
   return found;
 }
 
+Bounds bound_layer(const SparseLinear& layer, const Bounds& inputs) {
+  if (rows_alike(layer, inputs)) return Bounds(bound_row(layer, 0, inputs).output);
+  std::vector<Interval> outputs;
+  for (std::int64_t row = 0; row < layer.outputs(); ++row) {
+    outputs.push_back(bound_row(layer, row, inputs).output);
+  }
+  return Bounds(std::move(outputs));
+}
+
 bool rows_alike(const SparseLinear& layer, const Bounds& inputs) {
   const CsrView& w = layer.weights.view();
   return inputs.uniform() && w.shared_value && w.row_offsets == nullptr && layer.bias.size() == 1 &&

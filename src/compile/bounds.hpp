@@ -41,6 +41,9 @@ struct RowBounds {
 [[nodiscard]] RowBounds bound_row(const SparseLinear& layer, std::int64_t row,
                                   const Bounds& inputs);
 
+/// Bounds of all of a layer's outputs.
+[[nodiscard]] Bounds bound_layer(const SparseLinear& layer, const Bounds& inputs);
+
 /// Whether all rows of a layer have the same bounds, so that one of them stands for all.
 [[nodiscard]] bool rows_alike(const SparseLinear& layer, const Bounds& inputs);
 

@@ -24,9 +24,10 @@ struct Pass {
 constexpr std::string_view kZeros = "zeros";
 constexpr std::string_view kConstants = "constants";
 
-const std::array<Pass, 4> kPasses = {{
+const std::array<Pass, 5> kPasses = {{
     {{"fold", false, "neurons with equal inputs, weights and bias become one"},
      compiler::fold_duplicates},
+    {{"identity", true, "layers that only pass values on are left out"}, compiler::drop_identities},
     {{kConstants, false, "as zeros, and constant inputs are moved into biases"},
      compiler::drop_constants},
     {{kZeros, true, "entries that are always 0 are left out, constant neurons become biases"},
@@ -62,27 +63,57 @@ std::vector<const Pass*> choose(const std::vector<std::string>& names) {
   return chosen;
 }
 
-/// Runs the passes in turn until each has gone without a change since any other made one.
+/// Runs one sweep of a pass and adds it to what is told of it. Returns whether it changed anything;
+/// where an image would cost more afterwards, all is put back.
+bool run_sweep(const Pass& pass, Network& network, PassReport& told, CompileReport& report) {
+  const double start = now_seconds();
+  const Network::State before = network.state();
+  const NetworkSize size = network_size(before.model);
+  const CostModel& cost = network.request().cost;
+  bool changed = false;
+  const auto undo = [&](std::string_view why) {
+    network.restore(before);
+    changed = false;
+    report.notes.push_back(fmt::format("compile: {} was undone: {}", told.name, why));
+  };
+  try {
+    changed = pass.run(network);
+    if (changed &&
+        seconds_per_image(cost, network.state().model) > seconds_per_image(cost, before.model)) {
+      undo("an image would cost more");
+    }
+  } catch (const compiler::OutOfRange&) {
+    undo("a sum of weights leaves the range of fp32");
+  }
+  const NetworkSize after = network_size(network.state().model);
+  told.after.rows += after.rows - size.rows;
+  told.after.nonzeros += after.nonzeros - size.nonzeros;
+  told.after.bytes += after.bytes - size.bytes;
+  told.layers += network.rewritten() - before.rewritten;
+  told.stopped = network.stopped();
+  told.seconds += now_seconds() - start;
+  if (changed && !pass.pass.exact) report.exact = false;
+  return changed;
+}
+
+/// Runs the passes in turn until each has gone without a change since any other made one, or the
+/// time is up.
 void run_passes(const std::vector<const Pass*>& passes, Network& network, CompileReport& report) {
   for (const Pass* p : passes) {
-    report.passes.push_back({std::string(p->pass.name), 0, {}, {}, 0.0});
+    report.passes.push_back({std::string(p->pass.name), 0, {}, {}, 0.0, false});
   }
   std::size_t quiet = 0;
   for (std::int64_t sweep = 0; quiet < passes.size() && sweep < kMostSweeps; ++sweep) {
     const std::size_t index = static_cast<std::size_t>(sweep) % passes.size();
     PassReport& pass = report.passes[index];
-    const double start = now_seconds();
-    const std::int64_t rewritten = network.rewritten();
-    const NetworkSize before = network_size(network.model());
-    const bool changed = passes[index]->run(network);
-    const NetworkSize after = network_size(network.model());
-    if (sweep < std::ssize(passes)) pass.before = pass.after = before;
-    pass.after.rows += after.rows - before.rows;
-    pass.after.nonzeros += after.nonzeros - before.nonzeros;
-    pass.after.bytes += after.bytes - before.bytes;
-    pass.layers += network.rewritten() - rewritten;
-    pass.seconds += now_seconds() - start;
-    if (changed && !passes[index]->pass.exact) report.exact = false;
+    if (sweep < std::ssize(passes)) pass.before = pass.after = network_size(network.state().model);
+    const bool changed = run_sweep(*passes[index], network, pass, report);
+    if (network.stopped()) {
+      report.notes.push_back(fmt::format(
+          "compile: its {:.3g} s were up in pass {}; the network runs as far as it was rewritten",
+          network.request().most_seconds, pass.name));
+      return;
+    }
     quiet = changed ? 1 : quiet + 1;
   }
 }
@@ -110,12 +141,15 @@ std::string rewrite(const Model& model, const CompileRequest& request,
     return fmt::format("rewritten layers take over {} bytes, but at most {} are left for them",
                        over.bytes, request.memory_limit);
   }
-  const double gain = 1.0 - compiler::work_of(network.model()) / compiler::work_of(model);
+  Network::State state = network.state();
+  const double gain =
+      1.0 - seconds_per_image(request.cost, state.model) / seconds_per_image(request.cost, model);
   if (network.rewritten() > 0 && gain < request.least_gain) {
     return fmt::format("passes would save {:.2g} % of its work", 100.0 * gain);
   }
-  compiled.model = std::move(network.model());
-  compiled.outputs = std::move(network.outputs());
+  compiled.model = std::move(state.model);
+  compiled.outputs = std::move(state.outputs);
+  compiled.layers = std::move(state.stands_for);
   return {};
 }
 
@@ -161,6 +195,7 @@ CompiledModel compile(const Model& model, const CompileRequest& request) {
   const double start = now_seconds();
   CompiledModel compiled;
   compiled.model = model;
+  for (std::int64_t l = 0; l < std::ssize(model.layers); ++l) compiled.layers.push_back({l, l + 1});
   CompileReport& report = compiled.report;
   report.before = network_size(model);
   const std::vector<const Pass*> passes = choose(request.passes);

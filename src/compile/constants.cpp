@@ -125,7 +125,7 @@ bool sweep(Network& network, bool move_constants) {
   const std::int64_t before = network.rewritten();
   const CompileRequest& request = network.request();
   Bounds bounds(Interval{request.lowest_input, request.highest_input});
-  for (std::int64_t l = 0; l < network.layers(); ++l) {
+  for (std::int64_t l = 0; l < network.layers() && !network.out_of_time(); ++l) {
     bounds = rewrite_layer(network, l, bounds, move_constants);
     network.done_with(l);
   }

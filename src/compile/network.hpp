@@ -17,45 +17,56 @@ struct OverBudget {
   std::int64_t bytes;
 };
 
-/// A network under way: its layers, and where the original outputs are found.
+/// Thrown where a weight would leave fp32's range; the pass's work is undone.
+struct OutOfRange {};
+
+/// A network under way: its layers, and where the original layers and outputs are found.
 class Network {
  public:
+  /// All that passes change.
+  struct State {
+    Model model;
+    std::vector<std::int64_t> outputs;  ///< as in `CompiledModel`
+    std::vector<Range> stands_for;      ///< `CompiledModel::layers`
+    std::vector<std::int64_t> bytes;    ///< by layer: taken by what replaced it
+    std::int64_t total_bytes = 0;
+    std::int64_t rewritten = 0;  ///< layers, counted each time
+  };
+
   Network(const Model& model, const CompileRequest& request);
 
-  [[nodiscard]] std::int64_t layers() const { return std::ssize(model_.layers); }
+  [[nodiscard]] std::int64_t layers() const { return std::ssize(state_.model.layers); }
   [[nodiscard]] const SparseLinear& layer(std::int64_t index) const {
-    return std::get<SparseLinear>(model_.layers[index]);
+    return std::get<SparseLinear>(state_.model.layers[index]);
   }
   [[nodiscard]] const CompileRequest& request() const { return request_; }
-  [[nodiscard]] const Model& model() const { return model_; }
-  [[nodiscard]] Model& model() { return model_; }
-  [[nodiscard]] std::vector<std::int64_t>& outputs() { return outputs_; }
-  [[nodiscard]] std::int64_t rewritten() const { return rewritten_; }
+  [[nodiscard]] const State& state() const { return state_; }
+  [[nodiscard]] std::int64_t rewritten() const { return state_.rewritten; }
   /// The threads that passes may use.
   [[nodiscard]] ThreadTeam& team() const { return stream_->team(); }
   /// The time for compiling is up: a pass stops where it is, leaving a network that computes the
-  /// same. Once true, always true.
-  [[nodiscard]] bool out_of_time() const {
-    return request_.most_seconds > 0.0 && now_seconds() > start_ + request_.most_seconds;
-  }
+  /// same.
+  [[nodiscard]] bool out_of_time();
+  /// A pass was told so.
+  [[nodiscard]] bool stopped() const { return stopped_; }
 
   /// Puts a layer in another's place. Throws `OverBudget`.
   void replace(std::int64_t index, SparseLinear layer);
+  /// Leaves a layer out: the next one, or else the one before, stands for it too.
+  void remove(std::int64_t index);
   /// A pass has read the layer and will not come back to it.
   void done_with(std::int64_t index) const;
   /// Original outputs that are output `i` now will be `to[i]`.
   void move_outputs(const std::vector<std::int64_t>& to);
+  void restore(State state) { state_ = std::move(state); }
 
  private:
-  Model model_;
   const CompileRequest& request_;
   double start_ = now_seconds();
+  bool stopped_ = false;
   std::unique_ptr<Device> threads_;
   std::unique_ptr<Stream> stream_;
-  std::vector<std::int64_t> outputs_;  ///< as in `CompiledModel`
-  std::vector<std::int64_t> bytes_;    ///< by layer: taken by what replaced it
-  std::int64_t total_bytes_ = 0;
-  std::int64_t rewritten_ = 0;
+  State state_;
 };
 
 /// Bias of one output of a layer.
@@ -82,8 +93,6 @@ bool fold_duplicates(Network& network);
 bool drop_zeros(Network& network);
 bool drop_constants(Network& network);
 bool drop_unread(Network& network);
-
-/// What an image costs in a network, in units of one entry of a matrix with one shared value.
-[[nodiscard]] double work_of(const Model& model);
+bool drop_identities(Network& network);
 
 }  // namespace spdnn::compiler

@@ -3,6 +3,7 @@
 #include "row_merger.hpp"
 
 #include <bit>
+#include <cmath>
 
 namespace spdnn::compiler {
 namespace {
@@ -79,16 +80,19 @@ void RowMerger::add_row(const CsrView& w, std::int64_t row, const std::vector<Ne
   const double shared = w.shared_value ? static_cast<double>(*values) : 0.0;
   const LayerBuilder::Entries entries = out.grow(count);
   std::int64_t kept = 0;
+  bool finite = true;
   for (std::int64_t i = 0; i < count; ++i) {
     const Neuron col = found_[i];
     const auto value = static_cast<float>(w.shared_value ? shared * there_[col] : sums_[col]);
     entries.cols[kept] = col;
     entries.values[kept] = value;
+    finite = finite && (std::isfinite(value) || there_[col] == 1);
     kept += value != 0.0F || there_[col] == 1 ? 1 : 0;
     there_[col] = 0;
     sums_[col] = 0.0;
   }
   out.cut(count - kept);
+  if (!finite) throw OutOfRange{};
 }
 
 std::int64_t RowMerger::list_columns() {

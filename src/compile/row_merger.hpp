@@ -15,6 +15,7 @@ class RowMerger {
 
   /// Appends `row` in normal form: columns renumbered by `to` (where not empty) and ascending, each
   /// once, none with the sum 0 of several. Sums are taken in float64 and rounded once.
+  /// Throws `OutOfRange` where one does not fit fp32.
   void add_row(const CsrView& w, std::int64_t row, const std::vector<Neuron>& to,
                LayerBuilder& out);
 

@@ -93,10 +93,14 @@ bool drop_unread(Network& network) {
   Needed needed = outputs;
   keep_one(needed);
   for (std::int64_t l = network.layers(); l-- > 0;) {
-    Needed inputs = needed_inputs(network.layer(l).weights.view(), needed);
+    const CsrView& w = network.layer(l).weights.view();
+    const bool stop = network.out_of_time();
+    Needed inputs =
+        stop ? Needed(static_cast<std::size_t>(w.cols), true) : needed_inputs(w, needed);
     keep_one(inputs);
     rewrite(network, l, inputs, needed);
     network.done_with(l);
+    if (stop) break;
     needed = std::move(inputs);
   }
   if (!all(outputs)) network.move_outputs(to);

@@ -8,6 +8,7 @@
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "spdnn/plan.hpp"
 
@@ -144,7 +145,78 @@ std::int64_t rank_memory(const DeviceInfo& device, const Device& opened,
          std::max<std::int64_t>(ranks, 1);
 }
 
+/// A layer of random columns whose rows share no list, of a shape that networks seldom have.
+SparseLinear random_layer(std::int64_t entries, bool shared) {
+  constexpr std::int64_t kWidth = 1000;
+  std::mt19937_64 random(static_cast<std::uint64_t>(entries));
+  std::vector<std::int64_t> offsets = {0};
+  std::vector<std::uint32_t> cols;
+  std::vector<float> values;
+  for (std::int64_t row = 0; row < kWidth; ++row) {
+    for (std::int64_t k = 0; k < entries; ++k) {
+      cols.push_back(static_cast<std::uint32_t>(random() % kWidth));
+      values.push_back(shared ? 0.5F : static_cast<float>(k + 1));
+    }
+    offsets.push_back(std::ssize(cols));
+  }
+  return {make_csr(kWidth, kWidth, std::move(offsets), std::move(cols), std::move(values)),
+          {0.0F},
+          {0.0F, 32.0F}};
+}
+
+/// Seconds an image takes through a layer with the fastest kernel of a device.
+double fastest(const SparseLinear& layer, Device& device, Stream& stream,
+               std::map<std::string, double>& known) {
+  const std::int64_t batch = kSamplePanels * panel_width(device.info());
+  const SpmmShape shape = shape_of(layer.weights.view(), 0, 0);
+  double least = std::numeric_limits<double>::infinity();
+  for (const KernelTime& time : time_shape(shape, {&layer, batch}, device, stream, known)) {
+    if (time.declined.empty()) least = std::min(least, time.seconds_per_image);
+  }
+  return least;
+}
+
+/// The coefficients that three layers' times solve for. What noise makes negative is next to
+/// nothing.
+CostModel cost_of(Device& device, Stream& stream, std::map<std::string, double>& known) {
+  constexpr std::int64_t kMany = 32;
+  constexpr std::int64_t kFew = 2;
+  const SparseLinear shared = random_layer(kMany, true);
+  const auto rows = static_cast<double>(shared.outputs());
+  const double many = fastest(shared, device, stream, known) / rows;
+  const double few = fastest(random_layer(kFew, true), device, stream, known) / rows;
+  const double own = fastest(random_layer(kMany, false), device, stream, known) / rows;
+  const double least = 1e-3 * many / kMany;
+  CostModel cost;
+  cost.shared_entry = std::max((many - few) / (kMany - kFew), least);
+  cost.row = std::max(few - kFew * cost.shared_entry, least);
+  cost.own_entry = std::max((own - cost.row) / kMany, least);
+  return cost;
+}
+
+/// Two devices side by side, each with a share of the images that takes it as long.
+double together(double a, double b) { return 1.0 / (1.0 / a + 1.0 / b); }
+
 }  // namespace
+
+CostModel measure_cost(const ProfileRequest& request) {
+  std::map<std::string, double> known = load_cache(request);
+  const std::size_t remembered = known.size();
+  constexpr double kNever = std::numeric_limits<double>::infinity();
+  CostModel all = {kNever, kNever, kNever};
+  for (const DeviceSpec& spec : request.specs) {
+    DeviceSpec unpinned = spec;  // opening a device must not pin this thread
+    unpinned.cores.clear();
+    const std::unique_ptr<Device> device = open_device(unpinned);
+    const std::unique_ptr<Stream> stream = device->make_stream();
+    const CostModel cost = cost_of(*device, *stream, known);
+    all.shared_entry = together(all.shared_entry, cost.shared_entry * spec.slowdown);
+    all.own_entry = together(all.own_entry, cost.own_entry * spec.slowdown);
+    all.row = together(all.row, cost.row * spec.slowdown);
+  }
+  if (known.size() > remembered) store_cache(request, known);
+  return all;
+}
 
 Profile measure_profile(const Model& model, const ProfileRequest& request) {
   Profile profile;

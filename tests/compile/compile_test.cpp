@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
+#include <thread>
 
 #include "networks.hpp"
 #include "spdnn/io.hpp"
@@ -124,12 +126,83 @@ TEST(Compile, GivesPagesBackLayerByLayer) {
   EXPECT_EQ(released, 6);
 }
 
+/// A layer that takes its time to be given back.
+struct Slow final : Storage {
+  explicit Slow(Csr matrix) : csr(std::move(matrix)) {}
+  void release() const override { std::this_thread::sleep_for(std::chrono::milliseconds(50)); }
+  Csr csr;
+};
+
+TEST(Compile, StopsWhereItIsWhenItsTimeIsUp) {
+  const Model model = radixnet(1024, 6);
+  const std::vector<float> image = [] {
+    std::mt19937_64 random(5);
+    std::vector<float> pixels(1024);
+    for (float& pixel : pixels) pixel = random() % 4 == 0 ? 1.0F : 0.0F;
+    return pixels;
+  }();
+  Model slow = model;
+  Csr& w = std::get<SparseLinear>(slow.layers[2]).weights;
+  w = Csr(w.view(), std::make_shared<Slow>(w));
+  CompileRequest request;
+  request.passes = {"fold", "unread"};
+  request.release_pages = true;
+  request.most_seconds = 0.04;
+  const CompiledModel part = compile(slow, request);
+  const CompiledModel whole = compile(model, request);
+  ASSERT_EQ(part.report.passes.size(), 2U);
+  EXPECT_TRUE(part.report.passes[0].stopped);
+  EXPECT_EQ(part.report.notes.size(), 1U);
+  EXPECT_LT(part.report.after.nonzeros, model.edges());
+  EXPECT_GT(part.report.after.nonzeros, whole.report.after.nonzeros);
+  const test::Evaluated expected = test::evaluate(model, image);
+  const std::vector<float> got = expand_outputs(part, test::evaluate(part.model, image).canonical);
+  for (std::size_t o = 0; o < got.size(); ++o) {
+    EXPECT_LE(std::abs(static_cast<double>(got[o]) - expected.exact[o]), expected.bound[o]);
+  }
+}
+
+TEST(Compile, APassThatDoesNotPayIsUndone) {
+  const Model model = radixnet(1024, 12);  // merged, its values are no longer all the same
+  CompileRequest request;
+  request.passes = {"fold"};
+  request.cost = {1.0, 1000.0, 6.0};
+  const CompiledModel kept = compile(model, request);
+  EXPECT_TRUE(same_arrays(model, kept.model));
+  EXPECT_TRUE(kept.outputs.empty());
+  EXPECT_TRUE(kept.report.exact);
+  ASSERT_EQ(kept.report.notes.size(), 1U);
+  EXPECT_NE(kept.report.notes[0].find("would cost more"), std::string::npos);
+}
+
+TEST(Compile, ThreadsMakeNoDifference) {
+  const Model model = radixnet(1024, 130);  // so large that a second thread is worth it
+  CompileRequest request;
+  request.passes = passes_for("full");
+  const CompiledModel one = compile(model, request);
+  request.threads = 4;
+  const CompiledModel four = compile(model, request);
+  EXPECT_EQ(one.report.threads, 1);
+  EXPECT_GT(four.report.threads, 1);
+  EXPECT_EQ(one.outputs, four.outputs);
+  for (std::int64_t l = 0; l < 130; ++l) {
+    const CsrView& a = test::linear(one.model, l).weights.view();
+    const CsrView& b = test::linear(four.model, l).weights.view();
+    ASSERT_EQ(a.nnz, b.nnz);
+    for (std::int64_t k = 0; k < a.nnz; ++k) {
+      ASSERT_EQ(a.col(k), b.col(k));
+      ASSERT_EQ(a.value(k), b.value(k));
+    }
+  }
+}
+
 TEST(Compile, UnknownPassesAreNamed) {
   try {
     (void)compile_with(radixnet(1024, 1), "fold,fuse");
     FAIL();
   } catch (const InputError& error) {
-    EXPECT_NE(std::string(error.what()).find("'fuse'; there are fold, constants, zeros, unread"),
+    EXPECT_NE(std::string(error.what())
+                  .find("'fuse'; there are fold, identity, constants, zeros, unread"),
               std::string::npos);
   }
 }
@@ -137,8 +210,8 @@ TEST(Compile, UnknownPassesAreNamed) {
 TEST(Compile, SettingsStandForPasses) {
   using Names = std::vector<std::string>;
   EXPECT_EQ(passes_for("off"), Names{});
-  EXPECT_EQ(passes_for("safe"), (Names{"zeros", "unread"}));
-  EXPECT_EQ(passes_for("full"), (Names{"fold", "constants", "zeros", "unread"}));
+  EXPECT_EQ(passes_for("safe"), (Names{"identity", "zeros", "unread"}));
+  EXPECT_EQ(passes_for("full"), (Names{"fold", "identity", "constants", "zeros", "unread"}));
   EXPECT_EQ(passes_for("unread,fold"), (Names{"unread", "fold"}));
   for (const char* bad : {"", "fold,", ",fold", "fold unread", "Full"}) {
     EXPECT_THROW((void)passes_for(bad), InputError) << bad;
@@ -153,7 +226,7 @@ TEST(Compile, PassesFeedEachOther) {
                 layer_of(3, {{{0, 1.0F}, {1, 7.0F}}, {{0, 1.0F}}, {{2, 1.0F}}}, {0.5F}, kRelu),
                 layer_of(3, {{{0, 2.0F}, {1, -2.0F}}, {{2, 1.0F}}}, {0.25F}, kRelu),
                 layer_of(2, {{{0, 4.0F}, {1, 1.0F}}}, {0.0F}, kRelu)});
-  const CompiledModel compiled = compile_with(model, "full");
+  const CompiledModel compiled = compile_with(model, "fold,constants,unread");
   EXPECT_EQ(compiled.report.after.rows, 4);
   EXPECT_EQ(compiled.report.after.nonzeros, 4);
   const std::vector<float> image = {0.5F, 0.125F};

@@ -90,5 +90,16 @@ TEST(Fold, SumsOfSharedValuesAreSharedAgain) {
   EXPECT_EQ(linear(compiled.model, 1).weights.view().index_type, DType::u16);
 }
 
+TEST(Fold, WeightsWhoseSumLeavesFp32KeepTheNetwork) {
+  // With an input of 0 the sum would be ∞ · 0, which is no number.
+  const Model model = model_of({layer_of(2, {{{0, 1.0F}}, {{0, 1.0F}}, {{1, 1.0F}}}, {0.0F}, kRelu),
+                                layer_of(3, {{{0, 3e38F}, {1, 3e38F}, {2, 1.0F}}}, {0.0F}, kRelu)});
+  const CompiledModel compiled = compile_with(model, "fold");
+  EXPECT_TRUE(test::same_arrays(model, compiled.model));
+  EXPECT_TRUE(compiled.report.exact);
+  ASSERT_EQ(compiled.report.notes.size(), 1U);
+  EXPECT_NE(compiled.report.notes[0].find("range of fp32"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace spdnn

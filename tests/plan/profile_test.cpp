@@ -70,5 +70,21 @@ TEST_F(ProfileCache, SharesTheHostsMemoryAmongCpuRanks) {
   EXPECT_EQ(profile.ranks[3].memory_limit, 250000);
 }
 
+TEST_F(ProfileCache, CostsAreMeasuredOnceAndShared) {
+  const std::string file = (folder_ / "profile.json").string();
+  const CostModel one = measure_cost({std::vector<DeviceSpec>(1), {}, file, false});
+  EXPECT_GT(one.shared_entry, 0.0);
+  EXPECT_GT(one.own_entry, 0.0);
+  EXPECT_GT(one.row, 0.0);
+  EXPECT_LT(one.own_entry, 1e-6);
+  const auto written = fs::last_write_time(file);
+  const CostModel two = measure_cost({std::vector<DeviceSpec>(2), {}, file, false});
+  EXPECT_DOUBLE_EQ(two.shared_entry, one.shared_entry / 2.0);
+  std::vector<DeviceSpec> uneven(2);
+  uneven[1].slowdown = 3.0;
+  EXPECT_DOUBLE_EQ(measure_cost({uneven, {}, file, false}).row, one.row * 0.75);
+  EXPECT_EQ(fs::last_write_time(file), written);
+}
+
 }  // namespace
 }  // namespace spdnn
