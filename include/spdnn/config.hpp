@@ -77,9 +77,11 @@ struct RunConfig {
   ModelConfig model;
   InputConfig input;
   VerifyConfig verify;
-  std::vector<DeviceSpec> devices;  ///< empty: auto
-  PlanRequest plan;                 ///< strategy, split, kernel, batch
-  std::string compile = "off";      ///< "off", "safe", "full", or passes with commas between
+  std::vector<DeviceSpec> devices;        ///< empty: auto
+  PlanRequest plan;                       ///< strategy, split, kernel, batch
+  std::string compile = "off";            ///< "off", "safe", "full", or passes with commas between
+  std::optional<double> compile_seconds;  ///< nothing: as long as running would take
+  std::optional<bool> compile_cache;      ///< nothing: where compiling took long
   bool deduplicate_images = true;
   std::string precision = "fp32";
   std::optional<std::int64_t>

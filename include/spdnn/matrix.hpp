@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -113,6 +114,11 @@ class Storage {
   virtual void prefetch() const {}
   /// Lets the system take the arrays' pages back; they are read again on the next use. Thread-safe.
   virtual void release() const {}
+  /// A hash of all that `view`, a matrix kept alive by this, consists of; nothing where that is not
+  /// known without reading it.
+  [[nodiscard]] virtual std::optional<std::uint64_t> fingerprint(const CsrView& /*view*/) const {
+    return std::nullopt;
+  }
 };
 
 /// An immutable CSR matrix in host memory, cheap to copy: a view and what keeps its arrays alive.

@@ -73,6 +73,8 @@ class Loader {
     out_.compile = compile.is_string()
                        ? compile.get<std::string>()
                        : fmt::format("{}", fmt::join(compile.get<std::vector<std::string>>(), ","));
+    out_.compile_seconds = optional<double>(root, "compile_seconds");
+    out_.compile_cache = optional<bool>(root, "compile_cache");
     out_.deduplicate_images = root["deduplicate_images"];
     out_.precision = root["precision"];
     out_.memory_limit = bytes(root, "memory_limit");

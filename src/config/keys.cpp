@@ -300,7 +300,18 @@ void add_plan(std::vector<Key>& t) {
           {.pointer = "/compile/*",
            .forms = {words(pass_names())},
            .about = "A pass: fold makes equal neurons one; constants and zeros leave out what is "
-                    "always the same, or always 0; unread leaves out what nobody reads"},
+                    "always the same, or always 0; unread leaves out what nobody reads; identity "
+                    "leaves out layers that only pass values on"},
+          {.pointer = "/compile_seconds",
+           .forms = {words({"auto"}), above(0.0, 1e9)},
+           .fallback = R"("auto")",
+           .about = "Most time for compiling; passes stop where they are when it is up. auto is "
+                    "what running the network as given would take, and 1 s at least"},
+          {.pointer = "/compile_cache",
+           .forms = {words({"auto"}), boolean()},
+           .fallback = R"("auto")",
+           .about = "Keep compiled networks on disk, and use them: always, never, or where "
+                    "compiling took long. Only networks read from binary caches are kept"},
           {.pointer = "/deduplicate_images",
            .forms = {boolean()},
            .fallback = "true",

@@ -25,14 +25,21 @@ constexpr std::uint64_t kDoubleExponent = 0x7ff0000000000000;
 /// The part of a mapping that holds one matrix.
 class MappedMatrix final : public Storage {
  public:
-  MappedMatrix(std::shared_ptr<const MappedFile> mapping, std::int64_t begin, std::int64_t end)
-      : mapping_(std::move(mapping)), begin_(begin), end_(end) {}
+  MappedMatrix(std::shared_ptr<const MappedFile> mapping, Range place, const CacheMatrix& matrix)
+      : mapping_(std::move(mapping)), begin_(place.begin), end_(place.end), matrix_(matrix) {}
   void prefetch() const override { mapping_->advise(begin_, end_, MADV_WILLNEED); }
   void release() const override { mapping_->advise(begin_, end_, MADV_DONTNEED); }
+  [[nodiscard]] std::optional<std::uint64_t> fingerprint(const CsrView& view) const override {
+    const bool whole =
+        view.rows == matrix_.rows && view.cols == matrix_.cols && view.nnz == matrix_.nnz;
+    if (!whole) return std::nullopt;
+    return XXH3_64bits(&matrix_, sizeof matrix_);
+  }
 
  private:
   std::shared_ptr<const MappedFile> mapping_;
   std::int64_t begin_, end_;
+  CacheMatrix matrix_;  ///< sizes and checksums, which were found right
 };
 
 /// Takes numbers and texts from the front of a table.
@@ -260,7 +267,7 @@ Csr CacheFile::State::matrix(std::size_t index) const {
   view.index_type = from.index_bytes == 2 ? DType::u16 : DType::u32;
   view.value_type = from.value_bytes == 4 ? DType::f32 : DType::f64;
   view.shared_value = from.shared_value != 0;
-  return {view, std::make_shared<MappedMatrix>(mapping, place.all.begin, place.all.end)};
+  return {view, std::make_shared<MappedMatrix>(mapping, place.all, from)};
 }
 
 CacheFile::CacheFile(const std::filesystem::path& file) : state_(std::make_unique<State>(file)) {

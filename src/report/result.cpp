@@ -60,9 +60,12 @@ Json compile_of(const CompileReport& compile) {
                       {"layers", pass.layers},
                       {"before", size_json(pass.before)},
                       {"after", size_json(pass.after)},
-                      {"seconds", finite(pass.seconds)}});
+                      {"seconds", finite(pass.seconds)},
+                      {"stopped", pass.stopped}});
   }
   return {{"exact", compile.exact},
+          {"from_cache", compile.from_cache},
+          {"threads", compile.threads},
           {"before", size_json(compile.before)},
           {"after", size_json(compile.after)},
           {"passes", std::move(passes)}};

@@ -48,10 +48,11 @@ std::string with_origin(const std::string& what, const std::string& origin) {
 std::string rewriting_of(const CompileReport& compile) {
   std::string names;
   for (const PassReport& pass : compile.passes) names += (names.empty() ? "" : ", ") + pass.name;
-  return fmt::format("{} of {} weights and {} of {} neurons left by {}{}",
+  return fmt::format("{} of {} weights and {} of {} neurons left by {}{}{}",
                      count(compile.after.nonzeros), count(compile.before.nonzeros),
                      count(compile.after.rows), count(compile.before.rows), names,
-                     compile.exact ? "" : "; sums in another order");
+                     compile.exact ? "" : "; sums in another order",
+                     compile.from_cache ? "; kept from an earlier run" : "");
 }
 
 /// What ran, in one line each.

@@ -69,6 +69,10 @@ Profile profile_specs(const RunConfig& config, const Model& model,
   return measure_profile(model, {specs, config.memory_limit, profile_cache_file(), refresh});
 }
 
+CostModel cost_of_specs(const RunConfig& config, const std::vector<DeviceSpec>& specs) {
+  return measure_cost({specs, config.memory_limit, profile_cache_file(), false});
+}
+
 Profile profile_devices(const RunConfig& config, const Model& model, bool refresh) {
   return profile_specs(config, model, resolve_devices(config), refresh);
 }

@@ -15,6 +15,10 @@ namespace spdnn {
 /// A device's name with what was asked of it, for reports.
 [[nodiscard]] std::string device_label(const DeviceSpec& spec, const DeviceInfo& info);
 
+/// What images cost on `specs`' devices, for the compiler; through the profile cache as well.
+[[nodiscard]] CostModel cost_of_specs(const RunConfig& config,
+                                      const std::vector<DeviceSpec>& specs);
+
 /// Measures `specs` on the model's layers, through the profile cache of this user.
 [[nodiscard]] Profile profile_specs(const RunConfig& config, const Model& model,
                                     const std::vector<DeviceSpec>& specs, bool refresh);

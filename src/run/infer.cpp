@@ -58,16 +58,16 @@ Work choose_images(const Csr& images, bool deduplicate) {
   return work;
 }
 
-/// Edges of `model` for the images each of its layers was computed for.
-double edges_done(const Model& model, const Outcome& outcome) {
-  double edges = 0.0;
+/// Edges that were computed, and those that the same images would have cost in `given`.
+void count_edges(const Model& given, const CompiledModel& network, const Outcome& outcome,
+                 RunResult::Edges& edges) {
   for (const PassResult& rank : outcome.ranks) {
+    edges.executed_uncompiled += edges_uncompiled(given, network, rank.images_per_layer);
     for (std::size_t l = 0; l < rank.images_per_layer.size(); ++l) {
-      edges += static_cast<double>(rank.images_per_layer[l]) *
-               static_cast<double>(layer_edges(model.layers[l]));
+      edges.executed += static_cast<double>(rank.images_per_layer[l]) *
+                        static_cast<double>(layer_edges(network.model.layers[l]));
     }
   }
-  return edges;
 }
 
 void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profile,
@@ -143,11 +143,20 @@ Sources load(const RunConfig& config, Progress& progress, RunResult& result) {
 }
 
 /// The network to run: the one given where nothing is asked for, or nothing found.
-CompiledModel compile_network(const RunConfig& config, const Sources& sources, Progress& progress,
+CompiledModel compile_network(const RunConfig& config, const Sources& sources,
+                              const std::vector<DeviceSpec>& specs, Progress& progress,
                               RunResult& result) {
-  progress.phase = "compiling";
-  const double start = now_seconds();
-  CompiledModel network = rewrite(config, sources);
+  CompileRequest request;
+  double start = now_seconds();
+  if (config.compile != "off") {
+    progress.phase = "profiling";
+    const CostModel cost = cost_of_specs(config, specs);
+    result.seconds.profile = now_seconds() - start;
+    progress.phase = "compiling";
+    start = now_seconds();
+    request = compile_request(config, sources, specs, cost);
+  }
+  CompiledModel network = rewrite(config, sources, request);
   if (config.compile != "off") result.seconds.compile = now_seconds() - start;
   result.compile = network.report;
   result.notes.insert(result.notes.end(), network.report.notes.begin(), network.report.notes.end());
@@ -172,20 +181,20 @@ void write_results(const RunConfig& config, const Work& work, const Outcome& out
 RunResult infer(const RunConfig& config, Progress& progress) {
   RunResult result;
   const Sources sources = load(config, progress, result);
-  const CompiledModel network = compile_network(config, sources, progress, result);
+  const std::vector<DeviceSpec> specs = resolve_devices(config);
+  const CompiledModel network = compile_network(config, sources, specs, progress, result);
 
   progress.phase = "profiling";
   const double start = now_seconds();
-  const std::vector<DeviceSpec> specs = resolve_devices(config);
   const Profile profile = profile_specs(config, network.model, specs, false);
-  result.seconds.profile = now_seconds() - start;
+  result.seconds.profile += now_seconds() - start;
 
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
   result.plan = make_plan(stats_of(network.model, work.images), profile, config.plan);
 
   progress.phase = "inferring";
-  progress.total = work.images.rows() * result.layers;
+  progress.total = work.images.rows() * std::ssize(network.model.layers);
   const std::int64_t checked = config.verify.sample_against_reference;
   std::vector<std::int64_t> sample =
       choose_sample(work.images.rows(), checked - checked / 2, config.seed);
@@ -209,8 +218,7 @@ RunResult infer(const RunConfig& config, Progress& progress) {
   result.categories = expand_ids(outcome.ids, work);
   result.peak_device_bytes = outcome.peak_device_bytes;
   describe_devices(specs, profile, outcome, result);
-  result.edges.executed = edges_done(network.model, outcome);
-  result.edges.executed_uncompiled = edges_done(sources.model, outcome);
+  count_edges(sources.model, network, outcome, result.edges);
   verify(config, sources, work, std::move(sample), outcome, profile, result);
   result.peak_host_bytes = peak_host_bytes();
   check_bars(config.require, result);

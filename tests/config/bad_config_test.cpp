@@ -151,6 +151,8 @@ TEST_F(BadConfig, NotAvailable) {
 }
 TEST_F(BadConfig, UnknownPass) {
   expect(with(R"("compile": "fast")"), {"/compile: found the string \"fast\"; expected 'off'"});
+  expect(with(R"("compile_seconds": 0)"), {"/compile_seconds: found 0"});
+  expect(with(R"("compile_cache": "always")"), {"/compile_cache: found the string \"always\""});
   expect(with(R"("compile": [])"), {"/compile: found an empty list"});
   expect(with(R"("compile": ["fold", "unreed"])"), {"/compile/1:", "did you mean 'unread'?"});
 }

@@ -28,7 +28,9 @@ RunResult example() {
   r.plan.notes = {"a reason"};
   r.compile.before = {122'880, 3'932'160, 7'864'800};
   r.compile.after = {7'040, 167'988, 1'051'872};
-  r.compile.passes = {{"fold", 120, r.compile.before, r.compile.after, 0.009}};
+  r.compile.passes = {{"fold", 120, r.compile.before, r.compile.after, 0.009, true}};
+  r.compile.threads = 2;
+  r.compile.from_cache = true;
   r.compile.exact = false;
   r.images = 60'000;
   r.unique_images = 1'200;
@@ -78,6 +80,9 @@ TEST(ResultJson, HasTheDocumentedKeysAndValues) {
   EXPECT_EQ(j["compile"]["passes"][0]["layers"], 120);
   EXPECT_EQ(j["compile"]["passes"][0]["before"], j["compile"]["before"]);
   EXPECT_EQ(j["compile"]["passes"][0]["seconds"], 0.009);
+  EXPECT_EQ(j["compile"]["passes"][0]["stopped"], true);
+  EXPECT_EQ(j["compile"]["threads"], 2);
+  EXPECT_EQ(j["compile"]["from_cache"], true);
   EXPECT_EQ(j["images"], 60'000);
   EXPECT_EQ(j["layers"], 120);
   for (const char* phase : {"load", "compile", "profile", "infer", "infer_resident", "verify"}) {

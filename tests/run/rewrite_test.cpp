@@ -10,6 +10,8 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <map>
+#include <numeric>
 
 #include "spdnn/run.hpp"
 #include "support/networks.hpp"
@@ -122,9 +124,105 @@ TEST_F(Rewrite, RewrittenLayersMustFitBesideTheRest) {
   EXPECT_TRUE(run_with("fold").compile.notes.empty());
   Sources sources = load_sources(config_);
   config_.memory_limit = 4000;
-  const CompiledModel kept = rewrite(config_, sources);
+  const CompiledModel kept =
+      rewrite(config_, sources, compile_request(config_, sources, config_.devices, {}));
   EXPECT_EQ(kept.report.after, kept.report.before);
   EXPECT_EQ(kept.report.notes.size(), 1U);
+}
+
+TEST_F(Rewrite, ALayerThatPassesValuesOnIsNotRun) {
+  use_file_model();
+  std::vector<Csr> weights = read_cache(folder_ / "model.spdnn");
+  std::vector<std::uint32_t> cols(60);
+  std::iota(cols.begin(), cols.end(), 0U);
+  std::vector<std::int64_t> offsets(61);
+  std::iota(offsets.begin(), offsets.end(), 0);
+  weights.insert(weights.begin() + 2, make_csr(60, 60, offsets, cols, {1.0F}));
+  write_cache(folder_ / "model.spdnn", weights, "test");
+  std::get<FileModel>(config_.model).bias = {-0.2F, 0.1F, 0.0F, -0.3F, -0.1F, -0.2F};
+  const RunResult off = run_with("off");
+  const std::string expected = outputs_;
+  const RunResult on = run_with("identity");
+  EXPECT_EQ(on.compile.after.rows, on.compile.before.rows - 60);
+  EXPECT_EQ(on.layers, 6);
+  EXPECT_TRUE(on.compile.exact);
+  EXPECT_TRUE(outputs_ == expected);
+  EXPECT_EQ(on.edges.executed_uncompiled, off.edges.executed_uncompiled);
+}
+
+/// Which ranges a run opened how often, profiling aside: what it launched.
+std::map<std::pair<std::string, std::int64_t>, int> launches_of(
+    const std::vector<TraceSpan>& spans) {
+  std::map<std::pair<std::string, std::int64_t>, int> launches;
+  for (const TraceSpan& span : spans) {
+    if (std::string_view(span.name) != "compile") ++launches[{span.name, span.payload}];
+  }
+  return launches;
+}
+
+TEST_F(Rewrite, ANetworkWithoutRedundancyRunsAsWithoutCompiling) {
+  std::mt19937_64 random(11);
+  std::vector<Csr> weights;
+  for (int l = 0; l < 6; ++l) {
+    weights.push_back(test::random_csr({64, 64, 8, test::Rows::equal, false}, random));
+  }
+  write_cache(folder_ / "model.spdnn", weights, "test");
+  write_cache(folder_ / "images.spdnn",
+              {test::random_csr({300, 64, 8, test::Rows::irregular, false}, random)}, "test");
+  config_.model = FileModel{folder_ / "model.spdnn", {0.1F}, "relu", 4.0F};
+  config_.input.source = FileInput{folder_ / "images.spdnn", {}};
+  (void)run_with("off");  // remembers the profile, so that both plan with the same times
+  start_trace();
+  const RunResult off = run_with("off");
+  const auto expected = launches_of(stop_trace());
+  const std::string outputs = outputs_;
+  start_trace();
+  const RunResult full = run_with("full");
+  EXPECT_EQ(launches_of(stop_trace()), expected);
+  EXPECT_TRUE(outputs_ == outputs);
+  EXPECT_EQ(full.compile.after, full.compile.before);
+  EXPECT_TRUE(full.compile.exact);
+  EXPECT_EQ(full.edges.executed, off.edges.executed);
+  ASSERT_EQ(full.plan.segments.size(), off.plan.segments.size());
+  for (std::size_t s = 0; s < off.plan.segments.size(); ++s) {
+    EXPECT_EQ(full.plan.segments[s].kernels, off.plan.segments[s].kernels);
+  }
+}
+
+TEST_F(Rewrite, TheRequestFollowsTheRun) {
+  config_.model = RadixNetModel{{1024, 6, 16, 0.0625F, 1}, {}, 32.0F};
+  config_.input.source = DigitsInput{200};
+  config_.compile = "full";
+  const Sources sources = load_sources(config_);
+  std::vector<DeviceSpec> specs(3);
+  specs[1].threads = 4;
+  specs[2].kind = DeviceKind::cuda;
+  const CostModel slow = {1e-6, 1e-6, 0.0};
+  CompileRequest request = compile_request(config_, sources, specs, slow);
+  EXPECT_EQ(request.threads, 5);
+  EXPECT_EQ(request.lowest_input, 0.0F);
+  EXPECT_EQ(request.highest_input, 1.0F);
+  EXPECT_NEAR(request.most_seconds, 200 * 6 * 32768 * 1e-6, 1e-6);
+  EXPECT_EQ(compile_request(config_, sources, specs, {1e-12, 1e-12, 0.0}).most_seconds, 1.0);
+  config_.compile_seconds = 0.25;
+  EXPECT_EQ(compile_request(config_, sources, specs, slow).most_seconds, 0.25);
+}
+
+TEST_F(Rewrite, ACompiledNetworkIsKeptAndTakenAgain) {
+  use_file_model();
+  config_.compile_cache = true;
+  EXPECT_FALSE(run_with("full").compile.from_cache);
+  const std::string expected = outputs_;
+  const RunResult again = run_with("full");
+  EXPECT_TRUE(again.compile.from_cache);
+  EXPECT_FALSE(again.compile.exact);
+  EXPECT_EQ(again.compile.passes.front().name, "fold");
+  EXPECT_TRUE(outputs_ == expected);
+  EXPECT_FALSE(run_with("safe").compile.from_cache) << "other passes";
+  std::get<FileModel>(config_.model).bias[2] = -0.31F;
+  EXPECT_FALSE(run_with("full").compile.from_cache) << "another bias";
+  config_.compile_cache = false;
+  EXPECT_FALSE(run_with("full").compile.from_cache);
 }
 
 TEST_F(Rewrite, TheRangeOfInputsHoldsWhatIsNotStored) {
