@@ -70,6 +70,8 @@ Csr grey_images(const WorkloadRequest& request, std::int64_t neurons, std::int64
 RunConfig base_config(const WorkloadRequest& request) {
   RunConfig config;
   config.deduplicate_images = false;
+  config.merge_images = false;
+  config.skip_fixed_points = false;
   config.compile = "off";
   config.output = request.work_dir / "output";
   config.data_dir = request.data_dir;

@@ -83,6 +83,8 @@ struct RunConfig {
   std::optional<double> compile_seconds;  ///< nothing: as long as running would take
   std::optional<bool> compile_cache;      ///< nothing: where compiling took long
   bool deduplicate_images = true;
+  bool merge_images = true;       ///< images that become equal between layers run once
+  bool skip_fixed_points = true;  ///< images that no layer changes any more skip those that follow
   std::string precision = "fp32";
   std::optional<std::int64_t>
       memory_limit;  ///< bytes for the whole run on the host, and for each GPU

@@ -51,4 +51,9 @@ void validate(const Model& model);
 /// it and every later layer. `layers.size()` when the last layer already breaks it.
 [[nodiscard]] std::int64_t dead_stays_dead_from(const Model& model);
 
+/// First layer from which on all layers are equal in weights, bias and activation, so that an image
+/// that one of them leaves as it was stays so to the end; the last layer where none is like it.
+/// Compares contents from the last layer back.
+[[nodiscard]] std::int64_t alike_from(const Model& model);
+
 }  // namespace spdnn

@@ -63,6 +63,8 @@ struct RunResult {
   std::optional<bool> categories_match;  ///< nothing where there is no truth
   SampleCheck sample;
   std::int64_t unique_images = 0;  ///< images really run
+  std::int64_t equal_images = 0;   ///< of them, those that became equal to another one on the way
+  std::int64_t fixed_images = 0;   ///< of them, those that reached a fixed point
   std::int64_t peak_host_bytes = 0, peak_device_bytes = 0;
   std::string model_origin, input_origin;
   std::vector<std::string> notes;     ///< what a reader must know beside the figures

@@ -76,6 +76,9 @@ class Loader {
     out_.compile_seconds = optional<double>(root, "compile_seconds");
     out_.compile_cache = optional<bool>(root, "compile_cache");
     out_.deduplicate_images = root["deduplicate_images"];
+    out_.merge_images = optional<bool>(root, "merge_images").value_or(out_.deduplicate_images);
+    out_.skip_fixed_points =
+        optional<bool>(root, "skip_fixed_points").value_or(out_.deduplicate_images);
     out_.precision = root["precision"];
     out_.memory_limit = bytes(root, "memory_limit");
     out_.seed = root["seed"].get<std::uint64_t>();

@@ -316,6 +316,16 @@ void add_plan(std::vector<Key>& t) {
            .forms = {boolean()},
            .fallback = "true",
            .about = "Run equal images once; false for benchmarks on repeated images"},
+          {.pointer = "/merge_images",
+           .forms = {words({"auto"}), boolean()},
+           .fallback = R"("auto")",
+           .about = "Run images once that have become equal between two layers; auto is as "
+                    "deduplicate_images"},
+          {.pointer = "/skip_fixed_points",
+           .forms = {words({"auto"}), boolean()},
+           .fallback = R"("auto")",
+           .about = "Leave out the layers that would not change an image any more, where all that "
+                    "follow are alike; auto is as deduplicate_images"},
           {.pointer = "/precision",
            .forms = {words({"fp32"})},
            .fallback = R"("fp32")",

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace spdnn {
 namespace {
@@ -45,6 +46,34 @@ void validate_layer(const Layer& layer, std::size_t index) {
                }
              }},
              layer);
+}
+
+bool same_bytes(const void* a, const void* b, std::int64_t bytes) {
+  return a == b || bytes == 0 || std::memcmp(a, b, static_cast<std::size_t>(bytes)) == 0;
+}
+
+/// Equal matrices stored alike; equal ones that are stored in different ways may count as unequal.
+bool alike(const CsrView& a, const CsrView& b) {
+  const auto size = [](DType type) { return static_cast<std::int64_t>(size_of(type)); };
+  return a.rows == b.rows && a.cols == b.cols && a.nnz == b.nnz && a.row_nnz == b.row_nnz &&
+         a.index_type == b.index_type && a.value_type == b.value_type &&
+         a.shared_value == b.shared_value &&
+         (a.row_offsets == nullptr) == (b.row_offsets == nullptr) &&
+         same_bytes(a.col_indices, b.col_indices, a.nnz * size(a.index_type)) &&
+         same_bytes(a.values, b.values, a.stored_values() * size(a.value_type)) &&
+         (a.row_offsets == nullptr || [&] {
+           for (std::int64_t row = 0; row < a.rows; ++row) {
+             if (a.row_begin(row) != b.row_begin(row)) return false;
+           }
+           return true;
+         }());
+}
+
+bool alike(const Layer& a, const Layer& b) {
+  const auto& x = std::get<SparseLinear>(a);
+  const auto& y = std::get<SparseLinear>(b);
+  return x.activation == y.activation && x.bias == y.bias &&
+         alike(x.weights.view(), y.weights.view());
 }
 
 }  // namespace
@@ -97,6 +126,12 @@ void validate(const Model& model) {
 std::int64_t dead_stays_dead_from(const Model& model) {
   auto from = std::ssize(model.layers);
   while (from > 0 && zero_stays_zero(model.layers[from - 1])) --from;
+  return from;
+}
+
+std::int64_t alike_from(const Model& model) {
+  auto from = std::max<std::int64_t>(std::ssize(model.layers) - 1, 0);
+  while (from > 0 && alike(model.layers[from - 1], model.layers[from])) --from;
   return from;
 }
 

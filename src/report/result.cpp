@@ -96,6 +96,8 @@ std::string result_json(const RunResult& result, const std::vector<std::string>&
       {"compile", compile_of(result.compile)},
       {"images", result.images},
       {"unique_images", result.unique_images},
+      {"equal_images", result.equal_images},
+      {"fixed_images", result.fixed_images},
       {"layers", result.layers},
       {"neurons", result.neurons},
       {"model", {{"origin", result.model_origin}}},

@@ -164,7 +164,9 @@ bool Flow::run_segment(std::size_t index, Crew* crew, Pace& pace) {
     }
     pace.hold();
   }
+  before_ = spare;
   context_.progress->done += segment.count * bound_;
+  if (end < layers()) settle(index, end);
   return pack(index, end);
 }
 
@@ -213,6 +215,8 @@ bool Flow::pack(std::size_t segment, std::int64_t layer) {
     pool = pool_for(segment + 1, bound_ - dead + (merge ? 1 : 0));
     if (pool == nullptr && layer < layers() &&
         static_cast<double>(dead) <= kWorthPacking * static_cast<double>(bound_)) {
+      memory_.host_live.as<std::int32_t>()[segment] = static_cast<std::int32_t>(bound_);
+      arrivals_[segment] = stream_.record();
       return true;
     }
   }
@@ -249,18 +253,6 @@ bool Flow::pack(std::size_t segment, std::int64_t layer) {
   return true;
 }
 
-void Flow::count_images(PassResult& result) const {
-  std::int64_t alive = images_;
-  result.images_per_layer.resize(context_.model->layers.size());
-  for (std::size_t s = first_; s < next_; ++s) {
-    const Segment& segment = context_.plan->segments[s];
-    for (std::int64_t l = segment.first; l < segment.first + segment.count; ++l) {
-      result.images_per_layer[l] += alive;
-    }
-    if (arrivals_[s] != nullptr) alive = memory_.host_live.as<std::int32_t>()[s];
-  }
-}
-
 void Flow::give(Range images, std::size_t segment, Slots& to) const {
   copy_images(data_, ids_, images, segment, to);
 }
@@ -293,8 +285,8 @@ void Flow::copy_images(const float* from, const std::int32_t* ids, Range images,
   std::copy(ids + first, ids + end, to.ids.as<std::int32_t>());
 }
 
-void Flow::keep_first(std::int64_t images, std::size_t segment, PassResult& result) {
-  count_images(result);
+void Flow::keep_first(std::int64_t images, std::size_t segment) {
+  count_images();
   become(data_, ids_, images, segment);
 }
 
@@ -305,48 +297,6 @@ std::pair<std::size_t, Slots*> Flow::next_pool(std::int64_t least, bool any) {
     if (!any && pool.count >= least) found = {segment, &pool};
   }
   return found;
-}
-
-void Flow::collect(PassResult& result) {
-  const ProfileRange range("collect", bound_);
-  stream_.synchronize();
-  refresh_bound(layers());
-  const std::int64_t features = context_.model->outputs();
-  std::vector<std::int32_t> list(static_cast<std::size_t>(bound_));
-  stream_.copy(list.data(), ids_, list.size() * sizeof(std::int32_t));
-  stream_.synchronize();
-  std::vector<float> panel(static_cast<std::size_t>(features * width_));
-  std::int64_t loaded = -1;
-  for (std::int64_t slot = 0; slot < bound_; ++slot) {
-    const std::int64_t id = list[slot];
-    result.ids.push_back(id);
-    if (!keeps(id, result)) continue;
-    if (slot / width_ != loaded) {
-      loaded = slot / width_;
-      stream_.copy(panel.data(), data_ + loaded * features * width_, panel.size() * sizeof(float));
-      stream_.synchronize();
-    }
-    std::vector<float>& outputs = result.outputs[id];
-    for (std::int64_t f = 0; f < features; ++f) {
-      outputs.push_back(panel[f * width_ + slot % width_]);
-    }
-  }
-}
-
-bool Flow::keeps(std::int64_t id, const PassResult& result) const {
-  return std::ssize(result.outputs) < context_.keep_first ||
-         std::binary_search(context_.keep_ids->begin(), context_.keep_ids->end(), id);
-}
-
-void Flow::collect_parents(PassResult& result) {
-  std::vector<std::int32_t> parent(static_cast<std::size_t>(context_.images->rows()));
-  stream_.copy(parent.data(), memory_.parent.data(), parent.size() * sizeof(std::int32_t));
-  stream_.synchronize();
-  for (std::size_t image = 0; image < parent.size(); ++image) {
-    if (parent[image] < 0) continue;
-    result.merged.push_back(static_cast<std::int64_t>(image));
-    result.merged.push_back(parent[image]);
-  }
 }
 
 }  // namespace spdnn

@@ -45,14 +45,14 @@ class Flow {
   /// CPU: moves a pool before `segment` to `to`.
   [[nodiscard]] Parcel give_pool(std::size_t segment, Slots& pool, Slots& to) const;
   /// Forgets all current images but the first `images`, which go on with `segment`.
-  void keep_first(std::int64_t images, std::size_t segment, PassResult& result);
+  void keep_first(std::int64_t images, std::size_t segment);
 
-  /// Appends the images alive at the end of the network and the outputs that are kept.
-  void collect(PassResult& result);
-  /// Appends which images were merged into which.
-  void collect_parents(PassResult& result);
+  /// Records the current images, alive at the end of the network, and the outputs that are kept.
+  void collect();
   /// Counts the images of each layer since the current ones became so.
-  void count_images(PassResult& result) const;
+  void count_images();
+  /// Everything recorded so far, and which images were merged into which.
+  [[nodiscard]] PassResult take_result();
 
   /// Current images, at most.
   [[nodiscard]] std::int64_t bound() const { return bound_; }
@@ -70,12 +70,17 @@ class Flow {
   [[nodiscard]] std::int32_t* other_ids();
   [[nodiscard]] bool runs_batches() const;
   [[nodiscard]] Slots* pool_for(std::size_t segment, std::int64_t survivors);
-  [[nodiscard]] bool keeps(std::int64_t id, const PassResult& result) const;
+  [[nodiscard]] bool keeps(std::int64_t id) const;
   void become(float* data, std::int32_t* ids, std::int64_t images, std::size_t segment);
   void run_layer(std::int64_t layer, const float* from, float* to, std::int64_t images,
                  std::uint8_t* alive, RowShare rows);
   void run_together(Crew& crew, std::size_t member, Pace& pace);
   bool pack(std::size_t segment, std::int64_t layer);
+  [[nodiscard]] bool find_equal(std::size_t segment, std::vector<std::uint8_t>& keep);
+  [[nodiscard]] bool find_fixed(std::int64_t layer, std::vector<std::uint8_t>& keep);
+  void settle(std::size_t segment, std::int64_t layer);
+  void drop(const std::vector<std::uint8_t>& keep, std::int64_t layer);
+  void collect_slots(const std::vector<std::int64_t>& slots, std::int64_t features);
   void copy_images(const float* from, const std::int32_t* ids, Range images, std::size_t segment,
                    Slots& to) const;
   void lower_bound_to(std::int64_t count, std::int64_t layer);
@@ -91,12 +96,14 @@ class Flow {
   PreparedWeights input_;  ///< input images on the device
 
   float* data_ = nullptr;             ///< activations of the current images
+  const float* before_ = nullptr;     ///< what the last layer read
   std::int32_t* ids_ = nullptr;       ///< which images they are
   std::int64_t bound_ = 0;            ///< how many there are at most
   std::int32_t* live_ = nullptr;      ///< how many there are, on the device; null: exactly `bound_`
   std::int64_t images_ = 0;           ///< how many there were when they became current
   std::size_t first_ = 0, next_ = 0;  ///< segments run since
   std::vector<std::unique_ptr<Event>> arrivals_;  ///< by segment: its count is in `host_live`
+  PassResult result_;
 };
 
 }  // namespace spdnn

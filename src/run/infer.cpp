@@ -199,14 +199,18 @@ RunResult infer(const RunConfig& config, Progress& progress) {
   std::vector<std::int64_t> sample =
       choose_sample(work.images.rows(), checked - checked / 2, config.seed);
   SharedForms forms(network.model);
-  const PassContext context = {&network.model,
-                               &work.images,
-                               &result.plan,
-                               dead_stays_dead_from(network.model),
-                               config.save_outputs ? work.images.rows() : checked / 2,
-                               &sample,
-                               &progress,
-                               &forms};
+  PassContext context;
+  context.model = &network.model;
+  context.images = &work.images;
+  context.plan = &result.plan;
+  context.dead_from = dead_stays_dead_from(network.model);
+  context.keep_first = config.save_outputs ? work.images.rows() : checked / 2;
+  context.keep_ids = &sample;
+  context.merge_images = config.merge_images;
+  context.alike_from =
+      config.skip_fixed_points ? alike_from(network.model) : std::ssize(network.model.layers);
+  context.progress = &progress;
+  context.forms = &forms;
   Outcome outcome = run_all_ranks(context, specs, config.profile_range);
   for (auto& [image, outputs] : outcome.outputs) outputs = expand_outputs(network, outputs);
   progress.phase = "verifying";

@@ -22,7 +22,7 @@ struct Pass::State {
   Pace pace;
   std::unique_ptr<Stream> stream;
   std::unique_ptr<Flow> flow;
-  PassResult result;
+  std::int64_t begun = 0, taken_over = 0, helped_segments = 0;  ///< see `PassResult`
 
   std::shared_ptr<Crew> crew;     ///< that shares the rows of the current images
   bool crews_pay = true;          ///< as far as was measured
@@ -77,9 +77,9 @@ struct Pass::State {
 
   void begin(Range images) {
     const Range share = plan().images[rank];
-    result.begun += images.size();
+    begun += images.size();
     const bool others = images.begin < share.begin || images.end > share.end;
-    if (plan().sharing == Sharing::stealing && others) result.taken_over += images.size();
+    if (plan().sharing == Sharing::stealing && others) taken_over += images.size();
     flow->load(images);
     run_from(0);
   }
@@ -94,12 +94,12 @@ struct Pass::State {
     pace.end_wait();
     if (!given) return false;
     if (const auto* parcel = std::get_if<Parcel>(&*given)) {
-      result.taken_over += parcel->images;
+      taken_over += parcel->images;
       flow->land(*parcel);
       run_from(parcel->segment);
     } else {
       const auto& place = std::get<Membership>(*given);
-      result.helped_segments += flow->serve(*place.crew, place.member, pace);
+      helped_segments += flow->serve(*place.crew, place.member, pace);
     }
     return true;
   }
@@ -117,8 +117,8 @@ struct Pass::State {
         judge_crew(s, now_seconds() - start);
       }
     }
-    if (here) flow->collect(result);
-    flow->count_images(result);
+    if (here) flow->collect();
+    flow->count_images();
   }
 
   /// Hands pools and current images, which go on with `segment`, to idle ranks, or forms a crew.
@@ -161,7 +161,7 @@ struct Pass::State {
       flow->give({begin_of(h), begin_of(h + 1)}, segment, *helper.landing);
       context.roster->give(helper, Parcel{segment, begin_of(h + 1) - begin_of(h)});
     }
-    flow->keep_first(begin_of(1), segment, result);
+    flow->keep_first(begin_of(1), segment);
   }
 
   void form_crew(const std::vector<Roster::Helper>& helpers) {
@@ -213,10 +213,14 @@ PassResult Pass::run() {
     if (s.context.roster != nullptr) s.context.roster->abort(error.what());
     throw;
   }
-  if (s.flow != nullptr) s.flow->collect_parents(s.result);
+  PassResult result;
+  if (s.flow != nullptr) result = s.flow->take_result();
   s.pace.hold();
-  s.result.busy_s = s.pace.busy();
-  return std::move(s.result);
+  result.begun = s.begun;
+  result.taken_over = s.taken_over;
+  result.helped_segments = s.helped_segments;
+  result.busy_s = s.pace.busy();
+  return result;
 }
 
 }  // namespace spdnn

@@ -21,6 +21,8 @@ struct PassContext {
   std::int64_t dead_from = 0;   ///< `dead_stays_dead_from`
   std::int64_t keep_first = 0;  ///< outputs are kept of the first so many of a rank's survivors
   const std::vector<std::int64_t>* keep_ids = nullptr;  ///< and of these images, ascending
+  bool merge_images = false;    ///< images that have become equal go on as one
+  std::int64_t alike_from = 0;  ///< the layers from here on are all alike; see `alike_from`
   Progress* progress = nullptr;
   SharedForms* forms = nullptr;
   // Filled in by `run_all_ranks`:
@@ -36,6 +38,8 @@ struct PassResult {
   std::int64_t begun = 0;                      ///< images it began
   std::int64_t taken_over = 0;                 ///< images it got from others' shares, or under way
   std::int64_t helped_segments = 0;            ///< segments whose rows it shared under another rank
+  std::int64_t equal = 0;  ///< images that went on as another one, having become equal
+  std::int64_t fixed = 0;  ///< images that the layers left out would not have changed
   double busy_s = 0.0;
 };
 

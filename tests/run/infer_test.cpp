@@ -138,6 +138,7 @@ TEST_F(Infer, EveryDivisionOfTheImagesGivesTheSameBits) {
 
 TEST_F(Infer, UnevenRatiosMayLeaveARankWithoutImages) {
   RunConfig config = make(kDying);
+  config.plan.strategy = Strategy::data;
   config.devices.assign(3, {});
   config.plan.split = {SplitKind::ratios, {1.0, 0.0, 9.0}};
   const RunResult result = expect_right(config);
@@ -234,6 +235,7 @@ TEST_F(Infer, ADeclaredSlowdownHoldsTheRankBackAndShiftsItsShare) {
   RunConfig config = make(kDying);
   config.devices.assign(2, {});
   config.devices[1].slowdown = 4.0;
+  config.plan.strategy = Strategy::data;
   config.deduplicate_images = false;
   const RunResult result = expect_right(config);
   EXPECT_TRUE(result.devices[1].logical);

@@ -139,7 +139,7 @@ TEST_F(Rewrite, ALayerThatPassesValuesOnIsNotRun) {
   std::iota(offsets.begin(), offsets.end(), 0);
   weights.insert(weights.begin() + 2, make_csr(60, 60, offsets, cols, {1.0F}));
   write_cache(folder_ / "model.spdnn", weights, "test");
-  std::get<FileModel>(config_.model).bias = {-0.2F, 0.1F, 0.0F, -0.3F, -0.1F, -0.2F};
+  std::get<FileModel>(config_.model).settings.bias = {-0.2F, 0.1F, 0.0F, -0.3F, -0.1F, -0.2F};
   const RunResult off = run_with("off");
   const std::string expected = outputs_;
   const RunResult on = run_with("identity");
@@ -169,7 +169,7 @@ TEST_F(Rewrite, ANetworkWithoutRedundancyRunsAsWithoutCompiling) {
   write_cache(folder_ / "model.spdnn", weights, "test");
   write_cache(folder_ / "images.spdnn",
               {test::random_csr({300, 64, 8, test::Rows::irregular, false}, random)}, "test");
-  config_.model = FileModel{folder_ / "model.spdnn", {0.1F}, "relu", 4.0F};
+  config_.model = FileModel{folder_ / "model.spdnn", {.bias = {0.1F}, .clip = {4.0F}}};
   config_.input.source = FileInput{folder_ / "images.spdnn", {}};
   (void)run_with("off");  // remembers the profile, so that both plan with the same times
   start_trace();
@@ -219,7 +219,7 @@ TEST_F(Rewrite, ACompiledNetworkIsKeptAndTakenAgain) {
   EXPECT_EQ(again.compile.passes.front().name, "fold");
   EXPECT_TRUE(outputs_ == expected);
   EXPECT_FALSE(run_with("safe").compile.from_cache) << "other passes";
-  std::get<FileModel>(config_.model).bias[2] = -0.31F;
+  std::get<FileModel>(config_.model).settings.bias[2] = -0.31F;
   EXPECT_FALSE(run_with("full").compile.from_cache) << "another bias";
   config_.compile_cache = false;
   EXPECT_FALSE(run_with("full").compile.from_cache);

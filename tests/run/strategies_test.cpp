@@ -63,6 +63,7 @@ struct Options {
   std::vector<double> slowdowns = {1.0};  ///< one for each rank
   std::int64_t batch = 64;
   Split split;
+  bool savings = false;  ///< merge images that become equal, and leave out fixed points
 };
 
 Outcome run_job(const Job& job, const Options& options, Progress& progress) {
@@ -85,6 +86,8 @@ Outcome run_job(const Job& job, const Options& options, Progress& progress) {
   context.dead_from = dead_stays_dead_from(job.model);
   context.keep_first = job.images.rows();
   context.keep_ids = &none;
+  context.merge_images = options.savings;
+  context.alike_from = options.savings ? alike_from(job.model) : std::ssize(job.model.layers);
   context.progress = &progress;
   context.forms = &forms;
   return run_all_ranks(context, specs, false);
@@ -180,6 +183,52 @@ TEST(Strategies, ModelSharesEveryLayerOfEveryImage) {
   EXPECT_EQ(got.ranks[0].begun, 300);
   EXPECT_GT(got.ranks[1].helped_segments, 0);
   EXPECT_EQ(got.ranks[1].helped_segments, got.ranks[2].helped_segments);
+}
+
+/// Images that are few in kind but many, which a run must find out by itself, between layers.
+TEST(Strategies, MergedAndFixedImagesKeepTheirOutputs) {
+  std::int64_t equal = 0;
+  std::int64_t fixed = 0;
+  for (std::uint64_t seed = 0; seed < 60; ++seed) {
+    std::mt19937_64 random(seed);
+    Job job = make_job(4, 200, random);
+    if (seed % 2 == 0) {  // saturating layers, all alike: images come to rest, many at one point
+      const std::int64_t width = job.model.inputs();
+      SparseLinear layer;
+      layer.weights = test::random_csr({width, width, 24, Rows::irregular, false}, random);
+      layer.bias = {seed % 4 == 0 ? -0.1F : 0.05F};
+      layer.activation = {0.0F, 1.0F};
+      job.model.layers.assign(30, layer);
+    } else {  // a first layer that tells few images apart
+      auto& layer = std::get<SparseLinear>(job.model.layers[0]);
+      layer.weights =
+          test::random_csr({layer.outputs(), layer.inputs(), 1, Rows::equal, true}, random);
+      layer.bias = {-0.1F};
+      for (int l = 0; l < 20; ++l) {
+        SparseLinear deeper;
+        const std::int64_t inputs = job.model.outputs();
+        deeper.weights = test::random_csr({40, inputs, 24, Rows::equal, false}, random);
+        deeper.bias = {0.1F};
+        deeper.activation = {0.0F, 4.0F};
+        job.model.layers.emplace_back(std::move(deeper));
+      }
+    }
+    const Outcome expected = run_job(job, {});
+    for (const Strategy strategy : kStrategies) {
+      Options options;
+      options.strategy = strategy;
+      options.slowdowns.assign(1 + seed % 3, 1.0);
+      options.savings = true;
+      SCOPED_TRACE(fmt::format("seed {}, {}", seed, to_string(strategy)));
+      const Outcome got = run_job(job, options);
+      expect_equal(job, got, expected);
+      if (HasFailure()) return;
+      equal += total(got, &PassResult::equal);
+      fixed += total(got, &PassResult::fixed);
+    }
+  }
+  EXPECT_GT(equal, 0);
+  EXPECT_GT(fixed, 0);
 }
 
 TEST(Strategies, AFailureOrCancelReachesRanksThatWait) {
