@@ -60,9 +60,7 @@ std::string read_text(const std::filesystem::path& file, std::int64_t max_images
                                        "not a truth file",
                                        input.bytes(), max_images, most));
   }
-  std::string text(static_cast<std::size_t>(input.bytes()), '\0');
-  input.read_at(0, text);
-  return text;
+  return input.read_all();
 }
 
 }  // namespace

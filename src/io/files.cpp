@@ -115,6 +115,12 @@ void MappedFile::advise(std::int64_t begin, std::int64_t end, int advice) const 
   ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<std::size_t>(end - begin), advice);
 }
 
+std::string InputFile::read_all() const {
+  std::string content(static_cast<std::size_t>(bytes_), '\0');
+  read_at(0, content);
+  return content;
+}
+
 std::int64_t modified_ns(const struct ::stat& status) {
   return std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
 }

@@ -41,6 +41,8 @@ class InputFile {
   /// Fills `to` from `offset` on. Throws `InputError` when the file ends before, `SystemError` when
   /// the system can't read it. Thread-safe.
   void read_at(std::int64_t offset, std::span<char> to) const;
+  /// The whole file.
+  [[nodiscard]] std::string read_all() const;
 
  private:
   std::filesystem::path path_;

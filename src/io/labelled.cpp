@@ -46,9 +46,7 @@ LabelledImages read_idx_pair(const fs::path& folder, const std::string& part) {
 
 /// Labels, one a line.
 std::vector<std::int32_t> read_labels(const fs::path& path, std::int64_t most) {
-  const InputFile file(path, "put the labels there, one a line");
-  std::string text(static_cast<std::size_t>(file.bytes()), '\0');
-  file.read_at(0, text);
+  const std::string text = InputFile(path, "put the labels there, one a line").read_all();
   std::vector<std::int32_t> labels;
   std::string_view rest = text;
   std::int64_t blank = 0;

@@ -1,5 +1,5 @@
-// Networks as safetensors: layers.N.values, .row_offsets and .col_indices (CSR), .bias, N from 0,
-// and metadata layers.N.inputs, .activation and .clip.
+// Networks as safetensors: layers.N.values, .row_offsets and .col_indices (CSR) or, read only, a
+// dense layers.N.weight; layers.N.bias; N from 0; metadata layers.N.inputs, .activation and .clip.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -71,10 +71,49 @@ std::int64_t read_inputs(const TensorFile& file, std::size_t layer,
 
 const Tensor& need(const TensorFile& file, const std::string& name) {
   if (const Tensor* const tensor = file.find(name)) return *tensor;
-  throw InputError(file.path(),
-                   fmt::format("has no tensor {}; a sparse layer N, from 0, is layers.N.values, "
-                               "layers.N.row_offsets and layers.N.col_indices",
-                               quote(name)));
+  throw InputError(
+      file.path(),
+      fmt::format("has no tensor {}; a sparse layer N, from 0, is layers.N.values, "
+                  "layers.N.row_offsets and layers.N.col_indices, a dense one layers.N.weight",
+                  quote(name)));
+}
+
+/// The nonzeros of a dense matrix.
+Csr sparse_of(const fs::path& file, const Tensor& weight) {
+  const auto fits = [](std::int64_t size) { return size >= 1 && size <= kMaxNeurons; };
+  if (weight.shape.size() != 2 || !fits(weight.shape[0]) || !fits(weight.shape[1])) {
+    throw InputError(file, fmt::format("{} has the shape {}, but must be [outputs, inputs], each "
+                                       "from 1 to {}",
+                                       quote(weight.name), shape_text(weight.shape), kMaxNeurons));
+  }
+  Tensor flat = weight;
+  flat.shape = {weight.shape[0] * weight.shape[1]};
+  const std::vector<float> values = finite_floats(file, flat);
+  std::vector<std::int64_t> row_offsets{0};
+  std::vector<std::uint32_t> col_indices;
+  std::vector<float> nonzeros;
+  for (std::size_t k = 0; k < values.size();) {
+    for (std::int64_t col = 0; col < weight.shape[1]; ++col, ++k) {
+      if (values[k] == 0.0F) continue;
+      col_indices.push_back(static_cast<std::uint32_t>(col));
+      nonzeros.push_back(values[k]);
+    }
+    row_offsets.push_back(std::ssize(col_indices));
+  }
+  return make_csr(weight.shape[0], weight.shape[1], std::move(row_offsets), std::move(col_indices),
+                  std::move(nonzeros));
+}
+
+Csr read_weights(const TensorFile& file, std::size_t layer,
+                 const std::vector<StoredLayer>& before) {
+  if (const Tensor* const dense = file.find(name_in(layer, "weight"))) {
+    return sparse_of(file.path(), *dense);
+  }
+  const Tensor& values = need(file, name_in(layer, "values"));
+  const Tensor& offsets = need(file, name_in(layer, "row_offsets"));
+  const Tensor& indices = need(file, name_in(layer, "col_indices"));
+  return csr_of_arrays(file.path(), offsets, indices, values, std::nullopt,
+                       read_inputs(file, layer, before));
 }
 
 /// How a layer is kept while it is written: tensors are views.
@@ -108,12 +147,8 @@ std::vector<StoredLayer> read_safetensors_layers(const fs::path& path) {
   std::vector<StoredLayer> layers;
   do {
     const std::size_t l = layers.size();
-    const Tensor& values = need(file, name_in(l, "values"));
-    const Tensor& offsets = need(file, name_in(l, "row_offsets"));
-    const Tensor& indices = need(file, name_in(l, "col_indices"));
     StoredLayer layer;
-    layer.weights =
-        csr_of_arrays(path, offsets, indices, values, std::nullopt, read_inputs(file, l, layers));
+    layer.weights = read_weights(file, l, layers);
     if (const Tensor* const bias = file.find(name_in(l, "bias"))) {
       layer.bias = finite_floats(path, *bias);
       const auto biases = std::ssize(layer.bias);
@@ -126,7 +161,8 @@ std::vector<StoredLayer> read_safetensors_layers(const fs::path& path) {
     layer.activation = read_activation(file, l);
     layer.clip = read_clip(file, l);
     layers.push_back(std::move(layer));
-  } while (file.find(name_in(layers.size(), "values")) != nullptr);
+  } while (file.find(name_in(layers.size(), "values")) != nullptr ||
+           file.find(name_in(layers.size(), "weight")) != nullptr);
   return layers;
 }
 

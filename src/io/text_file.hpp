@@ -1,4 +1,4 @@
-// A text file mapped into memory and read line by line, fields checked with their place.
+// A text file in memory, read line by line, fields checked with their place.
 #pragma once
 
 #include <optional>
@@ -14,10 +14,12 @@ namespace spdnn {
 class TextFile {
  public:
   explicit TextFile(const std::filesystem::path& path)
-      : input_(path), mapping_(input_), rest_(text_of(mapping_)) {}
+      : path_(path), text_(InputFile(path).read_all()), rest_(text_) {}
+  TextFile(const TextFile&) = delete;
+  TextFile& operator=(const TextFile&) = delete;
 
-  [[nodiscard]] const std::filesystem::path& path() const noexcept { return input_.path(); }
-  [[nodiscard]] std::int64_t bytes() const noexcept { return input_.bytes(); }
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  [[nodiscard]] std::int64_t bytes() const noexcept { return std::ssize(text_); }
   /// Number of the line read last, from 1.
   [[nodiscard]] std::int64_t number() const noexcept { return number_; }
   /// What of the line read last no field was taken of.
@@ -57,12 +59,8 @@ class TextFile {
   }
 
  private:
-  static std::string_view text_of(const MappedFile& mapping) {
-    const auto bytes = mapping.bytes();
-    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-  }
-  InputFile input_;
-  MappedFile mapping_;
+  std::filesystem::path path_;
+  std::string text_;
   std::string_view rest_, line_;
   std::int64_t number_ = 0;
 };

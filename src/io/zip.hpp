@@ -31,13 +31,16 @@ class ZipFile {
     std::uint64_t packed = 0, unpacked = 0, header_at = 0;
   };
   [[noreturn]] void fail(std::string_view what) const;
-  /// `size` bytes from `at` on, which must lie in the file.
+  /// All bytes, and `size` bytes from `at` on, which must lie in the file.
+  [[nodiscard]] std::span<const std::byte> bytes() const {
+    return std::as_bytes(std::span(content_));
+  }
   [[nodiscard]] std::span<const std::byte> bytes_at(std::uint64_t at, std::uint64_t size) const;
   [[nodiscard]] std::span<const std::byte> table(std::uint64_t& members) const;
   [[nodiscard]] std::span<const std::byte> packed_bytes(const Member& member) const;
 
-  InputFile input_;
-  MappedFile mapping_;
+  std::filesystem::path path_;
+  std::string content_;
   std::vector<Member> members_;
 };
 

@@ -84,42 +84,41 @@ bool inflate_all(std::span<const std::byte> from, std::span<std::byte> to) {
 }  // namespace
 
 void ZipFile::fail(std::string_view what) const {
-  throw InputError(input_.path(), fmt::format("{}; not a ZIP archive (.npz), or damaged: write or "
-                                              "fetch it again",
-                                              what));
+  throw InputError(path_, fmt::format("{}; not a ZIP archive (.npz), or damaged: write or "
+                                      "fetch it again",
+                                      what));
 }
 
 std::span<const std::byte> ZipFile::bytes_at(std::uint64_t at, std::uint64_t size) const {
-  const auto bytes = mapping_.bytes();
-  if (at > bytes.size() || size > bytes.size() - at) {
-    fail(fmt::format("needs {} bytes from byte {} on, but has {}", size, at, bytes.size()));
+  const auto all = bytes();
+  if (at > all.size() || size > all.size() - at) {
+    fail(fmt::format("needs {} bytes from byte {} on, but has {}", size, at, all.size()));
   }
-  return bytes.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(size));
+  return all.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(size));
 }
 
 std::span<const std::byte> ZipFile::table(std::uint64_t& members) const {
-  const auto bytes = mapping_.bytes();
-  if (bytes.size() < kEndBytes) fail(fmt::format("has {} bytes", bytes.size()));
-  std::size_t end = bytes.size() - kEndBytes;
+  const auto all = bytes();
+  if (all.size() < kEndBytes) fail(fmt::format("has {} bytes", all.size()));
+  std::size_t end = all.size() - kEndBytes;
   const std::size_t first = end > kMaxComment ? end - kMaxComment : 0;
   const auto found = [&] {
-    return number<std::uint32_t>(bytes, end) == kEndSignature &&
-           number<std::uint16_t>(bytes, end + 20) == bytes.size() - end - kEndBytes;
+    return number<std::uint32_t>(all, end) == kEndSignature &&
+           number<std::uint16_t>(all, end + 20) == all.size() - end - kEndBytes;
   };
   while (!found()) {
     if (end == first) fail("has no record at its end; is it cut short?");
     --end;
   }
-  members = number<std::uint16_t>(bytes, end + 10);
-  std::uint64_t size = number<std::uint32_t>(bytes, end + 12);
-  std::uint64_t at = number<std::uint32_t>(bytes, end + 16);
+  members = number<std::uint16_t>(all, end + 10);
+  std::uint64_t size = number<std::uint32_t>(all, end + 12);
+  std::uint64_t at = number<std::uint32_t>(all, end + 16);
   if (members == 0xFFFF || size == kIn64 || at == kIn64) {
     if (end < kLocatorBytes ||
-        number<std::uint32_t>(bytes, end - kLocatorBytes) != kLocatorSignature) {
+        number<std::uint32_t>(all, end - kLocatorBytes) != kLocatorSignature) {
       fail("has no record of its 64-bit sizes");
     }
-    const auto record =
-        bytes_at(number<std::uint64_t>(bytes, end - kLocatorBytes + 8), kEnd64Bytes);
+    const auto record = bytes_at(number<std::uint64_t>(all, end - kLocatorBytes + 8), kEnd64Bytes);
     if (number<std::uint32_t>(record, 0) != kEnd64Signature) {
       fail("has no record of its 64-bit sizes");
     }
@@ -130,7 +129,8 @@ std::span<const std::byte> ZipFile::table(std::uint64_t& members) const {
   return bytes_at(at, size);
 }
 
-ZipFile::ZipFile(const std::filesystem::path& path) : input_(path), mapping_(input_) {
+ZipFile::ZipFile(const std::filesystem::path& path)
+    : path_(path), content_(InputFile(path).read_all()) {
   std::uint64_t count = 0;
   auto rest = table(count);
   if (count > rest.size() / kTableBytes) {
@@ -187,8 +187,8 @@ std::vector<std::byte> ZipFile::read(std::string_view name) const {
   const auto found = std::find_if(members_.begin(), members_.end(),
                                   [&](const Member& member) { return member.name == name; });
   if (found == members_.end()) {
-    throw InputError(input_.path(), fmt::format("has no member {}; it has: {}", quote(name),
-                                                fmt::join(names(), ", ")));
+    throw InputError(
+        path_, fmt::format("has no member {}; it has: {}", quote(name), fmt::join(names(), ", ")));
   }
   if ((found->flags & kEncrypted) != 0) fail(fmt::format("member {} is encrypted", quote(name)));
   if (found->method != kStored && found->method != kDeflated) {

@@ -231,6 +231,59 @@ TEST_F(Networks, NothingIsLeftOverFromALargerNetwork) {
   EXPECT_EQ(linear(read_network(folder_ / "m{}.mtx"), 0).bias, std::vector(40, 0.0F));
 }
 
+TEST_F(Networks, DenseLayersLoseTheirZeros) {
+  const std::vector<float> weight{0, 1, -0.0F, 0, 0, 0, 2, 0, 3};
+  write_safetensors(folder_ / "n.safetensors",
+                    {make_tensor("layers.0.weight", std::span<const float>(weight), {3, 3})},
+                    {{"activation", "identity"}});
+  const Model model = read_network(folder_ / "n.safetensors");
+  EXPECT_EQ(entries_of(linear(model, 0).weights.view()),
+            (Entries{{0, 1, 1.0}, {2, 0, 2.0}, {2, 2, 3.0}}));
+  EXPECT_EQ(linear(model, 0).bias, std::vector{0.0F});
+  write_safetensors(folder_ / "n.safetensors",
+                    {make_tensor("layers.0.weight", std::span<const float>(), {4, 0})});
+  expect_contains(error_of([&] { static_cast<void>(read_network(folder_ / "n.safetensors")); }),
+                  "each from 1 to");
+}
+
+TEST_F(Networks, RefusesBadSafetensorsNetworks) {
+  const std::vector<float> values{1, 2}, bias{1, 2, 3};
+  const std::vector<std::int64_t> offsets{0, 1, 2};
+  const std::vector<std::int32_t> cols{1, 0};
+  using Texts = std::map<std::string, std::string>;
+  const std::vector<Tensor> good{make_tensor("layers.0.values", values),
+                                 make_tensor("layers.0.row_offsets", offsets),
+                                 make_tensor("layers.0.col_indices", cols)};
+  const Texts inputs{{"layers.0.inputs", "2"}};
+  const auto refused = [&](std::vector<Tensor> tensors, const Texts& texts,
+                           const std::string& part) {
+    write_safetensors(folder_ / "n.safetensors", std::move(tensors), texts);
+    expect_contains(error_of([&] { static_cast<void>(read_network(folder_ / "n.safetensors")); }),
+                    part);
+  };
+  const auto with = [&](Tensor tensor) {
+    std::vector<Tensor> tensors = good;
+    tensors.push_back(std::move(tensor));
+    return tensors;
+  };
+  const auto texts = [&](const std::string& key, const std::string& value) {
+    Texts all = inputs;
+    all[key] = value;
+    return all;
+  };
+  refused({}, inputs, "no tensor \"layers.0.values\"");
+  refused({good[0], good[1]}, inputs, "no tensor \"layers.0.col_indices\"");
+  refused(good, {}, "no metadata layers.0.inputs");
+  refused(good, {{"layers.0.inputs", "two"}}, "inputs \"two\" is not a whole number");
+  refused(good, {{"layers.0.inputs", "1"}}, "element 0 is 1; a column must be from 0 to 0");
+  refused(good, texts("layers.0.activation", "tanh"), "is \"tanh\"; it must be relu or identity");
+  refused(good, texts("clip", "-1"), "metadata layers.0.clip is \"-1\"");
+  refused(good, texts("clip", "nan"), "must be a number above 0");
+  refused(with(make_tensor("layers.0.bias", bias)), inputs, "has 3 elements, but the layer has 2");
+  refused(with(make_tensor("layers.0.weight", bias)), inputs, "must be [outputs, inputs]");
+  refused(with(make_tensor("layers.1.values", bias)), inputs, "no tensor \"layers.1.row_offsets\"");
+}
+
 TEST_F(Networks, RefusesBadMatrixMarketFiles) {
   const std::string banner = "%%MatrixMarket matrix coordinate real general\n";
   const auto refused = [&](const std::string& content, const std::string& part) {
