@@ -259,7 +259,9 @@ class TensorFile {
 };
 /// Maps a safetensors file and checks all of it: every field of its header, that the tensors fill
 /// the file without gap or overlap, and the checksum where one is given. A file whose metadata name
-/// this program must have one. Throws `InputError` with the reason when it can't be trusted.
+/// this program must have one. As with every mapped file, nobody may write into it while it is
+/// used; replacing it as a whole is safe. Throws `InputError` with the reason when it can't be
+/// trusted.
 [[nodiscard]] TensorFile read_safetensors(const std::filesystem::path& file);
 /// Writes tensors and texts as a safetensors file: under a temporary name, brought to the disk,
 /// then renamed. The data begin at a multiple of 64 bytes, tensors of larger elements first, so

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <cmath>
 #include <csignal>
 #include <thread>
 
@@ -48,7 +49,30 @@ TEST(Files, FullDiskLosesNothing) {
   const test::ScratchDir dir;
   write_file_atomically(dir / "a.txt", "old");
   write_cache(dir / "c.spdnn", {make_csr(1, 1, {0, 1}, {0}, {1.0F})}, "old");
+  write_safetensors(dir / "t.safetensors", {make_tensor("old", std::vector{1.0F})});
+  Model network;
+  network.layers.emplace_back(
+      SparseLinear{make_csr(1, 1, {0, 1}, {0}, {1.0F}), {0.0F}, {0.0F, 1.0F}});
+  for (const char* name : {"n.npz", "n.mtx"}) static_cast<void>(write_network(dir / name, network));
   run_on_full_disk(4096, [&] {
+    std::vector<std::uint32_t> cols(10000);
+    std::vector<float> values(cols.size());
+    for (std::size_t k = 0; k < cols.size(); ++k) {
+      cols[k] = static_cast<std::uint32_t>(k);
+      values[k] = std::sin(static_cast<float>(k));
+    }
+    expect_contains(error_of<SystemError>([&] {
+                      write_safetensors(dir / "t.safetensors", {make_tensor("new", values)});
+                    }),
+                    "t.safetensors: can't be written");
+    Model grown;
+    grown.layers.emplace_back(
+        SparseLinear{make_csr(1, 10000, {0, 10000}, cols, values), {0.0F}, {0.0F, 1.0F}});
+    for (const char* name : {"n.npz", "n.mtx"}) {
+      expect_contains(
+          error_of<SystemError>([&] { static_cast<void>(write_network(dir / name, grown)); }),
+          (dir / name).string() + ": can't be written");
+    }
     const std::string error = error_of<SystemError>(
         [&] { write_file_atomically(dir / "a.txt", std::string(10000, 'x')); });
     expect_contains(error, (dir / "a.txt").string() + ": can't be written");
@@ -61,7 +85,10 @@ TEST(Files, FullDiskLosesNothing) {
   std::string origin;
   EXPECT_EQ(read_cache(dir / "c.spdnn", &origin).size(), 1U);
   EXPECT_EQ(origin, "old");
-  EXPECT_EQ(test::names_in(dir.path()), (std::vector<std::string>{"a.txt", "c.spdnn"}));
+  EXPECT_NE(read_safetensors(dir / "t.safetensors").find("old"), nullptr);
+  for (const char* name : {"n.npz", "n.mtx"}) EXPECT_EQ(read_network(dir / name).inputs(), 1);
+  EXPECT_EQ(test::names_in(dir.path()),
+            (std::vector<std::string>{"a.txt", "c.spdnn", "n.mtx", "n.npz", "t.safetensors"}));
 }
 
 TEST(Files, MissingFolderIsASystemError) {
