@@ -15,6 +15,7 @@ struct Arguments {
   WorkloadRequest request;
   std::vector<std::string> workloads = workload_names();
   std::vector<std::string> peers;
+  std::vector<int> ranks = {1, 2};
   int repetitions = 5;
   double patience_s = 0.0;
   std::filesystem::path output;
@@ -31,8 +32,9 @@ int run_all(const Arguments& arguments, const std::vector<std::string>& command)
       std::printf("%s: skipped, --data-dir has no such files\n", name.c_str());
       continue;
     }
-    const Comparison comparison = compare(*workload, make_peers(*workload, arguments.peers),
-                                          arguments.repetitions, arguments.patience_s);
+    const Comparison comparison =
+        compare(*workload, make_peers(*workload, arguments.peers, arguments.ranks),
+                arguments.repetitions, arguments.patience_s);
     agree = agree && comparison.agree;
     std::fputs(describe(comparison.record).c_str(), stdout);
     std::fflush(stdout);
@@ -53,6 +55,9 @@ int main(int argc, char** argv) try {
   app.add_option("--workload", arguments.workloads, "Names of workloads (default: all)");
   app.add_option("--peers", arguments.peers, "Libraries to run (default: all of this build)")
       ->check(CLI::IsMember(peer_libraries()));
+  app.add_option("--ranks", arguments.ranks,
+                 "Numbers of ranks, or of other libraries' threads, to compare (default: 1 2)")
+      ->check(CLI::Range(1, 1024));
   app.add_option("--repetitions", arguments.repetitions, "Timed runs of each peer")
       ->check(CLI::Range(1, 1000));
   app.add_option("--patience", arguments.patience_s,

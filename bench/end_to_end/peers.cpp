@@ -18,9 +18,8 @@ std::vector<std::string> peer_libraries() {
 }
 
 std::vector<std::unique_ptr<Peer>> make_peers(const Workload& workload,
-                                              const std::vector<std::string>& wanted) {
-  const auto cores = static_cast<int>(usable_cores().size());
-  const std::vector<int> threads = cores == 1 ? std::vector<int>{1} : std::vector<int>{1, cores};
+                                              const std::vector<std::string>& wanted,
+                                              const std::vector<int>& threads) {
   const auto asked = [&](const char* library) {
     return wanted.empty() || std::find(wanted.begin(), wanted.end(), library) != wanted.end();
   };

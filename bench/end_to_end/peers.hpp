@@ -37,10 +37,11 @@ class Peer {
   int threads_;
 };
 
-/// Every peer of this build on 1 thread, and on all usable cores where it can use them. `wanted`
-/// names libraries; empty: all.
+/// Every peer of this build on each number of `threads`, or on one thread where it can't use more.
+/// `wanted` names libraries; empty: all.
 [[nodiscard]] std::vector<std::unique_ptr<Peer>> make_peers(const Workload& workload,
-                                                            const std::vector<std::string>& wanted);
+                                                            const std::vector<std::string>& wanted,
+                                                            const std::vector<int>& threads);
 /// Libraries of this build.
 [[nodiscard]] std::vector<std::string> peer_libraries();
 

@@ -102,7 +102,8 @@ void time_peer(::benchmark::State& state, const LayerPeer& peer, const LayerCase
 
 std::vector<int> thread_counts() {
   const auto cores = static_cast<int>(bench_cores().size());
-  return cores == 1 ? std::vector<int>{1} : std::vector<int>{1, cores};
+  if (cores == 1) return {1};
+  return cores == 2 ? std::vector<int>{1, 2} : std::vector<int>{1, 2, cores};
 }
 
 void add_limit(const std::string& name, int threads, const char* unit,
