@@ -1,5 +1,6 @@
 // The CPU as a device: memory from the heap, a stream that works at once on a team of threads.
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -14,6 +15,9 @@ namespace spdnn {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
+/// Buffers of this size and more ask for large pages: the system then clears and maps 2 MiB at a
+/// time as they are first touched, and few addresses need translating.
+constexpr std::size_t kLargePage = std::size_t{2} << 20;
 
 class DoneEvent final : public Event {
  public:
@@ -49,17 +53,18 @@ class CpuDevice final : public Device {
     return std::make_unique<CpuStream>(*team_);
   }
   [[nodiscard]] Buffer allocate(std::size_t bytes) override {
-    void* data = ::operator new (std::max<std::size_t>(bytes, 1), std::align_val_t{kAlignment},
-                                 std::nothrow);
+    const std::align_val_t alignment{bytes >= kLargePage ? kLargePage : kAlignment};
+    void* data = ::operator new(std::max<std::size_t>(bytes, 1), alignment, std::nothrow);
     if (data == nullptr) {
       throw DeviceError(fmt::format(
           "{}: no memory for {} bytes more, {} in use, {} free; lower memory_limit or batch",
           info_.name, bytes, in_use_, free_bytes()));
     }
+    if (bytes >= kLargePage) ::madvise(data, bytes / kLargePage * kLargePage, MADV_HUGEPAGE);
     in_use_ += static_cast<std::int64_t>(bytes);
     peak_ = std::max(peak_, in_use_);
-    return {data, bytes, [this](void* p, std::size_t size) {
-              ::operator delete (p, std::align_val_t{kAlignment});
+    return {data, bytes, [this, alignment](void* p, std::size_t size) {
+              ::operator delete(p, alignment);
               in_use_ -= static_cast<std::int64_t>(size);
             }};
   }
