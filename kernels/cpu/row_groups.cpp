@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <string_view>
 
 namespace spdnn {
@@ -21,46 +22,63 @@ Row length_of(const CsrView& w, std::int64_t row) {
   return static_cast<Row>(w.row_begin(row + 1) - w.row_begin(row));
 }
 
-/// A hash by multiplication and rotation, four chains of eight bytes side by side; lists that
-/// collide are compared.
-std::uint64_t hash_of(std::string_view list) {
-  constexpr std::uint64_t kFactor = 0xD6E8FEB86659FD93U;
-  std::uint64_t chains[4] = {list.size(), 1, 2, 3};
-  const auto mix = [](std::uint64_t hash, std::uint64_t word) {
-    hash = (hash ^ word) * kFactor;
-    return (hash >> 32) | (hash << 32);
-  };
-  for (; list.size() >= 32; list.remove_prefix(32)) {
-    std::uint64_t words[4];
-    std::memcpy(words, list.data(), 32);
-    for (int c = 0; c < 4; ++c) chains[c] = mix(chains[c], words[c]);
-  }
-  std::uint64_t hash = mix(mix(chains[0], chains[1]), mix(chains[2], chains[3]));
-  for (; list.size() >= 8; list.remove_prefix(8)) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, list.data(), 8);
-    hash = mix(hash, word);
-  }
-  std::uint64_t rest = 0;
-  if (!list.empty()) std::memcpy(&rest, list.data(), list.size());
-  hash = mix(hash, rest) * kFactor;
-  return hash ^ (hash >> 29);
+std::uint64_t word_at(const char* bytes) {
+  std::uint64_t word = 0;
+  std::memcpy(&word, bytes, sizeof word);
+  return word;
 }
 
-/// For each row, the first row with the same list: an open-addressed table of first rows.
-std::vector<Row> first_with_same_list(const CsrView& w) {
-  constexpr Row kNone = ~Row{0};
+std::uint64_t mix(std::uint64_t hash, std::uint64_t word) {
+  hash = (hash ^ word) * 0xD6E8FEB86659FD93U;
+  return (hash >> 32) | (hash << 32);
+}
+
+/// A hash by multiplication and rotation; lists that collide are compared. Of a long list it takes
+/// four words, its ends among them, or all where `whole`.
+std::uint64_t hash_of(std::string_view list, bool whole) {
+  const char* data = list.data();
+  std::size_t size = list.size();
+  std::uint64_t hash = mix(size, 1);
+  if (size >= 32 && !whole) {
+    const std::size_t step = (size - 8) / 3;
+    const std::uint64_t first = mix(hash, word_at(data) ^ (word_at(data + step) << 1));
+    const std::uint64_t second =
+        mix(size, word_at(data + 2 * step) ^ (word_at(data + size - 8) << 1));
+    return mix(first, second);
+  }
+  for (; size >= 8; size -= 8, data += 8) hash = mix(hash, word_at(data));
+  std::uint64_t rest = 0;
+  if (size > 0) std::memcpy(&rest, data, size);
+  return mix(hash, rest);
+}
+
+constexpr Row kNone = ~Row{0};
+
+/// For each row, the first row with the same list: an open-addressed table of first rows. Nothing
+/// where so many lists collide that hashes should have been of whole lists.
+std::vector<Row> find_first(const CsrView& w, bool whole) {
   std::size_t slots = 16;
   while (slots < static_cast<std::size_t>(w.rows) * 2) slots *= 2;
   std::vector<Row> table(slots, kNone);
   std::vector<Row> first(static_cast<std::size_t>(w.rows));
+  std::int64_t patience = whole ? std::numeric_limits<std::int64_t>::max() : 4 * w.rows + 16;
   for (std::size_t row = 0; row < first.size(); ++row) {
     const std::string_view list = list_of(w, static_cast<std::int64_t>(row));
-    std::size_t slot = hash_of(list) & (slots - 1);
-    while (table[slot] != kNone && list_of(w, table[slot]) != list) slot = (slot + 1) & (slots - 1);
+    const std::uint64_t hash = hash_of(list, whole);
+    std::size_t slot = (hash ^ (hash >> 29)) & (slots - 1);
+    while (table[slot] != kNone && list_of(w, table[slot]) != list) {
+      slot = (slot + 1) & (slots - 1);
+      if (--patience == 0) return {};
+    }
     if (table[slot] == kNone) table[slot] = static_cast<Row>(row);
     first[row] = table[slot];
   }
+  return first;
+}
+
+std::vector<Row> first_with_same_list(const CsrView& w) {
+  std::vector<Row> first = find_first(w, false);
+  if (first.empty()) first = find_first(w, true);
   return first;
 }
 
@@ -110,7 +128,6 @@ class Builder {
         groups_(groups),
         columns_(columns) {
     groups.rows.reserve(static_cast<std::size_t>(w.rows));
-    groups.lengths.reserve(static_cast<std::size_t>(w.rows));
   }
 
   /// Makes room for `columns` columns and `values` values in all.
@@ -166,7 +183,7 @@ class Builder {
     block.own_lists = own_lists;
     for (std::size_t r = 0; r < count; ++r) {
       groups_.rows.push_back(rows[r]);
-      groups_.lengths.push_back(length_of(w_, rows[r]));
+      if (own_lists) groups_.lengths.push_back(length_of(w_, rows[r]));
     }
     return groups_.blocks.emplace_back(block);
   }
@@ -214,15 +231,15 @@ void build(const CsrView& w, RowGroups& groups, std::vector<Index>& columns) {
   }
   Builder<Index> builder(w, groups, columns);
   builder.reserve(columns_size + longest, values_size);
-  for (std::size_t g = 0; g + 1 < begins.size(); ++g) {
-    const std::size_t even = (begins[g + 1] - begins[g]) / 2 * 2;
-    if (even > 0) builder.add_shared(rows.data() + begins[g], even);
-  }
   sort_by_length(w, own);
   for (std::size_t next = 0; next < own.size();) {
     const std::size_t size = own.size() - next >= RowGroups::kOwnRows ? RowGroups::kOwnRows : 1;
     builder.add_own(own.data() + next, size);
     next += size;
+  }
+  for (std::size_t g = 0; g + 1 < begins.size(); ++g) {
+    const std::size_t even = (begins[g + 1] - begins[g]) / 2 * 2;
+    if (even > 0) builder.add_shared(rows.data() + begins[g], even);
   }
   builder.finish();
 }

@@ -31,7 +31,7 @@ struct RowGroups {
   static constexpr int kMostRows = 8;
   static constexpr int kOwnRows = 8;
   std::vector<std::uint32_t> rows;     ///< row of the matrix, by position
-  std::vector<std::uint32_t> lengths;  ///< its entries
+  std::vector<std::uint32_t> lengths;  ///< entries of rows with own lists, which stand first
   std::vector<RowBlock> blocks;
   std::vector<std::uint16_t> columns16;  ///< where the matrix has 16-bit columns
   std::vector<std::uint32_t> columns32;  ///< where it has 32-bit columns
