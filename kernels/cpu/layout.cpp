@@ -1,9 +1,9 @@
 // Expanding sparse images into panels and packing the living images together, on the CPU.
 //
-// Packing moves a vector of images at a time: for each feature, a vector of the source panel is
-// loaded, its living lanes are pressed together, and as many are stored behind those before them.
-// Bytes: 4 read and 4 written for each feature of an image kept, within the caches for small
-// batches.
+// Packing writes a vector of images at a time: for each feature, lanes of two vectors are put in
+// order and merged, which are two of the source's or, where the images that go side by side come
+// from more, one of those and what has been merged so far. Bytes: 4 read and 4 written for each
+// feature of an image kept, within the caches for small batches.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/layout.cpp"
 #include <hwy/foreach_target.h>
@@ -15,15 +15,17 @@
 #include "cpu/cpu_kernels.hpp"
 #include "cpu/equal_images.hpp"
 
-#ifndef SPDNN_CPU_LAYOUT_MOVE
-#define SPDNN_CPU_LAYOUT_MOVE
+#ifndef SPDNN_CPU_LAYOUT_MERGE
+#define SPDNN_CPU_LAYOUT_MERGE
 namespace spdnn {
-/// Lanes `bits` of the vector at `from`, for every feature, to `count` lanes from `to` on.
-struct Move {
-  const float* from;
+/// A vector of images put together from lanes of two others, for every feature.
+struct Merge {
+  const float* a;
+  const float* b;
   float* to;
-  std::uint16_t bits;
-  std::uint16_t count;
+  std::int32_t lanes_a[16];  ///< lane of `a`, by lane of `to`
+  std::int32_t lanes_b[16];
+  std::uint16_t from_b;  ///< lanes of `to` that come from `b`
 };
 }  // namespace spdnn
 #endif
@@ -34,22 +36,24 @@ namespace spdnn::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::CappedTag<float, 16>;
 
-std::int64_t move_lanes() { return static_cast<std::int64_t>(hn::Lanes(D())); }
+std::int64_t merge_lanes() { return static_cast<std::int64_t>(hn::Lanes(D())); }
 
-void run_moves(const std::vector<Move>& moves, std::int64_t features, std::int64_t width) {
-  // Features that stay in L1 while all moves pass over them.
+void run_merges(const std::vector<Merge>& merges, std::int64_t features, std::int64_t width) {
+  // Features that stay in L1 while all merges pass over them.
   constexpr std::int64_t kFeaturesAtOnce = 64;
   const D d;
   for (std::int64_t first = 0; first < features; first += kFeaturesAtOnce) {
     const std::int64_t last = HWY_MIN(features, first + kFeaturesAtOnce);
-    for (const Move& move : moves) {
-      const std::uint8_t bits[8] = {static_cast<std::uint8_t>(move.bits & 0xFF),
-                                    static_cast<std::uint8_t>(move.bits >> 8)};
-      const auto chosen = hn::LoadMaskBits(d, bits);
-      const auto stored = hn::FirstN(d, move.count);
-      for (std::int64_t f = first; f < last; ++f) {
-        const auto lanes = hn::LoadU(d, move.from + f * width);
-        hn::BlendedStore(hn::Compress(lanes, chosen), stored, d, move.to + f * width);
+    for (const Merge& merge : merges) {
+      const std::uint8_t bits[8] = {static_cast<std::uint8_t>(merge.from_b & 0xFF),
+                                    static_cast<std::uint8_t>(merge.from_b >> 8)};
+      const auto from_b = hn::LoadMaskBits(d, bits);
+      const auto order_a = hn::SetTableIndices(d, merge.lanes_a);
+      const auto order_b = hn::SetTableIndices(d, merge.lanes_b);
+      for (std::int64_t at = first * width; at < last * width; at += width) {
+        const auto a = hn::TableLookupLanes(hn::LoadU(d, merge.a + at), order_a);
+        const auto b = hn::TableLookupLanes(hn::LoadU(d, merge.b + at), order_b);
+        hn::StoreU(hn::IfThenElse(from_b, b, a), d, merge.to + at);
       }
     }
   }
@@ -62,8 +66,8 @@ HWY_AFTER_NAMESPACE();
 namespace spdnn {
 namespace {
 
-HWY_EXPORT(move_lanes);
-HWY_EXPORT(run_moves);
+HWY_EXPORT(merge_lanes);
+HWY_EXPORT(run_merges);
 
 template <class Index>
 void expand_panel(const ExpandArgs<float>& args, std::int64_t p) {
@@ -115,26 +119,57 @@ std::int32_t choose_slots(const CompactArgs<float>& args, std::int64_t batch, st
   return count;
 }
 
+/// Merges of the lanes of one vector, `to`, as they are given in ascending order.
+class MergeList {
+ public:
+  MergeList(std::vector<Merge>& merges, float* to) : merges_(merges), to_(to) {}
+  /// Lane `lane` of `to` is lane `from_lane` of `from`.
+  void add(std::int64_t lane, const float* from, std::int64_t from_lane) {
+    if (from != from_) {
+      from_ = from;
+      if (sources_++ != 1) {
+        merges_.push_back({sources_ == 1 ? from : to_, from, to_, {}, {}, 0});
+        for (std::int32_t i = 0; i < 16; ++i) merges_.back().lanes_a[i] = i;
+      }
+      merges_.back().b = from;
+    }
+    Merge& merge = merges_.back();
+    if (sources_ == 1) {
+      merge.lanes_a[lane] = static_cast<std::int32_t>(from_lane);
+    } else {
+      merge.lanes_b[lane] = static_cast<std::int32_t>(from_lane);
+      merge.from_b = static_cast<std::uint16_t>(merge.from_b | (1U << lane));
+    }
+  }
+
+ private:
+  std::vector<Merge>& merges_;
+  float* to_;
+  const float* from_ = nullptr;
+  int sources_ = 0;
+};
+
 /// Fills the slots `to`, all of one panel, with the images of `slots`, which ascend.
 void move_images(const CompactArgs<float>& args, const std::int32_t* slots, Range to,
-                 std::vector<Move>& moves) {
+                 std::vector<Merge>& merges) {
   const std::int64_t width = args.x.width;
-  const std::int64_t lanes = HWY_DYNAMIC_DISPATCH(move_lanes)();
-  float* out = args.y.panel(to.begin / width) + to.begin % width;
-  moves.clear();
-  std::int64_t vector = -1;  // of the source, counted over all panels
-  for (std::int64_t i = 0; i < to.size(); ++i) {
-    args.ids_out[to.begin + i] = args.ids[slots[i]];
-    if (slots[i] / lanes != vector) {
-      vector = slots[i] / lanes;
-      const std::int64_t first = vector * lanes;
-      moves.push_back({args.x.panel(first / width) + first % width, out + i, 0, 0});
+  const std::int64_t lanes = HWY_DYNAMIC_DISPATCH(merge_lanes)();
+  merges.clear();
+  for (std::int64_t first = to.begin / lanes * lanes; first < to.end; first += lanes) {
+    float* out = args.y.panel(first / width) + first % width;
+    MergeList list(merges, out);
+    for (std::int64_t slot = first; slot < std::min(first + lanes, to.end); ++slot) {
+      if (slot < to.begin) {
+        list.add(slot - first, out, slot - first);  // images that are there already
+        continue;
+      }
+      const std::int64_t from = slots[slot - to.begin];
+      const std::int64_t vector = from / lanes * lanes;
+      args.ids_out[slot] = args.ids[from];
+      list.add(slot - first, args.x.panel(vector / width) + vector % width, from - vector);
     }
-    Move& move = moves.back();
-    move.bits = static_cast<std::uint16_t>(move.bits | (1U << (slots[i] % lanes)));
-    ++move.count;
   }
-  HWY_DYNAMIC_DISPATCH(run_moves)(moves, args.x.features, width);
+  HWY_DYNAMIC_DISPATCH(run_merges)(merges, args.x.features, width);
 }
 
 void compact(const CompactArgs<float>& args, Stream& stream) {
@@ -147,11 +182,11 @@ void compact(const CompactArgs<float>& args, Stream& stream) {
   const std::int64_t last_panel = (args.first_out + count + width - 1) / width;
   stream.team().parallel_for(
       last_panel - first_panel, 1, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<Move> moves;
+        std::vector<Merge> merges;
         for (std::int64_t p = first_panel + begin; p < first_panel + end; ++p) {
           const Range slots = {std::max(p * width, args.first_out),
                                std::min((p + 1) * width, args.first_out + count)};
-          move_images(args, kept + (slots.begin - args.first_out), slots, moves);
+          move_images(args, kept + (slots.begin - args.first_out), slots, merges);
         }
       });
 }
