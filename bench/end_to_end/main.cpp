@@ -1,5 +1,10 @@
 // Whole inference runs of this project and of other libraries, in turn in one process.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
 #include <cstdio>
 
 #include "end_to_end/measure.hpp"
@@ -16,10 +21,28 @@ struct Arguments {
   std::vector<std::string> workloads = workload_names();
   std::vector<std::string> peers;
   std::vector<int> ranks = {1, 2};
-  int repetitions = 5;
+  Repetitions repetitions;
+  std::vector<std::string> repetitions_of;  ///< LIBRARY=N
   double patience_s = 0.0;
   std::filesystem::path output;
 };
+
+/// Reads `LIBRARY=N`.
+void set_repetitions(const std::string& text, Repetitions& repetitions) {
+  const std::size_t equals = text.find('=');
+  const std::vector<std::string> known = peer_libraries();
+  const std::string library = text.substr(0, equals);
+  int count = 0;
+  const char* const end = text.data() + text.size();
+  const char* const begin = equals == std::string::npos ? end : text.data() + equals + 1;
+  const auto parsed = std::from_chars(begin, end, count);
+  if (std::find(known.begin(), known.end(), library) == known.end() || parsed.ptr != end ||
+      parsed.ec != std::errc() || count < 1) {
+    throw InputError(fmt::format("--repetitions-of {}: expected LIBRARY=N with a library of {}",
+                                 text, fmt::join(known, ", ")));
+  }
+  repetitions.of[library] = count;
+}
 
 int run_all(const Arguments& arguments, const std::vector<std::string>& command) {
   nlohmann::json result = {{"benchmark", "end_to_end"},
@@ -58,8 +81,10 @@ int main(int argc, char** argv) try {
   app.add_option("--ranks", arguments.ranks,
                  "Numbers of ranks, or of other libraries' threads, to compare (default: 1 2)")
       ->check(CLI::Range(1, 1024));
-  app.add_option("--repetitions", arguments.repetitions, "Timed runs of each peer")
+  app.add_option("--repetitions", arguments.repetitions.each, "Timed runs of each peer")
       ->check(CLI::Range(1, 1000));
+  app.add_option("--repetitions-of", arguments.repetitions_of,
+                 "LIBRARY=N: another number for one, where it is slow");
   app.add_option("--patience", arguments.patience_s,
                  "Seconds a workload may wait for a quiet machine and repeat disturbed runs")
       ->check(CLI::NonNegativeNumber);
@@ -76,6 +101,9 @@ int main(int argc, char** argv) try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitStatus::bad_input);
+  }
+  for (const std::string& text : arguments.repetitions_of) {
+    set_repetitions(text, arguments.repetitions);
   }
   return run_all(arguments, {argv, argv + argc});
 } catch (const spdnn::Error& error) {

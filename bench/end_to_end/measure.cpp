@@ -113,6 +113,8 @@ json describe_peer(const Workload& workload, const Peer& peer, const Runs& runs)
   record["compile_s"] = median_of(runs.compile_s);
   if (runs.first.executed_edges > 0.0) {
     const double rate = runs.first.executed_edges / median;
+    record["edges_nominal"] = workload.nominal_edges();
+    record["edges_before_compile"] = runs.first.edges_before_compile;
     record["executed_edges"] = runs.first.executed_edges;
     record["executed_edges_per_s"] = rate;
     record["images_at_once"] = runs.first.images_at_once;
@@ -140,6 +142,22 @@ json ratios(const json& peers) {
       json& to = found[library][other["name"].get<std::string>()];
       to = {{"inference", theirs / ours}};
       if (compile > 0.0) to["with_compile"] = theirs / (ours + compile);
+    }
+  }
+  return found;
+}
+
+/// What compiling does to the inference of this project on as many threads: medians of the compiled
+/// network over those of the network as given.
+json compiled_over_given(const json& peers) {
+  json found = json::object();
+  for (const json& given : peers) {
+    for (const json& compiled : peers) {
+      if (given["library"] == "spdnn" && compiled["library"] == "spdnn_full" &&
+          given["threads"] == compiled["threads"]) {
+        found[compiled["name"].get<std::string>()] =
+            compiled["median_s"].get<double>() / given["median_s"].get<double>();
+      }
     }
   }
   return found;
@@ -173,13 +191,16 @@ void check_categories(const std::vector<std::unique_ptr<Peer>>& peers,
 }  // namespace
 
 Comparison compare(const Workload& workload, const std::vector<std::unique_ptr<Peer>>& peers,
-                   int repetitions, double patience_s) {
+                   const Repetitions& repetitions, double patience_s) {
   std::vector<Runs> runs(peers.size());
+  int most = 0;
+  for (const auto& peer : peers) most = std::max(most, repetitions.for_peer(*peer));
   Patience patience(patience_s);
   for (std::size_t p = 0; p < peers.size(); ++p) warm_up(*peers[p], runs[p]);
-  for (int repetition = 0; repetition < repetitions; ++repetition) {
+  for (int repetition = 0; repetition < most; ++repetition) {
     for (std::size_t i = 0; i < peers.size(); ++i) {
       const std::size_t p = repetition % 2 == 0 ? i : peers.size() - 1 - i;
+      if (repetition >= repetitions.for_peer(*peers[p])) continue;
       add_run(*peers[p], patience, runs[p]);
     }
   }
@@ -204,6 +225,7 @@ Comparison compare(const Workload& workload, const std::vector<std::unique_ptr<P
                          {"compile", "off; full for spdnn_full"}}},
                        {"quiet", quiet},
                        {"ratios", ratios(list)},
+                       {"compiled_over_given", compiled_over_given(list)},
                        {"peers", std::move(list)}};
   check_categories(peers, runs, comparison);
   return comparison;
@@ -224,6 +246,16 @@ std::string describe(const json& record) {
           fmt::format("  {:.2e} executed, {:.2f} of the {} limit, {:.2f} of gather",
                       peer["executed_edges_per_s"].get<double>(), peer["of_limit"].get<double>(),
                       peer["limits"]["limit"].get<std::string>(), peer["of_gather"].get<double>());
+    }
+    if (peer.contains("edges_before_compile")) {
+      text += fmt::format(
+          "\n    edges {:.2e} nominal, {:.2e} executed before compiling, {:.2e} after",
+          peer["edges_nominal"].get<double>(), peer["edges_before_compile"].get<double>(),
+          peer["executed_edges"].get<double>());
+    }
+    if (record["compiled_over_given"].contains(name)) {
+      text += fmt::format("  {:.3f} of the time without",
+                          record["compiled_over_given"][name].get<double>());
     }
     for (const auto& [library, others] : record["ratios"].items()) {
       if (!others.contains(name)) continue;

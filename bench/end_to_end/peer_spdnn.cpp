@@ -28,6 +28,7 @@ class Spdnn final : public Peer {
     sample.compile_s = result.seconds.compile;
     sample.categories = std::move(result.categories);
     sample.executed_edges = result.edges.executed;
+    sample.edges_before_compile = result.edges.executed_uncompiled;
     sample.images_at_once =
         std::accumulate(result.plan.batch.begin(), result.plan.batch.end(), std::int64_t{0});
     if (!result.failures.empty()) sample.failure = result.failures.front();

@@ -15,6 +15,7 @@ struct Sample {
   double compile_s = 0.0;                ///< rewriting the network beforehand, where a peer does
   std::vector<std::int64_t> categories;  ///< images with a nonzero output, 0-based, ascending
   double executed_edges = 0.0;           ///< 0 where the peer does not tell
+  double edges_before_compile = 0.0;     ///< of the same images in the network as given
   std::int64_t images_at_once = 0;       ///< of all ranks together; 0 where the peer does not tell
   std::string failure;                   ///< why the result is wrong, where it checks itself
 };

@@ -11,7 +11,6 @@
 // then nothing is claimed, and the row is left alone.
 #include "bounds.hpp"
 
-#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -35,10 +34,12 @@ void add_entries(const CsrView& w, std::int64_t row, const Index* cols, const Bo
   for (std::int64_t k = w.row_begin(row); k < w.row_begin(row + 1); ++k) {
     const double value = values[w.shared_value ? 0 : k];
     const Interval& x = inputs[cols[k]];
-    const double a = value * x.low;
-    const double b = value * x.high;
-    const double p = std::max(a, b);  // a where either is no number, so that the sum is none
-    const double q = std::min(b, a);  // b
+    // The larger and the smaller of w·low and w·high, without a branch on the sign of w: max(w, 0)
+    // and min(w, 0) are exact so, and one term of each sum is 0.
+    const double rising = 0.5 * (value + std::abs(value));
+    const double falling = 0.5 * (value - std::abs(value));
+    const double p = rising * x.high + falling * x.low;
+    const double q = rising * x.low + falling * x.high;
     corners.high += p;
     corners.high_size += std::abs(p);
     corners.low += q;

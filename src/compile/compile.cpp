@@ -39,6 +39,9 @@ const std::array<Pass, 5> kPasses = {{
 /// bounds the time where passes feed each other one neuron at a time.
 constexpr std::int64_t kMostSweeps = 24;
 
+/// A round of passes that gains less than this part of what a network must gain is the last.
+constexpr double kLeastOfARound = 0.2;
+
 void check_name(std::string_view name) {
   std::vector<std::string_view> known;
   for (const Pass& p : kPasses) known.push_back(p.pass.name);
@@ -96,12 +99,16 @@ bool run_sweep(const Pass& pass, Network& network, PassReport& told, CompileRepo
   return changed;
 }
 
-/// Runs the passes in turn until each has gone without a change since any other made one, or the
-/// time is up.
+/// Runs the passes in turn until each has gone without a change since any other made one, a round
+/// of all gains next to nothing, or the time is up.
 void run_passes(const std::vector<const Pass*>& passes, Network& network, CompileReport& report) {
   for (const Pass* p : passes) {
     report.passes.push_back({std::string(p->pass.name), 0, {}, {}, 0.0, false});
   }
+  const CompileRequest& request = network.request();
+  const auto cost = [&] { return seconds_per_image(request.cost, network.state().model); };
+  const double least = kLeastOfARound * request.least_gain * cost();
+  double before = cost();  // this round
   std::size_t quiet = 0;
   for (std::int64_t sweep = 0; quiet < passes.size() && sweep < kMostSweeps; ++sweep) {
     const std::size_t index = static_cast<std::size_t>(sweep) % passes.size();
@@ -111,10 +118,13 @@ void run_passes(const std::vector<const Pass*>& passes, Network& network, Compil
     if (network.stopped()) {
       report.notes.push_back(fmt::format(
           "compile: its {:.3g} s were up in pass {}; the network runs as far as it was rewritten",
-          network.request().most_seconds, pass.name));
+          request.most_seconds, pass.name));
       return;
     }
     quiet = changed ? 1 : quiet + 1;
+    if (index + 1 < passes.size()) continue;
+    if (before - cost() < least) return;
+    before = cost();
   }
 }
 
