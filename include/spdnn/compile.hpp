@@ -18,12 +18,14 @@ struct CompilePass {
   std::string_view name;
   bool exact = false;
   std::string_view about;
+  bool only_named = false;  ///< runs where it is named, and is no part of "safe" and "full"
 };
 /// Every pass there is, in the order they are tried.
 [[nodiscard]] std::span<const CompilePass> compile_passes();
 
-/// The passes that a word stands for: "off" none, "safe" the exact ones, "full" all; else names of
-/// passes with commas between. Throws `InputError` for a name that is none.
+/// The passes that a word stands for: "off" none, "safe" the exact ones, "full" all, but for those
+/// that run only where they are named; else names of passes with commas between. Throws
+/// `InputError` for a name that is none.
 [[nodiscard]] std::vector<std::string> passes_for(std::string_view setting);
 
 /// What one image costs to run, as measured on the devices of a run (`measure_cost`). The defaults

@@ -92,13 +92,6 @@ class ClassTable {
   std::vector<Slot> slots_;
 };
 
-/// Spreads 64 bits over 64 bits (the finaliser of MurmurHash3).
-std::uint64_t mix(std::uint64_t bits) {
-  bits = (bits ^ (bits >> 33)) * 0xFF51AFD7ED558CCDU;
-  bits = (bits ^ (bits >> 33)) * 0xC4CEB9FE1A85EC53U;
-  return bits ^ (bits >> 33);
-}
-
 }  // namespace
 
 Classes find_equal_rows(const CsrView& weights, const std::vector<float>& bias) {

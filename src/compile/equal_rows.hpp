@@ -7,6 +7,13 @@
 
 namespace spdnn::compiler {
 
+/// Spreads 64 bits over 64 bits (the finaliser of MurmurHash3).
+[[nodiscard]] constexpr std::uint64_t mix(std::uint64_t bits) {
+  bits = (bits ^ (bits >> 33)) * 0xFF51AFD7ED558CCDU;
+  bits = (bits ^ (bits >> 33)) * 0xC4CEB9FE1A85EC53U;
+  return bits ^ (bits >> 33);
+}
+
 /// Neurons sorted into classes, numbered in the order of their first members.
 struct Classes {
   std::vector<Neuron> of;     ///< by neuron: its class

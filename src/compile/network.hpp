@@ -94,5 +94,6 @@ bool drop_zeros(Network& network);
 bool drop_constants(Network& network);
 bool drop_unread(Network& network);
 bool drop_identities(Network& network);
+bool reorder_neurons(Network& network);
 
 }  // namespace spdnn::compiler

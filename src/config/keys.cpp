@@ -297,7 +297,8 @@ void add_plan(std::vector<Key>& t) {
            .forms = {words(pass_names())},
            .about = "A pass: fold makes equal neurons one; constants and zeros leave out what is "
                     "always the same, or always 0; unread leaves out what nobody reads; identity "
-                    "leaves out layers that only pass values on"},
+                    "leaves out layers that only pass values on; reorder, which runs only where it "
+                    "is named, brings neurons together that are read together"},
           {.pointer = "/compile_seconds",
            .forms = {words({"auto"}), above(0.0, 1e9)},
            .fallback = R"("auto")",

@@ -202,7 +202,7 @@ TEST(Compile, UnknownPassesAreNamed) {
     FAIL();
   } catch (const InputError& error) {
     EXPECT_NE(std::string(error.what())
-                  .find("'fuse'; there are fold, identity, constants, zeros, unread"),
+                  .find("'fuse'; there are fold, identity, constants, zeros, unread, reorder"),
               std::string::npos);
   }
 }

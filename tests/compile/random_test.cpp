@@ -232,6 +232,26 @@ TEST(Random, AllPassesStayWithinTheFloat64Bound) {
   });
 }
 
+/// Renumbered neurons compute what they did, alone and among the other passes, and a second sweep
+/// finds nothing to do.
+TEST(Random, ReorderingKeepsEveryBit) {
+  std::int64_t moved = 0;
+  for_many(3'000'001, [&](const Planted& planted, Generator& generator) {
+    const CompiledModel safe = compile_with(planted.model, "reorder,identity,zeros,unread");
+    EXPECT_TRUE(safe.report.exact);
+    validate(safe.model);
+    expect_found(planted, safe, true);
+    const CompiledModel alone = compile_with(planted.model, "reorder");
+    EXPECT_TRUE(test::same_arrays(alone.model, compile_with(alone.model, "reorder").model));
+    const std::vector<float> image = generator.image(planted.model.inputs());
+    const std::vector<float> expected = test::evaluate(planted.model, image).canonical;
+    EXPECT_EQ(test::evaluate(alone.model, image).canonical, expected);
+    EXPECT_EQ(expand_outputs(safe, test::evaluate(safe.model, image).canonical), expected);
+    moved += test::same_arrays(alone.model, planted.model) ? 0 : 1;
+  });
+  EXPECT_GT(moved, kNetworks / 4);
+}
+
 /// After all passes, no layer has two rows that are equal, in whatever order, nor a neuron that
 /// nobody reads.
 TEST(Random, NoRedundancyIsLeft) {
