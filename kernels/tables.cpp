@@ -22,6 +22,29 @@ std::span<const SpmmKernel<float>> spmm_kernels<float>() {
   return table;
 }
 
+namespace {
+
+template <class T>
+std::span<const TrainKernels<T>> train_table() {
+  static const auto table = std::to_array<TrainKernels<T>>({
+      {"panel", DeviceKind::cpu, train_sparse_cpu<T>(), train_dense_cpu<T>(), loss_cpu<T>,
+       train_update_cpu<T>, sum_of_squares_cpu<T>},
+      train_reference<T>(),
+  });
+  return table;
+}
+
+}  // namespace
+
+template <>
+std::span<const TrainKernels<float>> train_kernels<float>() {
+  return train_table<float>();
+}
+template <>
+std::span<const TrainKernels<double>> train_kernels<double>() {
+  return train_table<double>();
+}
+
 template <>
 const LayoutKernels<float>& layout_kernels<float>(DeviceKind kind) {
 #if defined(SPDNN_HAVE_CUDA)

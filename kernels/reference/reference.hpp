@@ -1,9 +1,13 @@
-// The serial reference kernel of the CPU: what every other kernel is tested against.
+// The serial reference kernels of the CPU: what every other kernel is tested against.
 #pragma once
 
-#include "spdnn/op.hpp"
+#include "spdnn/train_op.hpp"
 
 namespace spdnn {
 template <class T>
 [[nodiscard]] const SpmmKernel<T>& spmm_reference();
+template <class T>
+[[nodiscard]] const TrainKernels<T>& train_reference();
+template <class T>
+void loss_cpu(const LossArgs<T>& args, Stream& stream);
 }  // namespace spdnn

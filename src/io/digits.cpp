@@ -7,8 +7,8 @@
 #include <cmath>
 
 #include "parallel.hpp"
-#include "random.hpp"
 #include "spdnn/io.hpp"
+#include "spdnn/random.hpp"
 
 namespace spdnn {
 namespace {

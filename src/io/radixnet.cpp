@@ -7,8 +7,8 @@
 #include <cstring>
 
 #include "owned_csr.hpp"
-#include "random.hpp"
 #include "spdnn/io.hpp"
+#include "spdnn/random.hpp"
 
 namespace spdnn {
 namespace {

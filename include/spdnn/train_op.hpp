@@ -1,0 +1,135 @@
+// The operations of training and the ordered tables of what performs them.
+//
+// A layer is Y = h(W·X + b), with W sparse on a fixed pattern or dense. With dZ the gradient of its
+// sums W·X + b, backward_data gives dX = Wᵀ·dZ, which the layer below wants as its own dZ: times
+// the slope of that layer's h. backward_weights gives dW = dZ·Xᵀ on W's pattern, and db.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "spdnn/op.hpp"
+
+namespace spdnn {
+
+/// Where the connections of a layer are, by rows (CSR) and by columns (CSC). There is one array of
+/// values, in CSR order; `entries` says where it holds the k-th connection in CSC order.
+struct PatternView {
+  std::int64_t rows = 0, cols = 0, nnz = 0;
+  const std::int64_t* row_offsets = nullptr;   ///< rows + 1
+  const std::uint32_t* col_indices = nullptr;  ///< nnz, ascending in a row
+  const std::int64_t* col_offsets = nullptr;   ///< cols + 1
+  const std::uint32_t* row_indices = nullptr;  ///< nnz in CSC order, ascending in a column
+  const std::uint32_t* entries = nullptr;      ///< nnz in CSC order
+};
+
+/// A layer's shape and parameters. A dense one has no arrays in its pattern, nnz = rows · cols, and
+/// its values are row-major.
+template <class T>
+struct LinearView {
+  PatternView pattern;
+  const T* values = nullptr;  ///< nnz
+  const T* bias = nullptr;    ///< rows
+};
+
+/// Y = h(W·X + b). All lanes of a panel are computed.
+template <class T>
+struct ForwardArgs {
+  LinearView<T> layer;
+  Epilogue activation;
+  Panels<const T> x;  ///< features = cols
+  Panels<T> y;        ///< features = rows; batch and width as in x
+};
+
+/// dX = (Wᵀ·dZ) ⊙ h′, h the activation that made X: 1 where x lies between its bounds, else 0.
+template <class T>
+struct BackwardDataArgs {
+  LinearView<T> layer;
+  Panels<const T> dz;      ///< features = rows; 0 in lanes that hold no image
+  Epilogue activation;     ///< of the layer below
+  Panels<const T> x;       ///< features = cols: what the layer below put out
+  Panels<T> dx;            ///< as x
+  T* workspace = nullptr;  ///< nnz: the values in CSC order
+};
+
+/// dW = dZ·Xᵀ on the pattern, db = the sum of dZ over the images. Overwrites both.
+template <class T>
+struct BackwardWeightsArgs {
+  PatternView pattern;
+  Panels<const T> dz;    ///< features = rows; 0 in lanes that hold no image
+  Panels<const T> x;     ///< features = cols; finite in all lanes
+  T* dvalues = nullptr;  ///< nnz
+  T* dbias = nullptr;    ///< rows
+};
+
+enum class Loss : std::uint8_t { cross_entropy, mean_squared_error };
+
+/// The loss of a batch and its gradient by the last layer's sums, through that layer's activation.
+///
+/// cross_entropy: −log softmax(y)[label]; mean_squared_error: Σ (y − e_label)² / (2·features).
+template <class T>
+struct LossArgs {
+  Loss loss = Loss::cross_entropy;
+  Epilogue activation;                   ///< of the last layer
+  Panels<const T> y;                     ///< what it put out; features = classes
+  const std::int32_t* labels = nullptr;  ///< batch of them, each below y.features
+  T scale = T{1};                        ///< of the gradient, e.g. 1 / images of all ranks
+  Panels<T> dz;                          ///< as y, 0 in lanes without an image; null: no gradient
+  double* loss_sum = nullptr;            ///< one: the sum over the images
+  /// Where not null, batch of them: the class with the largest output, the first of equal ones.
+  std::int32_t* predictions = nullptr;
+};
+
+enum class OptimizerKind : std::uint8_t { sgd, momentum, nesterov, adam, adamw };
+
+/// One step of an optimiser on the parameters `[0, count)`.
+///
+/// With g the gradient times `gradient_scale`, plus decay · p except for adamw:
+/// sgd p −= rate · g; momentum m = momentum · m + g, p −= rate · m; nesterov the same, then
+/// p −= rate · (g + momentum · m); adam (Kingma and Ba, ICLR 2015) m and v as decaying means of g
+/// and g², p −= rate · m̂ / (√v̂ + epsilon), m̂ = m / correction1, v̂ = v / correction2; adamw
+/// (Loshchilov and Hutter, ICLR 2019) as adam, with p −= rate · decay · p beside it.
+template <class T>
+struct UpdateArgs {
+  OptimizerKind kind = OptimizerKind::sgd;
+  std::int64_t count = 0;
+  T* parameters = nullptr;
+  const T* gradient = nullptr;
+  T* first = nullptr;   ///< m; null for sgd
+  T* second = nullptr;  ///< v; adam and adamw
+  T rate = 0, momentum = 0, beta1 = 0, beta2 = 0, epsilon = 0, decay = 0;
+  T correction1 = 1, correction2 = 1;
+  T gradient_scale = 1;
+};
+
+/// What a kind of layer needs on one kind of device.
+template <class T>
+struct LinearKernels {
+  void (*forward)(const ForwardArgs<T>& args, Stream& stream);
+  void (*backward_data)(const BackwardDataArgs<T>& args, Stream& stream);
+  void (*backward_weights)(const BackwardWeightsArgs<T>& args, Stream& stream);
+};
+
+/// Everything training needs on one kind of device. Each result has one order of summation, which
+/// does not depend on how many threads work: equal arguments give equal bits.
+template <class T>
+struct TrainKernels {
+  std::string_view name;
+  DeviceKind device;
+  LinearKernels<T> sparse, dense;
+  void (*loss)(const LossArgs<T>& args, Stream& stream);
+  void (*update)(const UpdateArgs<T>& args, Stream& stream);
+  /// Σ x² of `count` elements, in double, to `*result` in memory of the device.
+  void (*sum_of_squares)(const T* x, std::int64_t count, double* result, Stream& stream);
+};
+
+/// All of them in this build, the preferred first, the reference of each device kind last.
+template <class T>
+[[nodiscard]] std::span<const TrainKernels<T>> train_kernels();
+template <>
+std::span<const TrainKernels<float>> train_kernels<float>();
+template <>
+std::span<const TrainKernels<double>> train_kernels<double>();
+
+}  // namespace spdnn

@@ -1,0 +1,126 @@
+// Training by plain loops: one thread, every sum in double, rounded once at the end.
+#include <algorithm>
+#include <cmath>
+
+#include "reference/reference.hpp"
+
+namespace spdnn {
+namespace {
+
+bool is_dense(const PatternView& w) { return w.row_offsets == nullptr; }
+
+/// Calls `visit(row, col, entry)` for every connection.
+template <class Visit>
+void for_each_entry(const PatternView& w, const Visit& visit) {
+  for (std::int64_t row = 0; row < w.rows; ++row) {
+    if (is_dense(w)) {
+      for (std::int64_t col = 0; col < w.cols; ++col) visit(row, col, row * w.cols + col);
+      continue;
+    }
+    for (std::int64_t k = w.row_offsets[row]; k < w.row_offsets[row + 1]; ++k) {
+      visit(row, std::int64_t{w.col_indices[k]}, k);
+    }
+  }
+}
+
+template <class T>
+void forward(const ForwardArgs<T>& args, Stream& /*stream*/) {
+  const PatternView& w = args.layer.pattern;
+  std::vector<double> sums(static_cast<std::size_t>(w.rows));
+  for (std::int64_t image = 0; image < args.x.count() * args.x.width; ++image) {
+    std::fill(sums.begin(), sums.end(), 0.0);
+    for_each_entry(w, [&](std::int64_t row, std::int64_t col, std::int64_t k) {
+      sums[row] += static_cast<double>(args.layer.values[k]) * args.x.at(col, image);
+    });
+    for (std::int64_t row = 0; row < w.rows; ++row) {
+      const double sum = sums[row] + args.layer.bias[row];
+      args.y.at(row, image) =
+          static_cast<T>(std::fmin(std::fmax(sum, static_cast<double>(args.activation.lower)),
+                                   static_cast<double>(args.activation.upper)));
+    }
+  }
+}
+
+template <class T>
+void backward_data(const BackwardDataArgs<T>& args, Stream& /*stream*/) {
+  const PatternView& w = args.layer.pattern;
+  std::vector<double> sums(static_cast<std::size_t>(w.cols));
+  for (std::int64_t image = 0; image < args.x.count() * args.x.width; ++image) {
+    std::fill(sums.begin(), sums.end(), 0.0);
+    for_each_entry(w, [&](std::int64_t row, std::int64_t col, std::int64_t k) {
+      sums[col] += static_cast<double>(args.layer.values[k]) * args.dz.at(row, image);
+    });
+    for (std::int64_t col = 0; col < w.cols; ++col) {
+      const T x = args.x.at(col, image);
+      const bool inside = x > T{args.activation.lower} && x < T{args.activation.upper};
+      args.dx.at(col, image) = inside ? static_cast<T>(sums[col]) : T{0};
+    }
+  }
+}
+
+template <class T>
+void backward_weights(const BackwardWeightsArgs<T>& args, Stream& /*stream*/) {
+  for_each_entry(args.pattern, [&](std::int64_t row, std::int64_t col, std::int64_t k) {
+    double sum = 0.0;
+    for (std::int64_t image = 0; image < args.x.batch; ++image) {
+      sum += static_cast<double>(args.dz.at(row, image)) * args.x.at(col, image);
+    }
+    args.dvalues[k] = static_cast<T>(sum);
+  });
+  for (std::int64_t row = 0; row < args.pattern.rows; ++row) {
+    double sum = 0.0;
+    for (std::int64_t image = 0; image < args.dz.batch; ++image) sum += args.dz.at(row, image);
+    args.dbias[row] = static_cast<T>(sum);
+  }
+}
+
+template <class T>
+void update(const UpdateArgs<T>& args, Stream& /*stream*/) {
+  for (std::int64_t i = 0; i < args.count; ++i) {
+    T& p = args.parameters[i];
+    T g = args.gradient[i] * args.gradient_scale;
+    if (args.kind != OptimizerKind::adamw) g += args.decay * p;
+    switch (args.kind) {
+      case OptimizerKind::sgd: p -= args.rate * g; break;
+      case OptimizerKind::momentum:
+      case OptimizerKind::nesterov: {
+        T& m = args.first[i];
+        m = args.momentum * m + g;
+        p -= args.rate * (args.kind == OptimizerKind::nesterov ? g + args.momentum * m : m);
+        break;
+      }
+      case OptimizerKind::adam:
+      case OptimizerKind::adamw: {
+        T& m = args.first[i];
+        T& v = args.second[i];
+        m = args.beta1 * m + (T{1} - args.beta1) * g;
+        v = args.beta2 * v + (T{1} - args.beta2) * g * g;
+        if (args.kind == OptimizerKind::adamw) p -= args.rate * args.decay * p;
+        p -= args.rate * (m / args.correction1) / (std::sqrt(v / args.correction2) + args.epsilon);
+        break;
+      }
+    }
+  }
+}
+
+template <class T>
+void sum_of_squares(const T* x, std::int64_t count, double* result, Stream& /*stream*/) {
+  double sum = 0.0;
+  for (std::int64_t i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * x[i];
+  *result = sum;
+}
+
+}  // namespace
+
+template <class T>
+const TrainKernels<T>& train_reference() {
+  static constexpr LinearKernels<T> linear = {forward<T>, backward_data<T>, backward_weights<T>};
+  static constexpr TrainKernels<T> kernels = {
+      "reference", DeviceKind::cpu, linear, linear, loss_cpu<T>, update<T>, sum_of_squares<T>};
+  return kernels;
+}
+
+template const TrainKernels<float>& train_reference<float>();
+template const TrainKernels<double>& train_reference<double>();
+
+}  // namespace spdnn

@@ -1,0 +1,60 @@
+// Random patterns, networks and batches for tests of training, all from a seed.
+#pragma once
+
+#include <random>
+#include <vector>
+
+#include "network.hpp"
+
+namespace spdnn::test {
+
+/// Each connection is there with probability `density`; rows and columns without any occur.
+inline train::Pattern random_pattern(std::int64_t rows, std::int64_t cols, double density,
+                                     std::mt19937_64& random) {
+  std::bernoulli_distribution there(density);
+  std::vector<std::int64_t> offsets = {0};
+  std::vector<std::uint32_t> indices;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t col = 0; col < cols; ++col) {
+      if (there(random)) indices.push_back(static_cast<std::uint32_t>(col));
+    }
+    offsets.push_back(std::ssize(indices));
+  }
+  return {rows, cols, std::move(offsets), std::move(indices)};
+}
+
+template <class T>
+std::vector<T> random_values(std::int64_t count, std::mt19937_64& random) {
+  std::normal_distribution<double> normal;
+  std::vector<T> values(static_cast<std::size_t>(count));
+  for (T& value : values) value = static_cast<T>(normal(random));
+  return values;
+}
+
+/// A features × batch matrix in panels, with its memory.
+template <class T>
+struct OwnedPanels {
+  std::vector<T> data;
+  Panels<T> view;
+  OwnedPanels(std::int64_t features, std::int64_t batch, std::int64_t width) {
+    view = {nullptr, features, batch, width, nullptr};
+    data.resize(static_cast<std::size_t>(view.size()));
+    view.data = data.data();
+  }
+  OwnedPanels(const OwnedPanels&) = delete;
+  OwnedPanels& operator=(const OwnedPanels&) = delete;
+};
+
+/// Normal values for the images, `rest` in the lanes that hold none.
+template <class T>
+void fill_random(OwnedPanels<T>& panels, T rest, std::mt19937_64& random) {
+  std::normal_distribution<double> normal;
+  const Panels<T>& p = panels.view;
+  for (std::int64_t lane = 0; lane < p.count() * p.width; ++lane) {
+    for (std::int64_t f = 0; f < p.features; ++f) {
+      p.at(f, lane) = lane < p.batch ? static_cast<T>(normal(random)) : rest;
+    }
+  }
+}
+
+}  // namespace spdnn::test
