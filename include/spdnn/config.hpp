@@ -10,6 +10,7 @@
 
 #include "spdnn/io.hpp"
 #include "spdnn/plan.hpp"
+#include "spdnn/train.hpp"
 
 namespace spdnn {
 
@@ -31,7 +32,9 @@ struct FileModel {
   std::filesystem::path path;
   NetworkSettings settings{};
 };
-using ModelConfig = std::variant<GraphChallengeModel, RadixNetModel, FileModel>;
+/// `model.layers`: a network to train; `RunConfig::train` holds its layers.
+struct LayersModel {};
+using ModelConfig = std::variant<GraphChallengeModel, RadixNetModel, FileModel, LayersModel>;
 
 /// `input.graph_challenge`: images found in the data directory.
 struct GraphChallengeInput {
@@ -51,8 +54,14 @@ struct FileInput {
   std::filesystem::path path;
   std::optional<std::int64_t> images;
 };
+/// `input.mnist`, `input.cifar10`: a folder of labelled images.
+struct LabelledInput {
+  enum class Format : std::uint8_t { mnist, cifar10 };
+  Format format = Format::mnist;
+  std::filesystem::path folder;
+};
 struct InputConfig {
-  std::variant<GraphChallengeInput, IdxInput, DigitsInput, FileInput> source;
+  std::variant<GraphChallengeInput, IdxInput, DigitsInput, FileInput, LabelledInput> source;
   std::int64_t repeat = 1;  ///< the images, and the truth, so many times over
 };
 
@@ -70,6 +79,7 @@ struct RequireConfig {
   std::optional<double> max_infer_seconds;
   std::optional<double> min_nominal_edges_per_s;
   std::optional<std::int64_t> max_host_bytes;
+  std::optional<double> min_accuracy;
 };
 
 struct RunConfig {
@@ -89,8 +99,9 @@ struct RunConfig {
   std::optional<std::int64_t>
       memory_limit;  ///< bytes for the whole run on the host, and for each GPU
   std::uint64_t seed = 1;
-  bool cache = true;          ///< keep binary caches of text files
-  bool save_outputs = false;  ///< write the last layer's nonzeros as outputs.tsv
+  bool cache = true;               ///< keep binary caches of text files
+  bool save_outputs = false;       ///< write the last layer's nonzeros as outputs.tsv
+  std::optional<TrainSpec> train;  ///< of job train; its checkpoints go to the output folder
   RequireConfig require;
   bool profile_range = false;      ///< mark the measured part for profilers: `--profile-range`
   std::filesystem::path output;    ///< folder of result.json

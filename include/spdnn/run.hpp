@@ -16,9 +16,10 @@ namespace spdnn {
 /// time.
 struct Progress {
   std::atomic<const char*> phase{"starting"};
-  std::atomic<std::int64_t> done{0};   ///< image–layers finished, dead ones included
+  std::atomic<std::int64_t> done{0};   ///< image–layers finished, dead ones included, or images
   std::atomic<std::int64_t> total{0};  ///< 0 where the phase does not count
-  std::atomic<bool> cancel{false};     ///< set it to end the run at the next segment
+  std::atomic<const char*> unit{"image·layers/s"};  ///< of `done` over time
+  std::atomic<bool> cancel{false};                  ///< set it to end the run at the next segment
 };
 
 struct DeviceResult {
@@ -62,9 +63,11 @@ struct RunResult {
   std::vector<std::int64_t> categories;  ///< 0-based ids
   std::optional<bool> categories_match;  ///< nothing where there is no truth
   SampleCheck sample;
-  std::int64_t unique_images = 0;  ///< images really run
-  std::int64_t equal_images = 0;   ///< of them, those that became equal to another one on the way
-  std::int64_t fixed_images = 0;   ///< of them, those that reached a fixed point
+  std::int64_t unique_images = 0;    ///< images really run
+  std::int64_t equal_images = 0;     ///< of them, those that became equal to another one on the way
+  std::int64_t fixed_images = 0;     ///< of them, those that reached a fixed point
+  std::optional<double> accuracy;    ///< of images with labels
+  std::optional<TrainResult> train;  ///< of job train
   std::int64_t peak_host_bytes = 0, peak_device_bytes = 0;
   std::string model_origin, input_origin;
   std::vector<std::string> notes;     ///< what a reader must know beside the figures

@@ -17,6 +17,7 @@ struct Options {
   ConfigOptions config;
   fs::path trace;
   bool profile_range = false;
+  bool resume = false;
   bool quiet = false;
   bool json = false;
 };
@@ -34,6 +35,10 @@ void make_output_folder(const fs::path& folder) {
 ExitStatus run_command(const Options& options, const std::vector<std::string>& arguments) {
   RunConfig config = load_config(options.config.file, options.config.overrides);
   config.profile_range = options.profile_range;
+  if (options.resume) {
+    if (!config.train) throw InputError("--resume: goes with a configuration whose job is 'train'");
+    config.train->checkpoint.resume = true;
+  }
   Progress progress;
   const InterruptScope interrupts(progress);
   make_output_folder(config.output);
@@ -76,6 +81,8 @@ void add_run(CLI::App& app, CommandLine& line) {
       ->type_name("FILE");
   command->add_flag("--profile-range", options->profile_range,
                     "Mark the run for nsys --capture-range=cudaProfilerApi");
+  command->add_flag("--resume", options->resume,
+                    "Go on training from the newest checkpoint in the output folder");
   command->add_flag("--quiet", options->quiet, "Show neither progress nor the summary");
   command->add_flag("--json", options->json, "Print result.json in place of the summary");
   command->footer(

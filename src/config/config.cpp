@@ -12,6 +12,7 @@
 
 #include "check.hpp"
 #include "document.hpp"
+#include "train_config.hpp"
 
 namespace spdnn {
 namespace {
@@ -85,9 +86,11 @@ class Loader {
     out_.cache = root["cache"];
     out_.save_outputs = root["save_outputs"];
     const Json& require = root["require"];
-    out_.require = {
-        optional<bool>(require, "verified"), optional<double>(require, "max_infer_seconds"),
-        optional<double>(require, "min_nominal_edges_per_s"), bytes(require, "max_host_bytes")};
+    out_.require = {optional<bool>(require, "verified"),
+                    optional<double>(require, "max_infer_seconds"),
+                    optional<double>(require, "min_nominal_edges_per_s"),
+                    bytes(require, "max_host_bytes"), optional<double>(require, "min_accuracy")};
+    load_train(root);
     if (out_.output.empty()) {
       out_.output = root.contains("output") ? fs::path(root["output"].get<std::string>())
                                             : fs::path("results") / out_.file.stem();
@@ -175,6 +178,8 @@ class Loader {
       to.bias = bias_for(from, to.spec.neurons, "/model/radixnet");
       to.clip = from["clip"];
       out_.model = to;
+    } else if (model.contains("layers")) {
+      out_.model = LayersModel{};
     } else {
       FileModel to;
       to.path = find(model["path"], "/model/path");
@@ -193,6 +198,12 @@ class Loader {
                                    optional<std::int64_t>(input["idx"], "images")};
     } else if (input.contains("digits")) {
       out_.input.source = DigitsInput{input["digits"]["images"]};
+    } else if (input.contains("mnist")) {
+      out_.input.source =
+          LabelledInput{LabelledInput::Format::mnist, find(input["mnist"], "/input/mnist")};
+    } else if (input.contains("cifar10")) {
+      out_.input.source =
+          LabelledInput{LabelledInput::Format::cifar10, find(input["cifar10"], "/input/cifar10")};
     } else {
       out_.input.source =
           FileInput{find(input["path"], "/input/path"), optional<std::int64_t>(input, "images")};
@@ -244,6 +255,23 @@ class Loader {
       fail(pointer, fmt::format("names {} cores for {} threads; expected one for each thread",
                                 sorted.size(), spec.threads));
     }
+  }
+
+  void load_train(const Json& root) {
+    const bool layers = root["model"].contains("layers");
+    if (out_.job != "train") {
+      if (layers) fail("/model/layers", "are to be trained: set /job to 'train'");
+      if (root.contains("train")) fail("/train", "goes with job 'train'");
+      return;
+    }
+    if (!layers) fail("/model", "has no layers, which job 'train' needs");
+    if (!root.contains("train")) fail("/train", "missing; job 'train' needs it, if only as {}");
+    if (!std::holds_alternative<LabelledInput>(out_.input.source)) {
+      fail("/input", "has no labels; job 'train' needs mnist or cifar10");
+    }
+    out_.train = config::train_spec(
+        root, [this](const Json& name, const std::string& at) { return find(name, at); },
+        [this](const std::string& at, const std::string& what) { fail(at, what); });
   }
 
   void load_plan(const Json& root) {

@@ -1,40 +1,14 @@
 // The table of configuration keys: pointer, forms, default, and one line for the reader.
 #include "keys.hpp"
 
-#include <limits>
 #include <stdexcept>
 
+#include "forms.hpp"
 #include "spdnn/compile.hpp"
 #include "spdnn/io.hpp"
 
 namespace spdnn::config {
 namespace {
-
-// Image ids are 32-bit on devices.
-constexpr std::int64_t max_images = std::numeric_limits<std::int32_t>::max();
-constexpr std::int64_t max_neurons = std::numeric_limits<std::int32_t>::max();
-constexpr std::int64_t max_layers = 1'000'000;
-constexpr std::int64_t max_seed = std::numeric_limits<std::int64_t>::max();
-// Far inside float's range, so that sums of weights and biases stay finite.
-constexpr double max_weight = 1e30;
-
-Form words(std::vector<std::string_view> list) {
-  return {.type = Form::Type::word, .words = std::move(list)};
-}
-Form boolean() { return {.type = Form::Type::boolean}; }
-Form integer(std::int64_t least, std::int64_t most) {
-  return {.type = Form::Type::integer, .least = least, .most = most};
-}
-Form number(double low, double high) {
-  return {.type = Form::Type::number, .low = low, .high = high};
-}
-Form above(double low, double high) {
-  return {.type = Form::Type::number, .low = low, .high = high, .above_low = true};
-}
-Form text() { return {.type = Form::Type::text}; }
-Form bytes() { return {.type = Form::Type::bytes}; }
-Form list(std::int64_t at_least) { return {.type = Form::Type::list, .least = at_least}; }
-Form object() { return {.type = Form::Type::object}; }
 
 std::vector<std::string_view> pass_names() {
   std::vector<std::string_view> names;
@@ -53,9 +27,9 @@ void add_model(std::vector<Key>& t) {
       {
           {.pointer = "/model",
            .forms = {object()},
-           .about = "The network: exactly one of graph_challenge, radixnet and path",
+           .about = "The network: exactly one of graph_challenge, radixnet, path and layers",
            .required = true,
-           .one_of = {"graph_challenge", "radixnet", "path"}},
+           .one_of = {"graph_challenge", "radixnet", "path", "layers"}},
           {.pointer = "/model/graph_challenge",
            .forms = {object()},
            .about = "Weights in the data directory: neuronN/nN-lL.tsv, or their binary cache"},
@@ -164,9 +138,10 @@ void add_input(std::vector<Key>& t) {
            {
                {.pointer = "/input",
                 .forms = {object()},
-                .about = "The images: exactly one of graph_challenge, idx, digits and path",
+                .about = "The images: exactly one of graph_challenge, idx, digits, path, mnist and "
+                         "cifar10",
                 .required = true,
-                .one_of = {"graph_challenge", "idx", "digits", "path"}},
+                .one_of = {"graph_challenge", "idx", "digits", "path", "mnist", "cifar10"}},
                {.pointer = "/input/graph_challenge",
                 .forms = {object()},
                 .about = "Images in the data directory: sparse-images-N.tsv, or its binary cache"},
@@ -372,6 +347,9 @@ void add_rest(std::vector<Key>& t) {
                {.pointer = "/require/max_host_bytes",
                 .forms = {bytes()},
                 .about = "Upper bound of peak_bytes.host"},
+               {.pointer = "/require/min_accuracy",
+                .forms = {number(0.0, 1.0)},
+                .about = "Lower bound of accuracy"},
                {.pointer = "/output",
                 .forms = {text()},
                 .about = "Folder of result.json, relative to the current one; results/NAME by "
@@ -386,10 +364,9 @@ std::vector<Key> make_keys() {
        .forms = {text()},
        .about = "This schema, for editors; not read otherwise"},
       {.pointer = "/job",
-       .forms = {words({"infer"})},
+       .forms = {words({"infer", "train"})},
        .fallback = R"("infer")",
-       .about = "What to do with the network",
-       .unavailable = {{"train", "this version runs networks only: use 'infer'"}}},
+       .about = "What to do with the network"},
   };
   add_model(t);
   add_radixnet(t);
@@ -398,6 +375,7 @@ std::vector<Key> make_keys() {
   add_verify(t);
   add_devices(t);
   add_plan(t);
+  add_train(t);
   add_rest(t);
   return t;
 }

@@ -98,7 +98,7 @@ struct ProgressPrinter::State {
                            ? fmt::format("{} {} {:3.0f} %", phase, bar(fraction), fraction * 100)
                            : fmt::format("{} {:.0f} %", phase, fraction * 100);
     if (speed > 0.0) {
-      text += fmt::format(", {}, {} left", report::scaled(speed, "image·layers/s"),
+      text += fmt::format(", {}, {} left", report::scaled(speed, progress.unit.load()),
                           report::seconds(static_cast<double>(total - done) / speed));
     }
     return text;

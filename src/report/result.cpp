@@ -1,4 +1,5 @@
 // A run's result as JSON; docs/result.md says what each key means.
+#include <cmath>
 #include <set>
 
 #include "format.hpp"
@@ -78,6 +79,59 @@ Json sample_of(const SampleCheck& sample) {
           {"max_abs_difference", checked ? finite(sample.max_abs_difference) : Json(nullptr)}};
 }
 
+Json measure_of(const Measure& measure) {
+  Json json{{"images", measure.images},
+            {"correct", measure.correct},
+            {"accuracy", measure.accuracy()},
+            {"loss", finite(measure.loss)}};
+  return json;
+}
+
+Json epoch_of(const EpochReport& epoch) {
+  return {{"epoch", epoch.epoch},
+          {"steps", epoch.steps},
+          {"rate", epoch.rate},
+          {"train", measure_of(epoch.train)},
+          {"validation", epoch.validation ? measure_of(*epoch.validation) : Json(nullptr)},
+          {"rewired", epoch.rewired},
+          {"seconds", finite(epoch.seconds)}};
+}
+
+/// [label][prediction], or null where nothing was measured.
+Json confusion_of(const Measure& measure) {
+  if (measure.confusion.empty()) return nullptr;
+  const auto classes =
+      static_cast<std::ptrdiff_t>(std::lround(std::sqrt(measure.confusion.size())));
+  Json rows = Json::array();
+  for (auto row = measure.confusion.begin(); row != measure.confusion.end(); row += classes) {
+    rows.push_back(std::vector<std::int64_t>(row, row + classes));
+  }
+  return rows;
+}
+
+Json train_of(const TrainResult& train) {
+  Json layers = Json::array();
+  for (const LayerReport& layer : train.layers) {
+    layers.push_back(
+        {{"inputs", layer.inputs}, {"outputs", layer.outputs}, {"connections", layer.connections}});
+  }
+  Json memory = Json::object();
+  std::int64_t bytes = 0;
+  for (const MemoryItem& item : train.memory) {
+    memory[item.name] = item.bytes;
+    bytes += item.bytes;
+  }
+  memory["sum"] = bytes;
+  return {{"seconds", finite(train.train_s)},
+          {"resumed_epochs", train.resumed_epochs},
+          {"stopped_early", train.stopped_early},
+          {"last_epoch", train.epochs.empty() ? Json(nullptr) : epoch_of(train.epochs.back())},
+          {"test", train.test.images > 0 ? measure_of(train.test) : Json(nullptr)},
+          {"confusion", confusion_of(train.test)},
+          {"layers", std::move(layers)},
+          {"memory_bytes", std::move(memory)}};
+}
+
 }  // namespace
 
 std::string result_json(const RunResult& result, const std::vector<std::string>& command) {
@@ -118,7 +172,8 @@ std::string result_json(const RunResult& result, const std::vector<std::string>&
         {"executed", finite(report::rate(result.edges.executed, s.infer))}}},
       {"categories", std::move(categories)},
       {"sample", sample_of(result.sample)},
-      {"accuracy", nullptr},
+      {"accuracy", result.accuracy ? Json(*result.accuracy) : Json(nullptr)},
+      {"train", result.train ? train_of(*result.train) : Json(nullptr)},
       {"peak_bytes", {{"host", result.peak_host_bytes}, {"device", result.peak_device_bytes}}},
       {"notes", result.notes},
       {"failures", result.failures}};

@@ -104,9 +104,54 @@ std::string figures(const RunResult& result) {
       {false, false, false}, "  ");
 }
 
+/// What a training run came to.
+std::string training(const RunResult& result) {
+  const TrainResult& train = *result.train;
+  std::int64_t connections = 0;
+  std::int64_t possible = 0;
+  for (const LayerReport& layer : train.layers) {
+    connections += layer.connections;
+    possible += layer.inputs * layer.outputs;
+  }
+  std::vector<std::vector<std::string>> rows{
+      {"network", fmt::format("{} → {} in {}, {} of {} connections", count(result.neurons),
+                              count(train.layers.back().outputs), plural(result.layers, "layer"),
+                              count(connections), count(possible))},
+      {"input", with_origin(plural(result.images, "image"), result.input_origin)}};
+  if (!train.epochs.empty()) {
+    const EpochReport& last = train.epochs.back();
+    std::string text =
+        fmt::format("{} of {}, loss {:.4f}, accuracy {:.2f} %", last.epoch,
+                    plural(last.steps, "step"), last.train.loss, 100.0 * last.train.accuracy());
+    if (last.validation) {
+      text += fmt::format("; validation {:.4f}, {:.2f} %", last.validation->loss,
+                          100.0 * last.validation->accuracy());
+    }
+    rows.push_back({"last epoch", text});
+  }
+  rows.push_back({"training", fmt::format("{}, load {}", report::seconds(train.train_s),
+                                          report::seconds(result.seconds.load))});
+  rows.push_back({"peak memory", "host " + report::bytes(result.peak_host_bytes)});
+  return report::table(rows, {false, false}, "  ");
+}
+
+std::string training_summary(const RunResult& result) {
+  const TrainResult& train = *result.train;
+  std::string text = result.accuracy
+                         ? fmt::format("TRAINED  {:.2f} % of {} right, mean loss {:.4f}\n",
+                                       100.0 * *result.accuracy,
+                                       plural(train.test.images, "test image"), train.test.loss)
+                         : "TRAINED  no test images\n";
+  for (const std::string& failure : result.failures) text += "  ! " + failure + '\n';
+  text += '\n' + training(result) + '\n' + devices(result);
+  for (const std::string& note : result.notes) text += "  note: " + note + '\n';
+  return text;
+}
+
 }  // namespace
 
 std::string result_summary(const RunResult& result) {
+  if (result.train) return training_summary(result);
   std::string text = verdict(result);
   for (const std::string& failure : result.failures) text += "  ! " + failure + '\n';
   text += '\n' + facts(result);

@@ -1,14 +1,15 @@
 // One inference run: sources, profile, plan, ranks, and the comparison with what is known.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <iterator>
 
 #include "devices.hpp"
 #include "distinct.hpp"
+#include "memory.hpp"
 #include "ranks.hpp"
 #include "rewrite.hpp"
+#include "train.hpp"
 #include "verify.hpp"
 #include "weights.hpp"
 
@@ -16,12 +17,6 @@ namespace spdnn {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::int64_t peak_host_bytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
-}
 
 void write_outputs(const fs::path& file, const std::vector<std::int64_t>& images,
                    const Distinct& distinct,
@@ -234,7 +229,7 @@ RunResult infer(const RunConfig& config, Progress& progress) {
 
 RunResult run(const RunConfig& config, Progress& progress) {
   const ProfileRange range("run");
-  return infer(config, progress);
+  return config.train ? run_training(config, progress) : infer(config, progress);
 }
 
 ExitStatus exit_status(const RunResult& result) {

@@ -98,6 +98,11 @@ Model load(const FileModel& source, const RunConfig& /*config*/,
   return read_network(source.path, source.settings);
 }
 
+Model load(const LayersModel& /*source*/, const RunConfig& /*config*/,
+           std::vector<std::string>& /*notes*/) {
+  throw InputError("/model/layers: has no weights yet; train it first");
+}
+
 Csr first_rows(const Csr& images, const std::optional<std::int64_t>& count, const fs::path& file) {
   if (!count) return images;
   if (*count > images.rows()) {
@@ -154,6 +159,11 @@ Input load_input(const FileInput& source, const RunConfig& /*config*/, std::int6
   }
   const Csr& images = std::get<SparseLinear>(file.layers.front()).weights;
   return {first_rows(images, source.images, source.path), file.origin};
+}
+
+Input load_input(const LabelledInput& /*source*/, const RunConfig& /*config*/,
+                 std::int64_t /*features*/, std::vector<std::string>& /*notes*/) {
+  throw InputError("/input: labelled images are for training");
 }
 
 Csr repeat_images(const Csr& images, std::int64_t times) {

@@ -102,8 +102,8 @@ void Network<T>::replace_pattern(std::size_t layer, std::vector<std::int64_t> ro
 }
 
 template <class T>
-BatchPass<T>::BatchPass(Network<T>& network, std::int64_t most_images, bool backward)
-    : network_(network), width_(panel_width(network.device().info())), backward_(backward) {
+BatchPass<T>::BatchPass(Network<T>& network, std::int64_t most_images)
+    : network_(network), width_(panel_width(network.device().info())) {
   const std::int64_t lanes = round_up(most_images, width_);
   std::int64_t widest = 0;
   std::int64_t most_values = 0;
@@ -112,10 +112,6 @@ BatchPass<T>::BatchPass(Network<T>& network, std::int64_t most_images, bool back
     if (!layer.pattern.is_dense()) most_values = std::max(most_values, layer.pattern.nnz());
   }
   Device& device = network.device();
-  if (!backward) {
-    for (int i = 0; i < 2; ++i) activations_.push_back(allocate<T>(device, widest * lanes));
-    return;
-  }
   for (const LinearLayer& layer : network.layers()) {
     activations_.push_back(allocate<T>(device, layer.pattern.rows() * lanes));
   }
@@ -125,7 +121,7 @@ BatchPass<T>::BatchPass(Network<T>& network, std::int64_t most_images, bool back
 
 template <class T>
 Panels<T> BatchPass<T>::output_of(std::size_t layer) const {
-  const Buffer& buffer = activations_[backward_ ? layer : layer % 2];
+  const Buffer& buffer = activations_[layer];
   return {buffer.template as<T>(), network_.layers()[layer].pattern.rows(), x_.batch, width_,
           nullptr};
 }
@@ -163,7 +159,7 @@ double BatchPass<T>::loss(Loss loss, const std::int32_t* labels, T scale,
   args.y = output_of(last);
   args.labels = labels;
   args.scale = scale;
-  if (backward_) args.dz = delta(static_cast<int>(last % 2), network_.outputs());
+  args.dz = delta(static_cast<int>(last % 2), network_.outputs());
   args.loss_sum = &sum;
   args.predictions = predictions;
   network_.kernels().loss(args, network_.stream());

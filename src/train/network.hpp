@@ -66,9 +66,8 @@ class Network {
 template <class T>
 class BatchPass {
  public:
-  /// Room for batches of up to `most_images`; without `backward` there is room for a forward way
-  /// alone, whose activations take two buffers in turn.
-  BatchPass(Network<T>& network, std::int64_t most_images, bool backward);
+  /// Room for batches of up to `most_images`.
+  BatchPass(Network<T>& network, std::int64_t most_images);
 
   /// The network's outputs for `x`, `[inputs × batch]` in panels; they live until the next call.
   [[nodiscard]] Panels<const T> forward(const Panels<const T>& x);
@@ -95,7 +94,6 @@ class BatchPass {
 
   Network<T>& network_;
   std::int64_t width_;
-  bool backward_;
   std::vector<Buffer> activations_;
   Buffer deltas_[2];
   Buffer workspace_;

@@ -70,7 +70,7 @@ double worst_error(const Case& c, const TrainKernels<double>& kernels, std::int6
   const auto stream = device->make_stream();
   Network<double> network(layers_of(c, random), kernels, *device, *stream);
   network.initialize(5);
-  BatchPass<double> pass(network, c.batch, true);
+  BatchPass<double> pass(network, c.batch);
   OwnedPanels<double> x(c.widths.front(), c.batch, panel_width(device->info()));
   test::fill_random(x, 0.0, random);
   std::vector<std::int32_t> labels(static_cast<std::size_t>(c.batch));

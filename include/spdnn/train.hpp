@@ -1,0 +1,162 @@
+// Training networks whose layers are sparse: what can be asked for, and what comes back.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "spdnn/io.hpp"
+#include "spdnn/plan.hpp"
+#include "spdnn/train_op.hpp"
+
+namespace spdnn {
+
+/// How the connections of a layer are chosen.
+enum class Topology : std::uint8_t {
+  dense,      ///< all of them; stored without a pattern
+  random,     ///< so many of all, each set of them equally likely
+  radixnet,   ///< as the Graph Challenge's networks; as many inputs as outputs
+  mask,       ///< those of a matrix in a file
+  magnitude,  ///< the largest of the dense layer that training starts from
+};
+
+/// One layer to train.
+struct LayerSpec {
+  std::int64_t outputs = 0;
+  Topology topology = Topology::random;
+  double density = 1.0;        ///< connections of all there could be: random, magnitude
+  std::int64_t fold = 16;      ///< radixnet: every output has 2 · fold connections
+  std::filesystem::path mask;  ///< a `.spdnn` file with one matrix [outputs × inputs]
+  Epilogue activation;
+};
+
+/// How the densities of random layers are meant.
+enum class DensityRule : std::uint8_t {
+  as_given,
+  /// Their connections together stay, but are spread as ε·(inputs + outputs) a layer (Mocanu et
+  /// al., Nature Communications 2018); a layer that would be more than full is full.
+  erdos_renyi,
+};
+
+struct OptimizerSpec {
+  OptimizerKind kind = OptimizerKind::adam;
+  double rate = 0.001;
+  double momentum = 0.9;              ///< momentum, nesterov
+  double beta1 = 0.9, beta2 = 0.999;  ///< adam, adamw
+  double epsilon = 1e-8;              ///< adam, adamw
+  double weight_decay = 0.0;          ///< of values, not of biases
+  std::optional<double> clip_norm;    ///< longest gradient, all parameters together
+};
+
+enum class ScheduleKind : std::uint8_t { constant, step, cosine };
+
+/// The rate over time, as a part of the optimiser's.
+struct ScheduleSpec {
+  ScheduleKind kind = ScheduleKind::constant;
+  double warmup_epochs = 0.0;  ///< rising linearly from 0
+  std::int64_t every = 10;     ///< step: times `factor` each so many epochs
+  double factor = 0.1;
+  double last = 0.0;  ///< cosine: where it ends
+};
+
+enum class RewireMethod : std::uint8_t { none, set, rigl };
+
+/// Connections that change while a network learns: the smallest are dropped and as many grown, at
+/// random (SET: Mocanu et al., Nature Communications 2018) or where the loss has its largest
+/// gradients (RigL: Evci et al., ICML 2020).
+struct RewireSpec {
+  RewireMethod method = RewireMethod::none;
+  std::int64_t every = 100;  ///< steps from one change to the next
+  double fraction = 0.3;     ///< of a layer's connections; falls to 0 by a cosine
+  double until = 0.75;       ///< of all steps, after which connections stay
+};
+
+struct CheckpointSpec {
+  std::filesystem::path folder;  ///< empty: none are written
+  std::int64_t every = 1;        ///< epochs
+  std::int64_t keep_last = 2;
+  bool resume = false;  ///< go on from the newest that can be used
+};
+
+struct TrainSpec {
+  std::vector<LayerSpec> layers;
+  DensityRule density_rule = DensityRule::as_given;
+  Loss loss = Loss::cross_entropy;
+  std::int64_t epochs = 10;
+  std::int64_t batch = 128;  ///< images of one step, all ranks together
+  OptimizerSpec optimizer;
+  ScheduleSpec schedule;
+  RewireSpec rewire;
+  std::int64_t validation = 0;           ///< training images held out, chosen by the seed
+  std::optional<std::int64_t> patience;  ///< epochs without a smaller validation loss, then stop
+  std::filesystem::path start_from;      ///< a checkpoint whose parameters training starts from
+  CheckpointSpec checkpoint;
+  std::uint64_t seed = 1;
+  /// What decides the result, as text: a checkpoint of another one is not resumed.
+  std::string fingerprint;
+};
+
+/// How well a network does on a set of images.
+struct Measure {
+  std::int64_t images = 0, correct = 0;
+  double loss = 0.0;                    ///< mean of the images
+  std::vector<std::int64_t> confusion;  ///< [label][prediction]; empty where not asked for
+  [[nodiscard]] double accuracy() const {
+    return images == 0 ? 0.0 : static_cast<double>(correct) / static_cast<double>(images);
+  }
+};
+
+struct EpochReport {
+  std::int64_t epoch = 0;  ///< from 1
+  std::int64_t steps = 0;  ///< since the beginning
+  double rate = 0.0;       ///< of the last step
+  Measure train;           ///< as the images passed, each with the parameters of its step
+  std::optional<Measure> validation;
+  std::int64_t rewired = 0;  ///< connections dropped and grown
+  double seconds = 0.0;      ///< training and validation
+};
+
+/// Bytes of one kind that training takes, all ranks together.
+struct MemoryItem {
+  std::string name;
+  std::int64_t bytes = 0;
+};
+
+/// A layer's share of a trained network.
+struct LayerReport {
+  std::int64_t inputs = 0, outputs = 0, connections = 0;
+};
+
+struct TrainResult {
+  std::vector<EpochReport> epochs;  ///< of this call; those before a resumed checkpoint are not
+  std::int64_t resumed_epochs = 0;
+  bool stopped_early = false;
+  Measure test;  ///< with the confusion matrix; no images where no test set was given
+  std::vector<LayerReport> layers;
+  std::vector<MemoryItem> memory;
+  std::vector<std::int64_t> rank_images;  ///< of each rank, in this call
+  std::vector<double> rank_seconds;       ///< each rank's, in this call
+  double train_s = 0.0;                   ///< of all epochs, validation included
+  std::vector<std::string> notes;
+  Model model;  ///< as trained; dense layers as full sparse ones
+};
+
+struct TrainHooks {
+  std::function<void(const EpochReport&)> epoch;  ///< called by one rank's thread
+  std::atomic<std::int64_t>* images_done = nullptr;
+  const std::atomic<bool>* cancel = nullptr;  ///< set it to end the run after a step
+};
+
+/// Trains a network on `train`, one rank a device, and measures it on `test` (which may be empty).
+/// Equal arguments give equal bits on equal devices. Throws `InputError` where the specification
+/// and the data do not fit, `Error` with status `failure` when cancelled.
+[[nodiscard]] TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
+                                        const LabelledImages& test,
+                                        const std::vector<DeviceSpec>& devices,
+                                        const TrainHooks& hooks);
+
+}  // namespace spdnn

@@ -1,0 +1,128 @@
+// Reads layers, optimiser, schedule and rewiring of a configuration that trains.
+#include "train_config.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <limits>
+#include <utility>
+
+namespace spdnn::config {
+namespace {
+
+template <class T, std::size_t N>
+T word(const Json& value, const std::array<std::pair<std::string_view, T>, N>& words) {
+  const std::string& name = value.get_ref<const std::string&>();
+  for (const auto& [known, meaning] : words) {
+    if (known == name) return meaning;
+  }
+  throw std::logic_error("a word that the table of keys has and the loader has not: " + name);
+}
+
+template <class T>
+std::optional<T> optional(const Json& object, const char* key) {
+  return object.contains(key) ? std::optional(object[key].get<T>()) : std::nullopt;
+}
+
+constexpr std::array<std::pair<std::string_view, Topology>, 5> topologies{
+    {{"dense", Topology::dense},
+     {"random", Topology::random},
+     {"radixnet", Topology::radixnet},
+     {"mask", Topology::mask},
+     {"magnitude", Topology::magnitude}}};
+constexpr std::array<std::pair<std::string_view, OptimizerKind>, 5> optimizers{
+    {{"sgd", OptimizerKind::sgd},
+     {"momentum", OptimizerKind::momentum},
+     {"nesterov", OptimizerKind::nesterov},
+     {"adam", OptimizerKind::adam},
+     {"adamw", OptimizerKind::adamw}}};
+constexpr std::array<std::pair<std::string_view, ScheduleKind>, 3> schedules{
+    {{"constant", ScheduleKind::constant},
+     {"step", ScheduleKind::step},
+     {"cosine", ScheduleKind::cosine}}};
+constexpr std::array<std::pair<std::string_view, RewireMethod>, 3> rewirings{
+    {{"none", RewireMethod::none}, {"set", RewireMethod::set}, {"rigl", RewireMethod::rigl}}};
+
+LayerSpec layer_spec(const Json& from, const std::string& pointer, const FindFile& find,
+                     const Fail& fail) {
+  LayerSpec layer;
+  layer.outputs = from["outputs"];
+  layer.topology = word(from["topology"], topologies);
+  const std::string& name = from["topology"].get_ref<const std::string&>();
+  const bool wants_density =
+      layer.topology == Topology::random || layer.topology == Topology::magnitude;
+  if (wants_density != from.contains("density")) {
+    fail(pointer + "/density", wants_density ? fmt::format("missing; topology '{}' needs it", name)
+                                             : fmt::format("does not go with topology '{}'", name));
+  }
+  if (wants_density) layer.density = from["density"];
+  if ((layer.topology == Topology::mask) != from.contains("mask")) {
+    fail(pointer + "/mask", "goes with topology 'mask', which needs it");
+  }
+  if (layer.topology == Topology::mask) layer.mask = find(from["mask"], pointer + "/mask");
+  layer.fold = from["fold"];
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  layer.activation = {from["activation"] == "relu" ? 0.0F : -kInfinity,
+                      optional<float>(from, "clip").value_or(kInfinity)};
+  return layer;
+}
+
+OptimizerSpec optimizer_spec(const Json& from) {
+  return {word(from["kind"], optimizers),
+          from["rate"],
+          from["momentum"],
+          from["beta1"],
+          from["beta2"],
+          from["epsilon"],
+          from["weight_decay"],
+          optional<double>(from, "clip_norm")};
+}
+
+/// What decides the bits of the result: everything but where it goes and what is kept of it.
+std::string fingerprint_of(const Json& root) {
+  Json deciding{{"model", root["model"]},
+                {"input", root["input"]},
+                {"train", root["train"]},
+                {"seed", root["seed"]}};
+  deciding["train"].erase("checkpoint");
+  return deciding.dump();
+}
+
+}  // namespace
+
+TrainSpec train_spec(const Json& root, const FindFile& find, const Fail& fail) {
+  const Json& from = root["train"];
+  TrainSpec spec;
+  const Json& layers = root["model"]["layers"];
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const LayerSpec layer = layer_spec(layers[i], fmt::format("/model/layers/{}", i), find, fail);
+    spec.layers.insert(spec.layers.end(), layers[i]["count"].get<std::size_t>(), layer);
+  }
+  spec.density_rule = root["model"]["density_rule"] == "erdos_renyi" ? DensityRule::erdos_renyi
+                                                                     : DensityRule::as_given;
+  spec.loss = from["loss"] == "cross_entropy" ? Loss::cross_entropy : Loss::mean_squared_error;
+  spec.epochs = from["epochs"];
+  spec.batch = from["batch"];
+  spec.optimizer = optimizer_spec(from["optimizer"]);
+  const Json& schedule = from["schedule"];
+  spec.schedule = {word(schedule["kind"], schedules), schedule["warmup_epochs"],
+                   schedule["every_epochs"], schedule["factor"], schedule["last"]};
+  const Json& rewire = from["rewire"];
+  spec.rewire = {word(rewire["method"], rewirings), rewire["every_steps"], rewire["fraction"],
+                 rewire["until"]};
+  spec.validation = from["validation_images"];
+  spec.patience = optional<std::int64_t>(from, "patience");
+  if (spec.patience && spec.validation == 0) {
+    fail("/train/patience", "needs images to measure: set /train/validation_images");
+  }
+  if (from.contains("start_from")) {
+    spec.start_from = find(from["start_from"], "/train/start_from");
+  }
+  spec.checkpoint.every = from["checkpoint"]["every_epochs"];
+  spec.checkpoint.keep_last = from["checkpoint"]["keep_last"];
+  spec.seed = root["seed"].get<std::uint64_t>();
+  spec.fingerprint = fingerprint_of(root);
+  return spec;
+}
+
+}  // namespace spdnn::config

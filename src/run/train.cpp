@@ -1,0 +1,132 @@
+// From a configuration that trains to its result: data, devices, metrics of each epoch.
+#include "train.hpp"
+
+#include <fmt/format.h>
+
+#include <fstream>
+
+#include "devices.hpp"
+#include "memory.hpp"
+#include "verify.hpp"
+
+namespace spdnn {
+namespace {
+
+namespace fs = std::filesystem;
+
+LabelledSets load_labelled(const LabelledInput& input) {
+  switch (input.format) {
+    case LabelledInput::Format::mnist: return read_mnist(input.folder);
+    case LabelledInput::Format::cifar10: return read_cifar10(input.folder);
+  }
+  return {};
+}
+
+std::int64_t bytes_of(const LabelledImages& images) {
+  return std::ssize(images.pixels) + images.sparse.view().bytes() +
+         std::ssize(images.labels) * static_cast<std::int64_t>(sizeof(std::int32_t));
+}
+
+std::string line_of(const EpochReport& epoch) {
+  std::string validation;
+  if (epoch.validation) {
+    validation = fmt::format(R"(, "validation_loss": {:.9g}, "validation_accuracy": {:.6f})",
+                             epoch.validation->loss, epoch.validation->accuracy());
+  }
+  return fmt::format(
+      R"({{"epoch": {}, "steps": {}, "rate": {:.9g}, "train_loss": {:.9g}, "train_accuracy": {:.6f}{}, "rewired": {}, "seconds": {:.6f}}})"
+      "\n",
+      epoch.epoch, epoch.steps, epoch.rate, epoch.train.loss, epoch.train.accuracy(), validation,
+      epoch.rewired, epoch.seconds);
+}
+
+/// `metrics.jsonl`, one line an epoch. Written whole each time: a run that is killed leaves whole
+/// lines, and one that is resumed replaces those of epochs that it repeats.
+class Metrics {
+ public:
+  explicit Metrics(fs::path file, bool resume) : file_(std::move(file)) {
+    if (!resume) return;
+    std::ifstream old(file_);
+    for (std::string line; std::getline(old, line);) lines_.push_back(line + '\n');
+  }
+  void add(const EpochReport& epoch) {
+    // Line i is of epoch i + 1.
+    lines_.resize(std::min(lines_.size(), static_cast<std::size_t>(epoch.epoch - 1)));
+    lines_.push_back(line_of(epoch));
+    std::string text;
+    for (const std::string& line : lines_) text += line;
+    write_file_atomically(file_, text);
+  }
+
+ private:
+  fs::path file_;
+  std::vector<std::string> lines_;
+};
+
+void describe_devices(const std::vector<DeviceSpec>& specs, RunResult& result) {
+  const TrainResult& train = *result.train;
+  for (std::size_t rank = 0; rank < specs.size(); ++rank) {
+    DeviceInfo info;
+    for (const DeviceInfo& listed : list_devices()) {
+      if (listed.kind == specs[rank].kind && listed.index == specs[rank].index) info = listed;
+    }
+    DeviceResult device;
+    device.name = device_label(specs[rank], info);
+    device.kind = to_string(specs[rank].kind);
+    device.busy_s = train.rank_seconds[rank];
+    device.idle_s = std::max(train.train_s - device.busy_s, 0.0);
+    device.images = train.rank_images[rank];
+    result.devices.push_back(std::move(device));
+  }
+}
+
+void check_trainable(const RunConfig& config) {
+  for (const DeviceSpec& device : config.devices) {
+    if (device.slowdown > 1.0) throw InputError("/devices: slowdown does not go with job 'train'");
+  }
+}
+
+}  // namespace
+
+RunResult run_training(const RunConfig& config, Progress& progress) {
+  check_trainable(config);
+  RunResult result;
+  result.job = config.job;
+  const std::int64_t program_bytes = host_bytes_now();
+  progress.phase = "reading";
+  const double start = now_seconds();
+  const auto& input = std::get<LabelledInput>(config.input.source);
+  const LabelledSets sets = load_labelled(input);
+  result.seconds.load = now_seconds() - start;
+
+  TrainSpec spec = *config.train;
+  fs::create_directories(config.output);
+  spec.checkpoint.folder = config.output / "checkpoints";
+  const std::vector<DeviceSpec> devices = resolve_devices(config);
+  Metrics metrics(config.output / "metrics.jsonl", spec.checkpoint.resume);
+  progress.phase = "training";
+  progress.unit = "images/s";
+  progress.total = spec.epochs * (sets.train.count - spec.validation);
+  const TrainHooks hooks = {[&](const EpochReport& epoch) { metrics.add(epoch); }, &progress.done,
+                            &progress.cancel};
+  TrainResult trained = train_network(spec, sets.train, sets.test, devices, hooks);
+  progress.phase = "writing";
+  progress.total = 0;
+  trained.memory.push_back({"data set", bytes_of(sets.train) + bytes_of(sets.test)});
+  trained.memory.push_back({"program", program_bytes});
+  result.status = "done";
+  result.images = sets.train.count;
+  result.layers = std::ssize(trained.layers);
+  result.neurons = sets.train.features();
+  result.model_origin = trained.model.origin;
+  result.input_origin = input.folder.filename().string();
+  result.notes = trained.notes;
+  result.train = std::move(trained);
+  if (result.train->test.images > 0) result.accuracy = result.train->test.accuracy();
+  describe_devices(devices, result);
+  result.peak_host_bytes = peak_host_bytes();
+  check_bars(config.require, result);
+  return result;
+}
+
+}  // namespace spdnn

@@ -1,0 +1,254 @@
+// Writing, finding, checking and reading checkpoints.
+#include "checkpoint.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <system_error>
+
+namespace spdnn::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::string_view kSuffix = ".safetensors";
+constexpr const char* kKind = "spdnn.kind";
+
+fs::path file_of(const fs::path& folder, std::int64_t epoch) {
+  return folder / fmt::format("{}{:06}{}", kPrefix, epoch, kSuffix);
+}
+
+/// The checkpoints of a folder by their epochs.
+std::map<std::int64_t, fs::path> list_checkpoints(const fs::path& folder) {
+  std::map<std::int64_t, fs::path> found;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) continue;
+    std::int64_t epoch = 0;
+    const char* end = name.data() + name.size() - kSuffix.size();
+    const auto [rest, problem] = std::from_chars(name.data() + kPrefix.size(), end, epoch);
+    if (problem == std::errc() && rest == end) found[epoch] = entry.path();
+  }
+  return found;
+}
+
+/// Names of the arrays of one layer.
+struct Names {
+  std::string prefix;
+  Names(const std::string& group, std::size_t layer)
+      : prefix(fmt::format("{}layers.{}.", group, layer)) {}
+  [[nodiscard]] std::string operator()(const char* what) const { return prefix + what; }
+};
+
+/// The two arrays of a layer, of parameters or of state, as tensors.
+void add_layer(const Network<float>& network, std::size_t l, const std::string& group,
+               const float* array, std::vector<Tensor>& tensors) {
+  const Pattern& pattern = network.layers()[l].pattern;
+  const Names name(group, l);
+  const Range values = network.values_of(l);
+  const Range biases = network.biases_of(l);
+  const std::span<const float> data(array + values.begin, static_cast<std::size_t>(values.size()));
+  if (pattern.is_dense()) {
+    tensors.push_back(make_tensor(name("weight"), data, {pattern.rows(), pattern.cols()}));
+  } else {
+    tensors.push_back(make_tensor(name("values"), data, {pattern.nnz()}));
+  }
+  tensors.push_back(make_tensor(
+      name("bias"),
+      std::span<const float>(array + biases.begin, static_cast<std::size_t>(biases.size())),
+      {pattern.rows()}));
+}
+
+std::map<std::string, std::string> texts_of(const TrainSpec& spec, const TrainState& state,
+                                            const Network<float>& network, std::size_t arrays) {
+  std::map<std::string, std::string> texts{
+      {kKind, "checkpoint"},
+      {"spdnn.epoch", std::to_string(state.epoch)},
+      {"spdnn.steps", std::to_string(state.steps)},
+      {"spdnn.seed", std::to_string(spec.seed)},
+      {"spdnn.best_epoch", std::to_string(state.best_epoch)},
+      {"spdnn.best_loss", fmt::format("{}", state.best_loss)},
+      {"spdnn.config", spec.fingerprint},
+      {"spdnn.layers", std::to_string(network.layers().size())},
+      {"spdnn.optimizer_arrays", std::to_string(arrays)}};
+  for (std::size_t l = 0; l < network.layers().size(); ++l) {
+    const LinearLayer& layer = network.layers()[l];
+    const std::string name = fmt::format("spdnn.layers.{}.", l);
+    texts[name + "inputs"] = std::to_string(layer.pattern.cols());
+    texts[name + "lower"] = fmt::format("{}", layer.activation.lower);
+    texts[name + "upper"] = fmt::format("{}", layer.activation.upper);
+  }
+  return texts;
+}
+
+/// A number among the texts of a checkpoint.
+template <class T>
+T number(const TensorFile& file, const std::string& key) {
+  const auto found = file.metadata().find(key);
+  T value{};
+  if (found != file.metadata().end()) {
+    const char* end = found->second.data() + found->second.size();
+    const auto [rest, problem] = std::from_chars(found->second.data(), end, value);
+    if (problem == std::errc() && rest == end) return value;
+  }
+  throw InputError(file.path(), fmt::format("is no checkpoint that training can go on from: its "
+                                            "metadata have no number '{}'",
+                                            key));
+}
+
+StartLayer read_layer(const TensorFile& file, std::size_t l, std::int64_t inputs) {
+  const Names name("", l);
+  StartLayer layer;
+  const std::span<const float> bias = file.values<float>(name("bias"), {-1});
+  const std::int64_t rows = std::ssize(bias);
+  std::span<const float> values;
+  if (file.find(name("weight")) != nullptr) {
+    values = file.values<float>(name("weight"), {rows, inputs});
+    layer.pattern = Pattern::dense(rows, inputs);
+  } else {
+    values = file.values<float>(name("values"), {-1});
+    const auto offsets = file.values<std::int64_t>(name("row_offsets"), {rows + 1});
+    const auto indices = file.values<std::uint32_t>(name("col_indices"), {std::ssize(values)});
+    layer.pattern =
+        Pattern(rows, inputs, {offsets.begin(), offsets.end()}, {indices.begin(), indices.end()});
+  }
+  layer.values.assign(values.begin(), values.end());
+  layer.bias.assign(bias.begin(), bias.end());
+  return layer;
+}
+
+/// One array of the optimiser's state of a layer, without its pattern.
+StartLayer read_state(const TensorFile& file, std::size_t array, std::size_t l,
+                      const StartLayer& layer) {
+  const Names name(fmt::format("optimizer.{}.", array), l);
+  const Pattern& pattern = layer.pattern;
+  const std::span<const float> values =
+      pattern.is_dense() ? file.values<float>(name("weight"), {pattern.rows(), pattern.cols()})
+                         : file.values<float>(name("values"), {pattern.nnz()});
+  const std::span<const float> bias = file.values<float>(name("bias"), {pattern.rows()});
+  return {{}, {values.begin(), values.end()}, {bias.begin(), bias.end()}};
+}
+
+/// Why a checkpoint does not belong to a specification; empty where it does.
+std::string mismatch(const Checkpoint& checkpoint, const TrainSpec& spec) {
+  if (checkpoint.fingerprint != spec.fingerprint) {
+    return "it was written by another configuration (model, input, train or seed differ)";
+  }
+  if (checkpoint.layers.size() != spec.layers.size()) {
+    return fmt::format("it has {} layers, and the configuration {}", checkpoint.layers.size(),
+                       spec.layers.size());
+  }
+  if (checkpoint.state.epoch > spec.epochs) {
+    return fmt::format("it was written after epoch {} of {}", checkpoint.state.epoch, spec.epochs);
+  }
+  return "";
+}
+
+}  // namespace
+
+void write_checkpoint(const TrainSpec& spec, const TrainState& state, const Network<float>& network,
+                      const Optimizer& optimizer) {
+  const fs::path& folder = spec.checkpoint.folder;
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error) {
+    throw SystemError(
+        fmt::format("{}: {}; name another folder with --output", folder.string(), error.message()));
+  }
+  const std::vector<float*> arrays = optimizer.state();
+  std::vector<Tensor> tensors;
+  for (std::size_t l = 0; l < network.layers().size(); ++l) {
+    const Pattern& pattern = network.layers()[l].pattern;
+    if (!pattern.is_dense()) {
+      tensors.push_back(make_tensor(Names("", l)("row_offsets"), pattern.row_offsets()));
+      tensors.push_back(make_tensor(Names("", l)("col_indices"), pattern.col_indices()));
+    }
+    add_layer(network, l, "", network.parameters(), tensors);
+    for (std::size_t i = 0; i < arrays.size(); ++i) {
+      add_layer(network, l, fmt::format("optimizer.{}.", i), arrays[i], tensors);
+    }
+  }
+  write_safetensors(file_of(folder, state.epoch), std::move(tensors),
+                    texts_of(spec, state, network, arrays.size()));
+  const auto files = list_checkpoints(folder);
+  std::int64_t kept = 0;
+  for (auto it = files.rbegin(); it != files.rend(); ++it) {
+    const bool keep = it->first <= state.epoch && kept < spec.checkpoint.keep_last;
+    if (keep) ++kept;
+    if (!keep) fs::remove(it->second, error);
+  }
+}
+
+Checkpoint read_checkpoint(const fs::path& path) {
+  const TensorFile file = read_safetensors(path);
+  const auto kind = file.metadata().find(kKind);
+  if (kind == file.metadata().end() || kind->second != "checkpoint") {
+    throw InputError(path, "is a safetensors file, but no checkpoint of this program");
+  }
+  Checkpoint checkpoint;
+  checkpoint.state = {
+      number<std::int64_t>(file, "spdnn.epoch"), number<std::int64_t>(file, "spdnn.steps"),
+      number<double>(file, "spdnn.best_loss"), number<std::int64_t>(file, "spdnn.best_epoch")};
+  checkpoint.fingerprint = file.metadata().at("spdnn.config");
+  const auto layers = number<std::size_t>(file, "spdnn.layers");
+  for (std::size_t l = 0; l < layers; ++l) {
+    const auto inputs = number<std::int64_t>(file, fmt::format("spdnn.layers.{}.inputs", l));
+    checkpoint.layers.push_back(read_layer(file, l, inputs));
+  }
+  checkpoint.optimizer.resize(number<std::size_t>(file, "spdnn.optimizer_arrays"));
+  for (std::size_t i = 0; i < checkpoint.optimizer.size(); ++i) {
+    for (std::size_t l = 0; l < layers; ++l) {
+      checkpoint.optimizer[i].push_back(read_state(file, i, l, checkpoint.layers[l]));
+    }
+  }
+  return checkpoint;
+}
+
+std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
+                                            std::vector<std::string>& notes) {
+  const auto files = list_checkpoints(spec.checkpoint.folder);
+  std::string last;
+  for (auto it = files.rbegin(); it != files.rend(); ++it) {
+    try {
+      Checkpoint checkpoint = read_checkpoint(it->second);
+      const std::string why = mismatch(checkpoint, spec);
+      if (why.empty()) return checkpoint;
+      last = fmt::format("{}: {}", it->second.string(), why);
+    } catch (const InputError& error) {
+      last = error.what();
+    }
+    notes.push_back("not resumed from " + last);
+  }
+  if (!files.empty()) {
+    throw InputError(
+        fmt::format("{}: none of {} checkpoints can be resumed; the oldest: {}. Start "
+                    "anew without --resume, or name another folder with --output",
+                    spec.checkpoint.folder.string(), files.size(), last));
+  }
+  return std::nullopt;
+}
+
+void restore(const Checkpoint& checkpoint, Network<float>& network, Optimizer& optimizer) {
+  const std::vector<float*> arrays = optimizer.state();
+  if (arrays.size() != checkpoint.optimizer.size()) {
+    throw InputError(
+        fmt::format("the checkpoint has {} arrays of optimiser state, and this "
+                    "optimiser {}",
+                    checkpoint.optimizer.size(), arrays.size()));
+  }
+  const auto copy = [&](const StartLayer& from, std::size_t l, float* array) {
+    std::copy(from.values.begin(), from.values.end(), array + network.values_of(l).begin);
+    std::copy(from.bias.begin(), from.bias.end(), array + network.biases_of(l).begin);
+  };
+  for (std::size_t l = 0; l < network.layers().size(); ++l) {
+    copy(checkpoint.layers[l], l, network.parameters());
+    for (std::size_t i = 0; i < arrays.size(); ++i) copy(checkpoint.optimizer[i][l], l, arrays[i]);
+  }
+  optimizer.set_steps(checkpoint.state.steps);
+}
+
+}  // namespace spdnn::train

@@ -1,0 +1,52 @@
+// Training's state in safetensors files: what is written after an epoch and read to go on from it.
+//
+// Layer l has `layers.l.values`, `layers.l.row_offsets` and `layers.l.col_indices` (CSR, outputs ×
+// inputs), or `layers.l.weight` where it is dense, `layers.l.bias`, and for each array of the
+// optimiser's state `optimizer.i.layers.l.values` and `.bias`. Texts hold the rest. Rows and
+// neurons are numbered as in the configuration, so that a checkpoint loads on any number of ranks.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "optimizer.hpp"
+#include "topology.hpp"
+
+namespace spdnn::train {
+
+/// How far training is, beside the arrays.
+struct TrainState {
+  std::int64_t epoch = 0;  ///< done
+  std::int64_t steps = 0;
+  double best_loss = 0.0;       ///< of the validation, where epoch > 0
+  std::int64_t best_epoch = 0;  ///< 0: none yet
+};
+
+/// Writes `checkpoint-EPOCH.safetensors` into the folder, and only then removes all others but the
+/// `keep_last` newest up to this epoch. Throws `SystemError` where it can't be written; older ones
+/// stay as they are.
+void write_checkpoint(const TrainSpec& spec, const TrainState& state, const Network<float>& network,
+                      const Optimizer& optimizer);
+
+/// A checkpoint in memory.
+struct Checkpoint {
+  TrainState state;
+  std::string fingerprint;
+  std::vector<StartLayer> layers;
+  /// Each array of the optimiser's state, by layer: values and biases.
+  std::vector<std::vector<StartLayer>> optimizer;
+};
+/// Throws `InputError` with the reason where the file can't be trusted or is no checkpoint.
+[[nodiscard]] Checkpoint read_checkpoint(const std::filesystem::path& file);
+
+/// The newest checkpoint of the specification's folder that can be used; nothing where there is
+/// none at all. Why newer ones were not used is added to `notes`. Throws `InputError` where there
+/// are some, but none can be used.
+[[nodiscard]] std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
+                                                          std::vector<std::string>& notes);
+
+/// Puts a checkpoint's parameters, and its optimiser's state, into a network with its patterns.
+void restore(const Checkpoint& checkpoint, Network<float>& network, Optimizer& optimizer);
+
+}  // namespace spdnn::train

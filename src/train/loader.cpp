@@ -1,0 +1,90 @@
+// The thread that fills batches, and how it takes turns with the rank.
+#include "loader.hpp"
+
+#include <algorithm>
+
+namespace spdnn::train {
+
+Loader::Loader(const LabelledImages& data, std::int64_t most_images, std::int64_t width,
+               Device& device)
+    : data_(data), width_(width) {
+  const std::int64_t lanes = (most_images + width - 1) / width * width;
+  for (Slot& slot : slots_) {
+    slot.x =
+        device.allocate_host(static_cast<std::size_t>(lanes * data.features()) * sizeof(float));
+    slot.labels.resize(static_cast<std::size_t>(most_images));
+  }
+  thread_ = std::thread([this] { work(); });
+}
+
+Loader::~Loader() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+std::int64_t Loader::bytes() const {
+  std::int64_t bytes = 0;
+  for (const Slot& slot : slots_) {
+    bytes += static_cast<std::int64_t>(slot.x.bytes() + slot.labels.size() * sizeof(std::int32_t));
+  }
+  return bytes;
+}
+
+void Loader::start(const std::vector<std::uint32_t>& order, const std::vector<Range>& shares) {
+  {
+    const std::lock_guard lock(mutex_);
+    order_ = &order;
+    shares_ = &shares;
+    filled_ = taken_ = returned_ = 0;
+  }
+  changed_.notify_all();
+}
+
+Batch Loader::next() {
+  std::unique_lock lock(mutex_);
+  returned_ = taken_;
+  changed_.notify_all();
+  changed_.wait(lock, [this] { return filled_ > taken_; });
+  const Slot& slot = slots_[taken_ % 2];
+  ++taken_;
+  return {{slot.x.as<const float>(), data_.features(), slot.images, width_, nullptr},
+          slot.labels.data()};
+}
+
+void Loader::work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    // A slot may be written when the batch it held two turns ago was given back.
+    changed_.wait(lock, [this] {
+      return stop_ ||
+             (shares_ != nullptr && filled_ < std::ssize(*shares_) && filled_ < returned_ + 2);
+    });
+    if (stop_) return;
+    Slot& slot = slots_[filled_ % 2];
+    const Range share = (*shares_)[filled_];
+    lock.unlock();
+    fill(slot, share);
+    lock.lock();
+    ++filled_;
+    changed_.notify_all();
+  }
+}
+
+void Loader::fill(Slot& slot, Range share) {
+  slot.images = share.size();
+  const Panels<float> x = {slot.x.as<float>(), data_.features(), slot.images, width_, nullptr};
+  for (std::int64_t i = 0; i < share.size(); ++i) {
+    const std::int64_t image = (*order_)[share.begin + i];
+    data_.copy_image(image, x.panel(i / width_) + i % width_, width_);
+    slot.labels[i] = data_.labels[image];
+  }
+  for (std::int64_t lane = share.size(); lane < x.count() * width_; ++lane) {
+    for (std::int64_t f = 0; f < x.features; ++f) x.at(f, lane) = 0.0F;
+  }
+}
+
+}  // namespace spdnn::train

@@ -1,0 +1,60 @@
+// Batches of labelled images in panels, filled by a thread of their own while a rank computes.
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "spdnn/io.hpp"
+#include "spdnn/op.hpp"
+
+namespace spdnn::train {
+
+/// A rank's share of one step.
+struct Batch {
+  Panels<const float> x;                 ///< [features × images]; 0 in lanes without an image
+  const std::int32_t* labels = nullptr;  ///< of x.batch images
+};
+
+/// Two batches in turn: one is with the rank while the other is filled.
+class Loader {
+ public:
+  /// Room for batches of up to `most_images` in panels of `width`.
+  Loader(const LabelledImages& data, std::int64_t most_images, std::int64_t width, Device& device);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  /// Begins to load one batch for each of `shares`, ranges of `order`, which lists images. Both
+  /// must live until the last batch was taken.
+  void start(const std::vector<std::uint32_t>& order, const std::vector<Range>& shares);
+  /// The next batch; the one before is given back.
+  [[nodiscard]] Batch next();
+
+  [[nodiscard]] std::int64_t bytes() const;
+
+ private:
+  struct Slot {
+    Buffer x;
+    std::vector<std::int32_t> labels;
+    std::int64_t images = 0;
+  };
+  void work();
+  void fill(Slot& slot, Range share);
+
+  const LabelledImages& data_;
+  std::int64_t width_;
+  Slot slots_[2];
+  const std::vector<std::uint32_t>* order_ = nullptr;
+  const std::vector<Range>* shares_ = nullptr;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::int64_t filled_ = 0;    ///< batches filled since `start`
+  std::int64_t taken_ = 0;     ///< batches handed out since `start`
+  std::int64_t returned_ = 0;  ///< batches given back since `start`
+  bool stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace spdnn::train

@@ -1,0 +1,108 @@
+// Rates over time, gradient clipping and the optimiser's step.
+#include "optimizer.hpp"
+
+#include <cmath>
+#include <numbers>
+
+namespace spdnn::train {
+namespace {
+
+int state_arrays(OptimizerKind kind) {
+  switch (kind) {
+    case OptimizerKind::sgd: return 0;
+    case OptimizerKind::momentum:
+    case OptimizerKind::nesterov: return 1;
+    case OptimizerKind::adam:
+    case OptimizerKind::adamw: return 2;
+  }
+  return 0;
+}
+
+}  // namespace
+
+double rate_at(const ScheduleSpec& schedule, std::int64_t step, std::int64_t steps_per_epoch,
+               std::int64_t total_steps) {
+  const auto at = static_cast<double>(step);
+  const double warmup = schedule.warmup_epochs * static_cast<double>(steps_per_epoch);
+  if (at < warmup) return (at + 1.0) / warmup;
+  switch (schedule.kind) {
+    case ScheduleKind::constant: return 1.0;
+    case ScheduleKind::step:
+      return std::pow(schedule.factor,
+                      static_cast<double>(step / steps_per_epoch / schedule.every));
+    case ScheduleKind::cosine: {
+      const double span = std::max(static_cast<double>(total_steps) - warmup, 1.0);
+      const double part = std::min((at - warmup) / span, 1.0);
+      return schedule.last +
+             (1.0 - schedule.last) * 0.5 * (1.0 + std::cos(std::numbers::pi * part));
+    }
+  }
+  return 1.0;
+}
+
+Optimizer::Optimizer(const TrainSpec& spec, Network<float>& network, std::int64_t steps_per_epoch)
+    : spec_(spec),
+      network_(network),
+      steps_per_epoch_(steps_per_epoch),
+      total_steps_(steps_per_epoch * spec.epochs) {
+  const std::size_t bytes = static_cast<std::size_t>(network.parameter_count()) * sizeof(float);
+  for (int i = 0; i < state_arrays(spec.optimizer.kind); ++i) {
+    state_.push_back(network.device().allocate(bytes));
+    network.stream().zero(state_.back().data(), bytes);
+  }
+}
+
+std::vector<float*> Optimizer::state() const {
+  std::vector<float*> arrays;
+  for (const Buffer& buffer : state_) arrays.push_back(buffer.as<float>());
+  return arrays;
+}
+
+std::int64_t Optimizer::bytes() const {
+  std::int64_t bytes = 0;
+  for (const Buffer& buffer : state_) bytes += static_cast<std::int64_t>(buffer.bytes());
+  return bytes;
+}
+
+float Optimizer::clip_scale() {
+  if (!spec_.optimizer.clip_norm) return 1.0F;
+  double squares = 0.0;
+  network_.kernels().sum_of_squares(network_.gradient(), network_.parameter_count(), &squares,
+                                    network_.stream());
+  const double norm = std::sqrt(squares);
+  return norm > *spec_.optimizer.clip_norm ? static_cast<float>(*spec_.optimizer.clip_norm / norm)
+                                           : 1.0F;
+}
+
+double Optimizer::step() {
+  const OptimizerSpec& o = spec_.optimizer;
+  const double rate = o.rate * rate_at(spec_.schedule, steps_, steps_per_epoch_, total_steps_);
+  ++steps_;
+  const auto t = static_cast<double>(steps_);
+  UpdateArgs<float> args;
+  args.kind = o.kind;
+  args.rate = static_cast<float>(rate);
+  args.momentum = static_cast<float>(o.momentum);
+  args.beta1 = static_cast<float>(o.beta1);
+  args.beta2 = static_cast<float>(o.beta2);
+  args.epsilon = static_cast<float>(o.epsilon);
+  args.correction1 = static_cast<float>(1.0 - std::pow(o.beta1, t));
+  args.correction2 = static_cast<float>(1.0 - std::pow(o.beta2, t));
+  args.gradient_scale = clip_scale();
+  // Values first, then biases, which do not decay.
+  const Range parts[2] = {{0, network_.value_count()},
+                          {network_.value_count(), network_.parameter_count()}};
+  const std::vector<float*> arrays = state();
+  for (int i = 0; i < 2; ++i) {
+    args.count = parts[i].size();
+    args.parameters = network_.parameters() + parts[i].begin;
+    args.gradient = network_.gradient() + parts[i].begin;
+    args.first = arrays.empty() ? nullptr : arrays[0] + parts[i].begin;
+    args.second = arrays.size() < 2 ? nullptr : arrays[1] + parts[i].begin;
+    args.decay = i == 0 ? static_cast<float>(o.weight_decay) : 0.0F;
+    network_.kernels().update(args, network_.stream());
+  }
+  return rate;
+}
+
+}  // namespace spdnn::train

@@ -1,0 +1,39 @@
+// One rank's optimiser: its state on the stored parameters, the rate over time, clipping.
+#pragma once
+
+#include "network.hpp"
+#include "spdnn/train.hpp"
+
+namespace spdnn::train {
+
+/// The rate of step `step` (from 0) as a part of the optimiser's.
+[[nodiscard]] double rate_at(const ScheduleSpec& schedule, std::int64_t step,
+                             std::int64_t steps_per_epoch, std::int64_t total_steps);
+
+class Optimizer {
+ public:
+  Optimizer(const TrainSpec& spec, Network<float>& network, std::int64_t steps_per_epoch);
+
+  /// Changes the parameters by their gradient; returns the rate. Each call counts as a step.
+  double step();
+  /// A step that changes nothing: the gradient was used to grow connections.
+  void skip_step() { ++steps_; }
+  [[nodiscard]] std::int64_t steps() const noexcept { return steps_; }
+  [[nodiscard]] std::int64_t total_steps() const noexcept { return total_steps_; }
+  void set_steps(std::int64_t steps) { steps_ = steps; }
+
+  /// Arrays of state, each laid out as the parameters: none for sgd, m, then v.
+  [[nodiscard]] std::vector<float*> state() const;
+  [[nodiscard]] std::int64_t bytes() const;
+
+ private:
+  [[nodiscard]] float clip_scale();
+
+  const TrainSpec& spec_;
+  Network<float>& network_;
+  std::int64_t steps_per_epoch_, total_steps_;
+  std::int64_t steps_ = 0;
+  std::vector<Buffer> state_;
+};
+
+}  // namespace spdnn::train

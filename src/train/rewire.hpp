@@ -1,0 +1,55 @@
+// Dynamic sparse training: dropping the smallest connections of a layer and growing as many.
+#pragma once
+
+#include <vector>
+
+#include "optimizer.hpp"
+#include "spdnn/comm.hpp"
+
+namespace spdnn::train {
+
+/// A layer's next connections: its old ones but the dropped, and the grown.
+struct NextPattern {
+  std::vector<std::int64_t> row_offsets;
+  std::vector<std::uint32_t> col_indices;
+  std::vector<std::int64_t> source;  ///< entry in the old pattern, −1 for a grown one
+  std::int64_t grown = 0;
+};
+
+/// Keeps all but the `count` smallest of `values` (by magnitude, of equal ones the first go), and
+/// grows `count` where `scores`, one for each place, are largest, among places not kept.
+[[nodiscard]] NextPattern grow_largest(const Pattern& pattern, const float* values,
+                                       std::int64_t count, std::vector<float> scores);
+/// The same, but grows at random places that were not connected.
+[[nodiscard]] NextPattern grow_random(const Pattern& pattern, const float* values,
+                                      std::int64_t count, std::uint64_t seed, std::uint64_t stream);
+
+/// All ranks call it alike and come to the same connections.
+class Rewirer {
+ public:
+  Rewirer(const TrainSpec& spec, Network<float>& network, Communicator& comm);
+
+  /// Whether the connections change after step `step` (from 0) of `total`.
+  [[nodiscard]] bool due(std::int64_t step, std::int64_t total) const;
+  /// Whether the way back must show each layer's gradient to `observe` in such a step.
+  [[nodiscard]] bool needs_gradient() const { return spec_.rewire.method == RewireMethod::rigl; }
+  /// Finds a layer's next connections from the gradient of all that could be.
+  void observe(std::size_t layer, const Panels<const float>& dz, const Panels<const float>& x,
+               double part_done);
+  /// Gives every sparse layer its next connections, with the parameters and the optimiser's state
+  /// moved along; grown ones are 0. Returns how many were grown.
+  std::int64_t apply(Optimizer& optimizer, double part_done);
+
+  [[nodiscard]] std::int64_t bytes() const { return static_cast<std::int64_t>(dense_.bytes()); }
+
+ private:
+  [[nodiscard]] std::int64_t count_for(const Pattern& pattern, double part_done) const;
+
+  const TrainSpec& spec_;
+  Network<float>& network_;
+  Communicator& comm_;
+  Buffer dense_;  ///< gradient of all places of the largest sparse layer, and of its biases
+  std::vector<NextPattern> next_;
+};
+
+}  // namespace spdnn::train
