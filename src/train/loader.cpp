@@ -34,11 +34,11 @@ std::int64_t Loader::bytes() const {
   return bytes;
 }
 
-void Loader::start(const std::vector<std::uint32_t>& order, const std::vector<Range>& shares) {
+void Loader::start(std::vector<std::uint32_t> order, std::vector<Range> shares) {
   {
     const std::lock_guard lock(mutex_);
-    order_ = &order;
-    shares_ = &shares;
+    order_ = std::move(order);
+    shares_ = std::move(shares);
     filled_ = taken_ = returned_ = 0;
   }
   changed_.notify_all();
@@ -60,12 +60,11 @@ void Loader::work() {
   for (;;) {
     // A slot may be written when the batch it held two turns ago was given back.
     changed_.wait(lock, [this] {
-      return stop_ ||
-             (shares_ != nullptr && filled_ < std::ssize(*shares_) && filled_ < returned_ + 2);
+      return stop_ || (filled_ < std::ssize(shares_) && filled_ < returned_ + 2);
     });
     if (stop_) return;
     Slot& slot = slots_[filled_ % 2];
-    const Range share = (*shares_)[filled_];
+    const Range share = shares_[filled_];
     lock.unlock();
     fill(slot, share);
     lock.lock();
@@ -78,7 +77,7 @@ void Loader::fill(Slot& slot, Range share) {
   slot.images = share.size();
   const Panels<float> x = {slot.x.as<float>(), data_.features(), slot.images, width_, nullptr};
   for (std::int64_t i = 0; i < share.size(); ++i) {
-    const std::int64_t image = (*order_)[share.begin + i];
+    const std::int64_t image = order_[share.begin + i];
     data_.copy_image(image, x.panel(i / width_) + i % width_, width_);
     slot.labels[i] = data_.labels[image];
   }

@@ -26,9 +26,9 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  /// Begins to load one batch for each of `shares`, ranges of `order`, which lists images. Both
-  /// must live until the last batch was taken.
-  void start(const std::vector<std::uint32_t>& order, const std::vector<Range>& shares);
+  /// Begins to load one batch for each of `shares`, ranges of `order`, which lists images. All
+  /// batches of the start before must have been taken.
+  void start(std::vector<std::uint32_t> order, std::vector<Range> shares);
   /// The next batch; the one before is given back.
   [[nodiscard]] Batch next();
 
@@ -46,8 +46,8 @@ class Loader {
   const LabelledImages& data_;
   std::int64_t width_;
   Slot slots_[2];
-  const std::vector<std::uint32_t>* order_ = nullptr;
-  const std::vector<Range>* shares_ = nullptr;
+  std::vector<std::uint32_t> order_;
+  std::vector<Range> shares_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::int64_t filled_ = 0;    ///< batches filled since `start`

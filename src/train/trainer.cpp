@@ -187,16 +187,16 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
 }
 
 void RankTrainer::train_epoch(EpochReport& report) {
-  const std::vector<std::uint32_t> order = shuffled(
-      job_.training, spec_.seed, kShuffleStream + static_cast<std::uint64_t>(report.epoch));
-  const std::vector<Range> mine = shares(std::ssize(order));
-  loader_.start(order, mine);
+  const std::int64_t count = std::ssize(job_.training);
+  loader_.start(shuffled(job_.training, spec_.seed,
+                         kShuffleStream + static_cast<std::uint64_t>(report.epoch)),
+                shares(count));
   for (std::int64_t step = 0; step < steps_per_epoch_; ++step) {
     if (job_.hooks->cancel != nullptr && *job_.hooks->cancel) {
       throw CommError("the run was cancelled");
     }
     Batch batch = loader_.next();
-    const std::int64_t images = std::min(spec_.batch, std::ssize(order) - step * spec_.batch);
+    const std::int64_t images = std::min(spec_.batch, count - step * spec_.batch);
     const double rate = train_step(batch, images, report.train, report.rewired);
     if (rate > 0.0) report.rate = rate;
     images_ += batch.x.batch;
@@ -212,12 +212,13 @@ Measure RankTrainer::measure(const LabelledImages& data, const std::vector<std::
   if (confusion) {
     measure.confusion.resize(static_cast<std::size_t>(network_.outputs() * network_.outputs()));
   }
-  const std::vector<Range> mine = shares(std::ssize(ids));
+  std::vector<Range> mine = shares(std::ssize(ids));
+  const std::size_t steps = mine.size();
   std::optional<Loader> other;
   if (&data != job_.train) other.emplace(data, most_images_, width_, network_.device());
   Loader& loader = other ? *other : loader_;
-  loader.start(ids, mine);
-  for (std::size_t step = 0; step < mine.size(); ++step) add_loss(loader.next(), 1.0F, measure);
+  loader.start(ids, std::move(mine));
+  for (std::size_t step = 0; step < steps; ++step) add_loss(loader.next(), 1.0F, measure);
   reduce(measure);
   return measure;
 }
