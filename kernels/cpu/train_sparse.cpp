@@ -117,9 +117,10 @@ void backward_data(const BackwardDataArgs<T>& args, ThreadTeam& team) {
 }
 
 /// The gradient of `kLanes` entries from k on, of which `count` are there, from panels `panels`.
-template <class T>
+/// Most vectors lie within a row, whose dZ is then loaded once for all of their entries.
+template <bool kOneRow, class T>
 HWY_INLINE Vec<T> sum_entries(const BackwardWeightsArgs<T>& args, Range panels, std::int64_t k,
-                              int count, std::int64_t& row) {
+                              int count, std::int64_t row) {
   const Tag<T> d;
   const PatternView& w = args.pattern;
   const std::int64_t width = args.x.width;
@@ -127,7 +128,7 @@ HWY_INLINE Vec<T> sum_entries(const BackwardWeightsArgs<T>& args, Range panels, 
   const T* x_at[kLanes<T>];
   for (int j = 0; j < kLanes<T>; ++j) {
     const std::int64_t entry = k + HWY_MIN(j, count - 1);
-    while (entry >= w.row_offsets[row + 1]) ++row;
+    while (!kOneRow && entry >= w.row_offsets[row + 1]) ++row;
     dz_at[j] = args.dz.data + row * width;
     x_at[j] = args.x.data + std::int64_t{w.col_indices[entry]} * width;
   }
@@ -137,9 +138,10 @@ HWY_INLINE Vec<T> sum_entries(const BackwardWeightsArgs<T>& args, Range panels, 
     for (std::int64_t lane = 0; lane < width; lane += kLanes<T>) {
       const std::int64_t dz_from = p * w.rows * width + lane;
       const std::int64_t x_from = p * w.cols * width + lane;
+      const auto shared = hn::LoadU(d, dz_at[0] + dz_from);
       for (int j = 0; j < kLanes<T>; ++j) {
-        sum[j] =
-            hn::MulAdd(hn::LoadU(d, dz_at[j] + dz_from), hn::LoadU(d, x_at[j] + x_from), sum[j]);
+        const auto dz = kOneRow ? shared : hn::LoadU(d, dz_at[j] + dz_from);
+        sum[j] = hn::MulAdd(dz, hn::LoadU(d, x_at[j] + x_from), sum[j]);
       }
     }
   }
@@ -157,8 +159,11 @@ void sum_products(const BackwardWeightsArgs<T>& args, Range rows, std::int64_t t
     const Range panels = {p, HWY_MIN(p + together, args.x.count())};
     std::int64_t row = rows.begin;
     for (std::int64_t k = w.row_offsets[rows.begin]; k < end; k += kLanes<T>) {
+      while (k >= w.row_offsets[row + 1]) ++row;
       const int count = static_cast<int>(HWY_MIN(std::int64_t{kLanes<T>}, end - k));
-      auto sum = sum_entries(args, panels, k, count, row);
+      auto sum = k + count <= w.row_offsets[row + 1]
+                     ? sum_entries<true>(args, panels, k, count, row)
+                     : sum_entries<false>(args, panels, k, count, row);
       T* to = args.dvalues + k;
       if (count == kLanes<T>) {
         if (p > 0) sum = hn::Add(sum, hn::LoadU(d, to));

@@ -66,22 +66,25 @@ void move_values(float* values, const NextPattern& next) {
 }  // namespace
 
 NextPattern grow_largest(const Pattern& pattern, const float* values, std::int64_t count,
-                         std::vector<float> scores) {
+                         std::span<float> gradient, std::span<float> scratch) {
   const std::vector<bool> kept = kept_entries(pattern, values, count);
+  for (float& g : gradient) g = std::abs(g);
   for (std::int64_t row = 0; row < pattern.rows(); ++row) {
     for (std::int64_t k = pattern.row_offsets()[row]; k < pattern.row_offsets()[row + 1]; ++k) {
-      if (kept[k]) scores[row * pattern.cols() + pattern.col_indices()[k]] = -1.0F;
+      if (kept[k]) gradient[row * pattern.cols() + pattern.col_indices()[k]] = -1.0F;
     }
   }
   std::vector<std::int64_t> grown;
   if (count > 0) {
-    std::vector<float> sorted = scores;
-    const auto bar = sorted.end() - count;
-    std::nth_element(sorted.begin(), bar, sorted.end());
+    std::copy(gradient.begin(), gradient.end(), scratch.begin());
+    const auto bar = scratch.end() - count;
+    std::nth_element(scratch.begin(), bar, scratch.end());
     const float least = *bar;
-    std::int64_t equal = std::count(bar, sorted.end(), least);
-    for (std::int64_t place = 0; place < std::ssize(scores); ++place) {
-      if (scores[place] > least || (scores[place] == least && equal-- > 0)) grown.push_back(place);
+    std::int64_t equal = std::count(bar, scratch.end(), least);
+    for (std::int64_t place = 0; place < std::ssize(gradient); ++place) {
+      if (gradient[place] > least || (gradient[place] == least && equal-- > 0)) {
+        grown.push_back(place);
+      }
     }
   }
   return merge(pattern, kept, grown);
@@ -113,6 +116,7 @@ Rewirer::Rewirer(const TrainSpec& spec, Network<float>& network, Communicator& c
     if (!p.is_dense()) most = std::max(most, p.rows() * p.cols() + p.rows());
   }
   dense_ = network.device().allocate(static_cast<std::size_t>(most) * sizeof(float));
+  scratch_.resize(static_cast<std::size_t>(most));
 }
 
 bool Rewirer::due(std::int64_t step, std::int64_t total) const {
@@ -142,10 +146,9 @@ void Rewirer::observe(std::size_t layer, const Panels<const float>& dz,
   if (comm_.size() > 1) {
     comm_.all_reduce(gradient, gradient, places, DType::f32, Reduction::sum, nullptr);
   }
-  std::vector<float> scores(gradient, gradient + places);
-  for (float& score : scores) score = std::abs(score);
+  const auto count = static_cast<std::size_t>(places);
   next_[layer] = grow_largest(pattern, network_.view(layer).values, count_for(pattern, part_done),
-                              std::move(scores));
+                              {gradient, count}, std::span(scratch_).first(count));
 }
 
 std::int64_t Rewirer::apply(Optimizer& optimizer, double part_done) {

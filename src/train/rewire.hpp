@@ -17,9 +17,11 @@ struct NextPattern {
 };
 
 /// Keeps all but the `count` smallest of `values` (by magnitude, of equal ones the first go), and
-/// grows `count` where `scores`, one for each place, are largest, among places not kept.
+/// grows `count` where `gradient`, one for each place, is largest by magnitude, among places not
+/// kept. `gradient` is overwritten, and so is `scratch`, which has room for as many.
 [[nodiscard]] NextPattern grow_largest(const Pattern& pattern, const float* values,
-                                       std::int64_t count, std::vector<float> scores);
+                                       std::int64_t count, std::span<float> gradient,
+                                       std::span<float> scratch);
 /// The same, but grows at random places that were not connected.
 [[nodiscard]] NextPattern grow_random(const Pattern& pattern, const float* values,
                                       std::int64_t count, std::uint64_t seed, std::uint64_t stream);
@@ -40,7 +42,9 @@ class Rewirer {
   /// moved along; grown ones are 0. Returns how many were grown.
   std::int64_t apply(Optimizer& optimizer, double part_done);
 
-  [[nodiscard]] std::int64_t bytes() const { return static_cast<std::int64_t>(dense_.bytes()); }
+  [[nodiscard]] std::int64_t bytes() const {
+    return static_cast<std::int64_t>(dense_.bytes() + scratch_.size() * sizeof(float));
+  }
 
  private:
   [[nodiscard]] std::int64_t count_for(const Pattern& pattern, double part_done) const;
@@ -49,6 +53,7 @@ class Rewirer {
   Network<float>& network_;
   Communicator& comm_;
   Buffer dense_;  ///< gradient of all places of the largest sparse layer, and of its biases
+  std::vector<float> scratch_;
   std::vector<NextPattern> next_;
 };
 

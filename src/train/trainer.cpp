@@ -263,7 +263,7 @@ void RankTrainer::report_memory() {
                                 {"activations", pass_.activation_bytes()},
                                 {"deltas", pass_.delta_bytes()},
                                 {"values by columns", pass_.workspace_bytes()},
-                                {"dense gradient of one layer", rewirer_.bytes()},
+                                {"rewiring", rewirer_.bytes()},
                                 {"batches", loader_.bytes()}};
   for (MemoryItem& item : items) {
     if (comm_.size() > 1) {

@@ -104,8 +104,9 @@ TEST(Rewire, DropsTheSmallestAndGrowsTheLargest) {
   const Pattern pattern(2, 4, {0, 2, 4}, {0, 2, 1, 3});
   const float values[] = {0.1F, -2.0F, 3.0F, -0.2F};
   // Places:                 kept at (0,2) and (1,1); the largest others are (1,0) and (0,3).
-  const NextPattern next =
-      grow_largest(pattern, values, 2, {0.5F, 0, 9, 0.7F, 0.8F, 9, 0.1F, 0.6F});
+  std::vector<float> gradient = {0.5F, 0, 9, -0.7F, -0.8F, 9, 0.1F, 0.6F};
+  std::vector<float> scratch(gradient.size());
+  const NextPattern next = grow_largest(pattern, values, 2, gradient, scratch);
   EXPECT_EQ(next.row_offsets, (std::vector<std::int64_t>{0, 2, 4}));
   EXPECT_EQ(next.col_indices, (std::vector<std::uint32_t>{2, 3, 0, 1}));
   EXPECT_EQ(next.source, (std::vector<std::int64_t>{1, -1, -1, 2}));
