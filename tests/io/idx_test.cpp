@@ -3,10 +3,10 @@
 
 #include <array>
 
-#include "idx_files.hpp"
 #include "reading.hpp"
 #include "real_data.hpp"
 #include "spdnn/io.hpp"
+#include "support/idx_files.hpp"
 
 namespace spdnn {
 namespace {

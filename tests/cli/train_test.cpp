@@ -1,0 +1,173 @@
+// Training from the outside: what a run leaves, and that being killed loses nothing.
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "process.hpp"
+#include "support/idx_files.hpp"
+
+namespace spdnn {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using test::expect_part;
+using test::Outcome;
+using test::read_text;
+
+class Train : public test::CliTest {
+ protected:
+  void SetUp() override {
+    write_set("train", 900, 1);
+    write_set("t10k", 200, 2);
+  }
+
+  /// Noisy copies of one picture a class, in MNIST's files.
+  void write_set(const std::string& part, std::uint32_t count, unsigned seed) const {
+    constexpr std::size_t kPixels = 64;
+    std::mt19937 pictures(7);
+    std::string prototypes(4 * kPixels, '\0');
+    for (char& p : prototypes) p = static_cast<char>(pictures() % 256);
+    std::mt19937 random(seed);
+    std::string pixels;
+    std::string labels;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const std::size_t label = random() % 4;
+      labels += static_cast<char>(label);
+      for (std::size_t p = 0; p < kPixels; ++p) {
+        pixels +=
+            random() % 3 == 0 ? static_cast<char>(random() % 256) : prototypes[label * kPixels + p];
+      }
+    }
+    static_cast<void>(
+        write("set/" + part + "-images-idx3-ubyte", test::images_file(count, 8, 8, pixels)));
+    static_cast<void>(write("set/" + part + "-labels-idx1-ubyte", test::labels_file(labels)));
+  }
+
+  [[nodiscard]] std::string config(int epochs, const std::string& more = "") const {
+    return write("c.json", R"({"job": "train",
+      "model": {"layers": [{"outputs": 64, "count": 2, "density": 0.2},
+                           {"outputs": 4, "topology": "dense", "activation": "identity"}]},
+      "input": {"mnist": "set"},
+      "devices": [{"cpu": {}}, {"cpu": {}}],
+      "train": {"epochs": )" + std::to_string(epochs) +
+                               R"(, "batch": 64, "rewire": {"method": "rigl", "every_steps": 20}},
+      "output": "out")" + more +
+                               "}");
+  }
+  [[nodiscard]] json result() const { return json::parse(read_text(folder_ / "out/result.json")); }
+  /// The bytes of the last checkpoint.
+  [[nodiscard]] std::string last_checkpoint(const std::string& out, int epochs) const {
+    std::string number = std::to_string(epochs);
+    number.insert(0, 6 - number.size(), '0');
+    return read_text(folder_.path() / out / "checkpoints" /
+                     ("checkpoint-" + number + ".safetensors"));
+  }
+};
+
+TEST_F(Train, LeavesAccuracyMetricsAndCheckpoints) {
+  const Outcome o = run({"run", config(5, R"(, "require": {"min_accuracy": 0.9})")});
+  EXPECT_EQ(o.status, 0) << o.out << o.err;
+  EXPECT_EQ(o.out.rfind("TRAINED", 0), 0U) << o.out;
+  const json r = result();
+  EXPECT_EQ(r["job"], "train");
+  EXPECT_GE(r["accuracy"].get<double>(), 0.9);
+  EXPECT_EQ(r["train"]["test"]["images"], 200);
+  std::int64_t diagonal = 0;
+  for (std::size_t c = 0; c < 4; ++c) {
+    diagonal += r["train"]["confusion"][c][c].get<std::int64_t>();
+  }
+  EXPECT_EQ(diagonal, r["train"]["test"]["correct"].get<std::int64_t>());
+  EXPECT_EQ(r["train"]["layers"][1]["connections"], std::llround(0.2 * 64 * 64));
+  std::istringstream metrics(read_text(folder_ / "out/metrics.jsonl"));
+  int epoch = 0;
+  for (std::string line; std::getline(metrics, line);) {
+    EXPECT_EQ(json::parse(line)["epoch"], ++epoch);
+  }
+  EXPECT_EQ(epoch, 5);
+  EXPECT_FALSE(last_checkpoint("out", 5).empty());
+  EXPECT_FALSE(last_checkpoint("out", 4).empty());
+  EXPECT_TRUE(last_checkpoint("out", 3).empty());
+}
+
+TEST_F(Train, MissingABarEndsWithOne) {
+  const Outcome o = run({"run", config(1, R"(, "require": {"min_accuracy": 1.0})")});
+  EXPECT_EQ(o.status, 1);
+  expect_part(o.out, "accuracy");
+}
+
+/// Kills a run at random moments and resumes it, as often as SPDNN_KILLS says, until it ends.
+TEST_F(Train, KilledRunsResumeToTheSameBits) {
+  constexpr int kEpochs = 40;
+  const std::string file = config(kEpochs);
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_EQ(run({"run", file, "--output", "whole"}).status, 0);
+  const auto took = std::chrono::steady_clock::now() - begin;
+  const char* asked = std::getenv("SPDNN_KILLS");
+  const int kills = asked == nullptr ? 3 : std::atoi(asked);
+  std::mt19937 random(std::random_device{}());
+  int killed = 0;
+  for (int i = 0; i < kills; ++i) {
+    const pid_t child = start({"run", file, "--resume"});
+    std::this_thread::sleep_for(took * static_cast<int>(random() % 60) / 100);
+    ::kill(child, SIGKILL);
+    killed += finish(child).status == 128 + SIGKILL ? 1 : 0;
+  }
+  EXPECT_GT(killed, 0);
+  const Outcome end = run({"run", file, "--resume"});
+  ASSERT_EQ(end.status, 0) << end.err;
+  EXPECT_EQ(last_checkpoint("out", kEpochs), last_checkpoint("whole", kEpochs));
+  std::istringstream metrics(read_text(folder_ / "out/metrics.jsonl"));
+  int epoch = 0;
+  for (std::string line; std::getline(metrics, line);) {
+    EXPECT_EQ(json::parse(line)["epoch"], ++epoch);
+  }
+  EXPECT_EQ(epoch, kEpochs);
+}
+
+/// A limit on the size of files stands for a full disk.
+TEST_F(Train, ADiskThatIsFullLosesNothingWritten) {
+  ASSERT_EQ(run({"run", config(2)}).status, 0);
+  const std::string before = last_checkpoint("out", 2);
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit old{};
+  getrlimit(RLIMIT_FSIZE, &old);
+  const rlimit small = {10'000, old.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &small);
+  const pid_t child = start({"run", "c.json", "--set", "/train/epochs=2", "--set", "/seed=2"});
+  setrlimit(RLIMIT_FSIZE, &old);
+  const Outcome o = finish(child);
+  EXPECT_EQ(o.status, 3) << o.out;
+  expect_part(o.err, "free space");
+  EXPECT_EQ(last_checkpoint("out", 2), before);
+  for (const auto& entry : fs::directory_iterator(folder_ / "out/checkpoints")) {
+    EXPECT_EQ(entry.path().extension(), ".safetensors") << "a temporary file was left";
+  }
+}
+
+TEST_F(Train, WhatDoesNotFitIsNamed) {
+  const auto expect_refused = [&](const std::vector<std::string>& sets, const std::string& part) {
+    std::vector<std::string> arguments{"run", config(1)};
+    for (const std::string& set : sets) arguments.insert(arguments.end(), {"--set", set});
+    const Outcome o = run(arguments);
+    EXPECT_EQ(o.status, 2) << part;
+    expect_part(o.err, part);
+  };
+  expect_refused({"/model/layers/0/density=0"}, "/model/layers/0/density");
+  expect_refused({"/model/layers/0/topology=radixnet"}, "/model/layers/0/density");
+  expect_refused({"/model/layers/1/outputs=3"}, "3 outputs");
+  expect_refused({"/job=infer"}, "/model/layers");
+  expect_refused({"/train/validation_images=900"}, "900");
+  expect_refused({"/train/patience=3"}, "/train/validation_images");
+  expect_refused({"/devices=[{\"cpu\":{\"slowdown\":2}}]"}, "slowdown");
+  expect_refused({"/train/start_from=c.json"}, "c.json");
+}
+
+}  // namespace
+}  // namespace spdnn
