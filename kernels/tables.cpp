@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "chain_layered.hpp"
 #include "cpu/cpu_kernels.hpp"
 #include "reference/reference.hpp"
 #if defined(SPDNN_HAVE_CUDA)
@@ -15,7 +16,9 @@ template <>
 std::span<const SpmmKernel<float>> spmm_kernels<float>() {
   static const auto table = std::to_array<SpmmKernel<float>>({
 #if defined(SPDNN_HAVE_CUDA)
-    spmm_tile_cuda(), spmm_row_warp_cuda(), spmm_cusparse(), spmm_reference_cuda(),
+    spmm_block_mma_bf16(), spmm_block_mma_tf32(), spmm_row_group_cuda(), spmm_tile_cuda(),
+        spmm_row_warp_cuda(), spmm_cusparse(), spmm_dense(), spmm_dense_tf32(),
+        spmm_reference_cuda(),
 #endif
         spmm_panel_cpu(), spmm_reference<float>(),
   });
@@ -43,6 +46,17 @@ std::span<const TrainKernels<float>> train_kernels<float>() {
 template <>
 std::span<const TrainKernels<double>> train_kernels<double>() {
   return train_table<double>();
+}
+
+template <>
+std::span<const ChainKernel<float>> chain_kernels<float>() {
+  static const auto table = std::to_array<ChainKernel<float>>({
+#if defined(SPDNN_HAVE_CUDA)
+    chain_resident_cuda(), chain_layered(DeviceKind::cuda),
+#endif
+        chain_layered(DeviceKind::cpu),
+  });
+  return table;
 }
 
 template <>

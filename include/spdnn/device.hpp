@@ -30,6 +30,7 @@ struct DeviceInfo {
   std::int64_t shared_bytes = 0;  ///< CUDA shared memory a block may opt in to
   std::int64_t l2_bytes = 0;      ///< CPU: of one core; CUDA: of the device
   std::int64_t l3_bytes = 0;      ///< CPU
+  double fma_per_s = 0.0;         ///< CUDA: fp32 multiply–adds at the highest clock
 };
 
 /// A device as a configuration asks for it.

@@ -19,6 +19,19 @@ namespace spdnn {
 /// |y − y64| ≤ γ(nnz_row + 2) · (|W||x| + |b|), γ(n) = n·u / (1 − n·u), u = 2⁻²⁴.
 enum class Order : std::uint8_t { canonical, other };
 
+/// Arithmetic of products, the most precise first. Sums are fp32 in all of them. Below fp32,
+/// weights and activations are rounded (or cut off) to 11 or 8 bits before they are multiplied.
+enum class Precision : std::uint8_t { fp32, tf32, bf16 };
+/// "fp32", "tf32" or "bf16".
+[[nodiscard]] constexpr std::string_view to_string(Precision precision) {
+  return precision == Precision::fp32 ? "fp32" : precision == Precision::tf32 ? "tf32" : "bf16";
+}
+/// What that adds to the float64 bound of an output, as a part of |W||x|: both factors lose at most
+/// 2⁻¹⁰ or 2⁻⁷.
+[[nodiscard]] constexpr double product_error(Precision precision) {
+  return precision == Precision::fp32 ? 0.0 : precision == Precision::tf32 ? 0x1.01p-9 : 0x1.02p-6;
+}
+
 /// What follows the sum of an output: y = min(max(sum + bias, lower), upper). The identity is
 /// (−∞, ∞), ReLU (0, ∞), ReLU clipped at c (0, c).
 struct Epilogue {
@@ -67,7 +80,8 @@ struct SpmmShape {
   DType index_type = DType::u32;
   DType value_type = DType::f32;
   bool shared_value = false;
-  bool equal_rows = false;  ///< all rows equally long
+  bool equal_rows = false;                ///< all rows equally long
+  Precision precision = Precision::fp32;  ///< the least a run allows
   friend bool operator==(const SpmmShape&, const SpmmShape&) = default;
 };
 [[nodiscard]] SpmmShape shape_of(const CsrView& weights, std::int64_t batch,
@@ -93,6 +107,7 @@ struct SpmmKernel {
   std::optional<std::string> (*declines)(const SpmmShape& shape, const DeviceInfo& device);
   PreparedWeights (*prepare)(const CsrView& host, Device& device, Stream& stream);
   void (*run)(const SpmmArgs<T>& args, Stream& stream);
+  Precision precision = Precision::fp32;
 };
 
 /// All SpMM kernels in this build, the preferred first, the reference of each device kind last.
@@ -100,6 +115,51 @@ template <class T>
 [[nodiscard]] std::span<const SpmmKernel<T>> spmm_kernels();
 template <>
 std::span<const SpmmKernel<float>> spmm_kernels<float>();
+
+/// One layer of a chain: Y = h(W·X + b).
+template <class T>
+struct ChainLayer {
+  CsrView weights;   ///< host memory, for as long as the chain is prepared
+  BiasView<T> bias;  ///< device memory, for as long as the chain runs
+  Epilogue epilogue;
+};
+
+/// A run of layers in the form one kernel wants them, on one device.
+struct PreparedChain {
+  std::shared_ptr<const void> format;  ///< private to the kernel
+};
+
+/// Y = h_n(W_n · … h_1(W_1·X + b_1) … + b_n).
+template <class T>
+struct ChainArgs {
+  const PreparedChain* chain = nullptr;
+  Panels<const T> x;              ///< features = the first layer's cols
+  Panels<T> y;                    ///< features = the last layer's rows; the rest as in x
+  std::uint8_t* alive = nullptr;  ///< of the last outputs, as in `SpmmArgs`
+};
+
+/// One implementation of a run of layers as one operation.
+template <class T>
+struct ChainKernel {
+  std::string_view name;
+  DeviceKind device;
+  Order order;
+  /// Why the kernel can't take these layers, in order, on a device; nothing when it can.
+  std::optional<std::string> (*declines)(std::span<const SpmmShape> layers,
+                                         const DeviceInfo& device);
+  /// At least one layer, the rows of each being the cols of the next. `batch` bounds the images of
+  /// a later `run`.
+  PreparedChain (*prepare)(std::span<const ChainLayer<T>> layers, std::int64_t batch,
+                           Device& device, Stream& stream);
+  void (*run)(const ChainArgs<T>& args, Stream& stream);
+};
+
+/// All chain kernels in this build, the preferred first; the last of each device kind runs layer by
+/// layer.
+template <class T>
+[[nodiscard]] std::span<const ChainKernel<T>> chain_kernels();
+template <>
+std::span<const ChainKernel<float>> chain_kernels<float>();
 
 /// Images per panel that a device's kernels are written for.
 [[nodiscard]] std::int64_t panel_width(const DeviceInfo& device);

@@ -111,6 +111,10 @@ struct DeviceProfile {
   double slowdown = 1.0;          ///< declared, already contained in the times
   std::int64_t memory_limit = 0;  ///< bytes this rank may use
   std::vector<std::vector<KernelTime>> times;
+  /// By shape: seconds an image takes at least. Its inputs and outputs once at the rate of a copy
+  /// within the device, or its edges at `fma_per_s`, whichever takes longer. Not slowed down; empty
+  /// where the request does not ask for them.
+  std::vector<double> floors;
 };
 
 /// Measurements of every rank's device on a model's distinct shapes.
@@ -149,6 +153,8 @@ struct ProfileRequest {
   std::optional<std::int64_t> memory_limit;  ///< bytes for each rank; nothing: found out
   std::string cache_file;
   bool refresh = false;
+  Precision precision = Precision::fp32;  ///< the least that kernels may multiply in
+  bool floors = false;                    ///< measure what the report sets times beside, too
 };
 [[nodiscard]] Profile measure_profile(const Model& model, const ProfileRequest& request);
 

@@ -10,12 +10,23 @@ inline constexpr std::int64_t kCudaPanelWidth = 64;
 
 /// General CSR; see spmm_row_warp.cu.
 [[nodiscard]] const SpmmKernel<float>& spmm_row_warp_cuda();
+/// Rows that share their columns together; see spmm_row_group.cu.
+[[nodiscard]] const SpmmKernel<float>& spmm_row_group_cuda();
 /// Inputs staged in shared memory; see spmm_tile.cu.
 [[nodiscard]] const SpmmKernel<float>& spmm_tile_cuda();
+/// The same on tensor cores, where the run's precision allows it; see spmm_block_mma.cu.
+[[nodiscard]] const SpmmKernel<float>& spmm_block_mma_tf32();
+[[nodiscard]] const SpmmKernel<float>& spmm_block_mma_bf16();
 /// NVIDIA's library with an epilogue kernel of our own; see spmm_cusparse.cu.
 [[nodiscard]] const SpmmKernel<float>& spmm_cusparse();
+/// The layer as a dense matrix, by cuBLAS; see spmm_dense.cu.
+[[nodiscard]] const SpmmKernel<float>& spmm_dense();
+[[nodiscard]] const SpmmKernel<float>& spmm_dense_tf32();
 /// Serial sums in double; see spmm_reference.cu.
 [[nodiscard]] const SpmmKernel<float>& spmm_reference_cuda();
+
+/// Runs of layers with their activations on chip; see chain_resident.cu.
+[[nodiscard]] const ChainKernel<float>& chain_resident_cuda();
 
 /// Expansion and compaction; see layout.cu.
 [[nodiscard]] const LayoutKernels<float>& layout_cuda();

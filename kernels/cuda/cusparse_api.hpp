@@ -1,7 +1,4 @@
-// cuSPARSE behind a table of functions, loaded when first needed.
-//
-// The library is 160 MB and not part of the driver; linked normally, the program would not start on
-// a machine that lacks it. So it is opened at run time, and only this fallback misses it.
+// cuSPARSE behind a table of functions; see library.hpp.
 #pragma once
 
 #include <cusparse.h>

@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "cuda/cuda_kernels.hpp"
 #include "cuda/dispatch.hpp"
 #include "cuda/panel.cuh"
 
@@ -39,6 +41,28 @@ inline unsigned grid_for(std::int64_t items) {
 
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+/// Pieces a warp takes one after another, at most `most`: as many as still leave every SM, which
+/// holds `warps_per_sm` of these warps, some rounds of them.
+inline int pieces_per_warp(std::int64_t pieces, std::int64_t warps_per_sm, int most) {
+  int device = 0;
+  int sms = 1;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
+  constexpr std::int64_t kRounds = 4;
+  return static_cast<int>(
+      std::clamp<std::int64_t>(pieces / (kRounds * sms * warps_per_sm), 1, most));
+}
+
+/// A device copy of `host`, owned by `to`. `host` must stay until the stream has passed this point.
+template <class T>
+const T* upload(const std::vector<T>& host, Buffer& to, Device& device, Stream& stream) {
+  const std::size_t bytes = host.size() * sizeof(T);
+  to = device.allocate(bytes);
+  if (bytes > 0) stream.copy(to.data(), host.data(), bytes);
+  return to.as<const T>();
+}
+
 /// A layer's arguments by value, with the flags of living images zeroed on the stream.
 inline SpmmKernelArgs kernel_args(const SpmmArgs<float>& args, Stream& stream) {
   if (args.alive != nullptr && args.y.batch > 0) {
@@ -58,6 +82,20 @@ inline std::optional<std::string> declines_common(const SpmmShape& shape) {
     return std::to_string(shape.rows) + " rows; it numbers at most 2147483647";
   }
   return std::nullopt;
+}
+
+/// Why a kernel of lower precision does not take a layer.
+inline std::optional<std::string> declines_precision(const SpmmShape& shape, Precision kernel) {
+  if (shape.precision >= kernel) return std::nullopt;
+  return "it multiplies in " + std::string(to_string(kernel)) + "; the run asks for " +
+         std::string(to_string(shape.precision)) + " (`precision`)";
+}
+
+/// Why a kernel built for one panel width alone does not take a layer.
+inline std::optional<std::string> declines_other_widths(const SpmmShape& shape) {
+  if (shape.panel_width == kCudaPanelWidth) return std::nullopt;
+  return "it is built for panels of " + std::to_string(kCudaPanelWidth) + " images, not " +
+         std::to_string(shape.panel_width);
 }
 
 }  // namespace spdnn::cuda

@@ -63,6 +63,26 @@ __device__ __forceinline__ void store(float* at, const Lanes<V>& value) {
   }
 }
 
+/// R weights that stand together, the same for neighbouring lanes; at a multiple of their size, or
+/// of 16 bytes. `kConstant`: in global memory that nothing writes during the kernel.
+template <bool kConstant, int R>
+__device__ __forceinline__ void load_weights(float (&weights)[R], const float* at) {
+  constexpr int kVector = R < 4 ? R : 4;
+  static_assert(kVector != 3 && R % kVector == 0);
+#pragma unroll
+  for (int i = 0; i < R; i += kVector) {
+    const auto part = kConstant ? load_constant<kVector>(at + i) : load<kVector>(at + i);
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) weights[i + j] = part.v[j];
+  }
+}
+
+/// 16-bit index j of the eight in one load.
+__device__ __forceinline__ unsigned packed_index(const uint4& packed, int j) {
+  const unsigned word = j < 2 ? packed.x : j < 4 ? packed.y : j < 6 ? packed.z : packed.w;
+  return j % 2 == 0 ? word & 0xffffU : word >> 16;
+}
+
 /// sum ← weight · x + sum, one rounding: a link of the canonical chain.
 template <int V>
 __device__ __forceinline__ void add_product(Lanes<V>& sum, float weight, const Lanes<V>& x) {

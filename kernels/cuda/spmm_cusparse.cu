@@ -1,11 +1,7 @@
 // spmm_cusparse: NVIDIA's SpMM, and the epilogue as a kernel of our own.
 //
 // Mapping: cuSPARSE's (CSR, row-major dense, algorithm 2), all panels as one strided batch over the
-// same matrix; then a warp applies the epilogue to a panel's images of 8 rows. The host knows only
-// an upper bound of the batch, so all panels within it are multiplied. Where fewer images may live,
-// the product goes to memory of its own (4 bytes for each output of each image, one for all
-// layers), so that the epilogue leaves y's panels past the living images untouched; else it stays
-// in y.
+// same matrix; then the epilogue of library_product.cu.
 //
 // Bytes: the product's, plus 8 · P for each output of each panel for the epilogue; indices 4 bytes,
 // values 4 bytes even where they are shared.
@@ -17,14 +13,12 @@
 
 #include "cuda/cuda_kernels.hpp"
 #include "cuda/cusparse_api.hpp"
-#include "cuda/epilogue.cuh"
-#include "cuda/launch.hpp"
+#include "cuda/library_product.hpp"
 
 namespace spdnn {
 namespace {
 
 using cuda::CusparseApi;
-using cuda::EpilogueTraits;
 
 using Handle = std::shared_ptr<std::remove_pointer_t<cusparseHandle_t>>;
 using SparseMatrix = std::shared_ptr<std::remove_pointer_t<cusparseSpMatDescr_t>>;
@@ -94,16 +88,6 @@ std::shared_ptr<Session> shared_session(const CusparseApi& api) {
   session->handle = Handle(created, api.destroy);
   sessions[device] = session;
   return session;
-}
-
-/// `buffer` with room for `bytes`; what it held is lost when it grows. Freeing waits for the
-/// device.
-void* with_room(Buffer& buffer, std::size_t bytes, Device& device) {
-  if (buffer.bytes() < bytes) {
-    buffer = Buffer();
-    buffer = device.allocate(bytes);
-  }
-  return buffer.data();
 }
 
 template <class T>
@@ -201,7 +185,7 @@ void multiply(const Layer& layer, const Panels<const float>& x, const Panels<flo
   const float zero = 0.0F;
   api.check(api.set_stream(session.handle.get(), stream), "cusparseSetStream");
   const Operands& operands = operands_for(layer, x, y, &one, &zero);
-  void* workspace = with_room(session.workspace, operands.workspace_bytes, *layer.device);
+  void* workspace = cuda::with_room(session.workspace, operands.workspace_bytes, *layer.device);
   api.check(api.spmm(session.handle.get(), kPlain, kPlain, &one, layer.matrix.get(),
                      operands.x_matrix.get(), &zero, operands.y_matrix.get(), CUDA_R_32F,
                      kAlgorithm, workspace),
@@ -212,27 +196,14 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
   cudaStream_t native = cuda::stream_of(stream);
   const cuda::SpmmKernelArgs kernel = cuda::kernel_args(args, stream);
   const auto& layer = *static_cast<const Layer*>(args.weights->format.get());
-  const std::int64_t panels = args.x.count();
-  const std::int64_t rows = kernel.csr.rows;
-  if (rows == 0 || panels == 0) return;
-  const auto bytes = static_cast<std::size_t>(args.y.size()) * sizeof(float);
-  Panels<float> product = args.y;
-  if (args.y.live != nullptr) {
-    product.data = static_cast<float*>(with_room(layer.session->product, bytes, *layer.device));
-  }
+  if (kernel.csr.rows == 0 || args.x.count() == 0) return;
+  const Panels<float> product = cuda::product_panels(args, layer.session->product, *layer.device);
   if (kernel.csr.nnz == 0) {
-    stream.zero(product.data, bytes);
+    stream.zero(product.data, static_cast<std::size_t>(product.size()) * sizeof(float));
   } else {
     multiply(layer, args.x, product, native);
   }
-  const std::int64_t group_rows =
-      std::int64_t{EpilogueTraits::warps} * EpilogueTraits::rows_per_warp;
-  const unsigned grid = cuda::grid_for(panels * cuda::ceil_div(rows, group_rows));
-  cuda::with_width(args.x.width, [&](auto v) {
-    cuda::epilogue_kernel<decltype(v)::value>
-        <<<grid, EpilogueTraits::block, 0, native>>>(kernel, product.data);
-  });
-  cuda::check_launch("spmm_cusparse (epilogue)");
+  cuda::run_epilogue(kernel, product.data, native);
 }
 
 }  // namespace

@@ -27,27 +27,15 @@ std::optional<std::string> declines(const SpmmShape& shape, const DeviceInfo& /*
   return cuda::declines_common(shape);
 }
 
-/// Rows a warp takes one after another: as many as still leave every SM some rounds of blocks.
-int rows_per_warp(std::int64_t rows, std::int64_t panels) {
-  int device = 0;
-  int sms = 1;
-  cuda::check(cudaGetDevice(&device), "cudaGetDevice");
-  cuda::check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device),
-              "cudaDeviceGetAttribute");
-  constexpr std::int64_t kRounds = 4;
-  const std::int64_t warps_wanted =
-      kRounds * sms * RowWarpTraits::blocks_per_sm<2> * RowWarpTraits::warps;
-  const std::int64_t share = rows * panels / warps_wanted;
-  return static_cast<int>(std::clamp<std::int64_t>(share, 1, RowWarpTraits::max_rows_per_warp));
-}
-
 void run(const SpmmArgs<float>& args, Stream& stream) {
   cudaStream_t native = cuda::stream_of(stream);
   const cuda::SpmmKernelArgs kernel = cuda::kernel_args(args, stream);
   const std::int64_t panels = args.x.count();
   const std::int64_t rows = kernel.csr.rows;
   if (rows == 0 || panels == 0) return;
-  const int per_warp = rows_per_warp(rows, panels);
+  const int per_warp =
+      cuda::pieces_per_warp(rows * panels, RowWarpTraits::warps * RowWarpTraits::blocks_per_sm<2>,
+                            RowWarpTraits::max_rows_per_warp);
   const unsigned grid =
       cuda::grid_for(panels * cuda::ceil_div(rows, std::int64_t{RowWarpTraits::warps} * per_warp));
   cuda::with_width(args.x.width, [&](auto v) {

@@ -37,10 +37,7 @@ std::int64_t bytes_per_feature(std::int64_t width) {
 
 std::optional<std::string> declines(const SpmmShape& shape, const DeviceInfo& device) {
   if (auto reason = cuda::declines_common(shape)) return reason;
-  if (shape.panel_width != kCudaPanelWidth) {
-    return "its tiles are made for panels of " + std::to_string(kCudaPanelWidth) + " images, not " +
-           std::to_string(shape.panel_width);
-  }
+  if (auto reason = cuda::declines_other_widths(shape)) return reason;
   const std::int64_t needed = shape.max_row_nnz * bytes_per_feature(shape.panel_width);
   if (needed > device.shared_bytes) {
     return "the longest row's " + std::to_string(shape.max_row_nnz) + " inputs take " +
@@ -57,14 +54,6 @@ struct DeviceTiles {
   std::int32_t max_footprint = 0;
 };
 
-template <class T>
-const T* upload(const std::vector<T>& host, Buffer& to, Device& device, Stream& stream) {
-  const std::size_t bytes = host.size() * sizeof(T);
-  to = device.allocate(bytes);
-  if (bytes > 0) stream.copy(to.data(), host.data(), bytes);
-  return to.as<const T>();
-}
-
 PreparedWeights prepare(const CsrView& host, Device& device, Stream& stream) {
   const std::int64_t shared = device.info().shared_bytes;
   const std::int64_t per_feature = bytes_per_feature(kCudaPanelWidth);
@@ -75,11 +64,11 @@ PreparedWeights prepare(const CsrView& host, Device& device, Stream& stream) {
   const cuda::TileFormat format = cuda::build_tiles(host, limits);
   PreparedWeights prepared = upload_csr(host, device, stream);
   auto tiles = std::make_shared<DeviceTiles>();
-  tiles->view.tiles = upload(format.tiles, tiles->tiles, device, stream);
-  tiles->view.footprint = upload(format.footprint, tiles->footprint, device, stream);
-  tiles->view.rows = upload(format.rows, tiles->rows, device, stream);
-  tiles->view.local = upload(format.local, tiles->local, device, stream);
-  tiles->view.values = upload(format.values, tiles->values, device, stream);
+  tiles->view.tiles = cuda::upload(format.tiles, tiles->tiles, device, stream);
+  tiles->view.footprint = cuda::upload(format.footprint, tiles->footprint, device, stream);
+  tiles->view.rows = cuda::upload(format.rows, tiles->rows, device, stream);
+  tiles->view.local = cuda::upload(format.local, tiles->local, device, stream);
+  tiles->view.values = cuda::upload(format.values, tiles->values, device, stream);
   tiles->view.tile_count = static_cast<std::int64_t>(format.tiles.size());
   tiles->max_footprint = format.max_footprint;
   stream.synchronize();  // the host arrays end here

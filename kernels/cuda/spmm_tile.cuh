@@ -28,12 +28,6 @@ __device__ __forceinline__ void stage_footprint(float* staged, const TileView& f
   }
 }
 
-/// Local index j of the eight in one load.
-__device__ __forceinline__ unsigned local_index(const uint4& packed, int j) {
-  const unsigned word = j < 2 ? packed.x : j < 4 ? packed.y : j < 6 ? packed.z : packed.w;
-  return j % 2 == 0 ? word & 0xffffU : word >> 16;
-}
-
 /// Weight j of the eight in two loads.
 __device__ __forceinline__ float weight_of(const float4& low, const float4& high, int j) {
   const float4& four = j < 4 ? low : high;
@@ -64,7 +58,7 @@ __device__ __forceinline__ Lanes<V> tile_row_sum(const TileView& format, const T
   const float shared_weight = kSharedValue && row.count > 0 ? __ldg(format.values) : 0.0F;
   const auto add = [&](const EightEntries<kSharedValue>& entries, int j) {
     const float weight = kSharedValue ? shared_weight : weight_of(entries.low, entries.high, j);
-    add_product(sum, weight, load<V>(staged + local_index(entries.locals, j) * kWidth));
+    add_product(sum, weight, load<V>(staged + packed_index(entries.locals, j) * kWidth));
   };
   int k = 0;
   for (; k + kEntriesPerLoad <= row.count; k += kEntriesPerLoad) {

@@ -52,13 +52,17 @@ std::vector<Case> cases() {
   // A bound of −0: outputs that are zeros of either sign are no sign of life.
   all.push_back({{64, 64, 5, Rows::irregular, false}, 33, {-0.0F, kInfinity}, false, -1});
   all.push_back({{1031, 1033, 64, Rows::irregular, false}, 130, clipped, true, 129});
+  for (const std::int64_t rows : {17, 64, 300}) {
+    all.push_back({{rows, 130, 70, Rows::grouped, false}, 97, relu, true, -1});
+    all.push_back({{rows, 130, 33, Rows::grouped, true}, 97, clipped, true, 64});
+  }
   return all;
 }
 
 /// Holds the outputs of one case, laid out as panels, against exact arithmetic.
-void check(const Case& c, const CsrView& w, const std::vector<float>& bias, Order order,
-           const Panels<const float>& x, const Panels<const float>& y,
-           const std::vector<std::uint8_t>& alive) {
+void check(const Case& c, const CsrView& w, const std::vector<float>& bias,
+           const SpmmKernel<float>& kernel, const Panels<const float>& x,
+           const Panels<const float>& y, const std::vector<std::uint8_t>& alive) {
   const std::int64_t live = c.live < 0 ? c.batch : c.live;
   for (std::int64_t image = 0; image < live; ++image) {
     bool any = false;
@@ -68,9 +72,10 @@ void check(const Case& c, const CsrView& w, const std::vector<float>& bias, Orde
                                            [&](std::int64_t col) { return x.at(col, image); });
       const float got = y.at(row, image);
       any = any || got != 0.0F;
-      ASSERT_LE(std::abs(static_cast<double>(got) - e.exact), e.bound)
+      ASSERT_LE(std::abs(static_cast<double>(got) - e.exact),
+                e.bound + product_error(kernel.precision) * e.magnitude)
           << "row " << row << " image " << image;
-      if (order == Order::canonical) {
+      if (kernel.order == Order::canonical) {
         ASSERT_EQ(got, e.canonical) << "row " << row << " image " << image;
       }
     }
@@ -89,7 +94,9 @@ void run_case(const Case& c, const SpmmKernel<float>& kernel, Device& device, St
   const Csr weights = test::random_csr(c.matrix, random);
   const CsrView& w = weights.view();
   const std::int64_t width = panel_width(device.info());
-  if (kernel.declines(shape_of(w, c.batch, width), device.info())) return;
+  SpmmShape shape = shape_of(w, c.batch, width);
+  shape.precision = kernel.precision;
+  if (kernel.declines(shape, device.info())) return;
   Panels<float> x = {nullptr, w.cols, c.batch, width, nullptr};
   Panels<float> y = {nullptr, w.rows, c.batch, width, nullptr};
   std::vector<float> x_host = test::random_floats(static_cast<std::size_t>(x.size()), random);
@@ -122,7 +129,7 @@ void run_case(const Case& c, const SpmmKernel<float>& kernel, Device& device, St
   stream.synchronize();
   const std::vector<float> y_host = y_device.read();
   x.data = x_host.data();
-  check(c, w, bias, kernel.order, x, {y_host.data(), w.rows, c.batch, width, nullptr},
+  check(c, w, bias, kernel, x, {y_host.data(), w.rows, c.batch, width, nullptr},
         alive_device.read());
 }
 
@@ -139,6 +146,21 @@ TEST(Spmm, EveryKernelOnEveryShapeIsWithinTheFloat64Bound) {
       }
     }
   });
+}
+
+TEST(Spmm, LowerPrecisionIsOnlyUsedWhereItIsAllowed) {
+  std::mt19937_64 random(1);
+  const Csr w = test::random_csr({64, 64, 32, Rows::equal, false}, random);
+  for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
+    DeviceInfo device;
+    device.kind = kernel.device;
+    device.shared_bytes = device.memory_bytes = 1 << 30;
+    const auto reason = kernel.declines(shape_of(w.view(), 64, panel_width(device)), device);
+    if (kernel.precision != Precision::fp32) {
+      ASSERT_TRUE(reason.has_value()) << kernel.name;
+      EXPECT_NE(reason->find("precision"), std::string::npos) << *reason;
+    }
+  }
 }
 
 TEST(Spmm, EveryDeviceHasAKernelThatDeclinesNothing) {

@@ -13,7 +13,7 @@
 namespace spdnn::test {
 
 /// How long the rows of a random matrix are.
-enum class Rows { equal, irregular, one_dense, empty };
+enum class Rows { equal, irregular, one_dense, empty, grouped };  // grouped: rows repeat lists
 
 struct MatrixSpec {
   std::int64_t rows = 0, cols = 0, row_nnz = 0;
@@ -27,9 +27,21 @@ inline Csr random_csr(const MatrixSpec& spec, std::mt19937_64& random) {
   std::vector<std::int64_t> offsets = {0};
   std::vector<std::uint32_t> cols;
   std::vector<float> values;
+  const std::int64_t lists = spec.pattern == Rows::grouped ? 1 + spec.rows / 12 : spec.rows;
   for (std::int64_t row = 0; row < spec.rows; ++row) {
+    if (row >= lists) {
+      const auto of = static_cast<std::size_t>(random() % static_cast<std::uint64_t>(lists));
+      for (std::int64_t k = offsets[of]; k < offsets[of + 1]; ++k) {
+        const std::uint32_t col = cols[static_cast<std::size_t>(k)];
+        cols.push_back(col);
+        values.push_back(spec.shared_value ? 0.3F : normal(random));
+      }
+      offsets.push_back(std::ssize(cols));
+      continue;
+    }
     std::int64_t length = std::min(spec.row_nnz, spec.cols);
-    if (spec.pattern == Rows::irregular && length > 0) {
+    const bool varies = spec.pattern == Rows::irregular || spec.pattern == Rows::grouped;
+    if (varies && length > 0) {
       length = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(length + 1));
     }
     if (spec.pattern == Rows::one_dense) length = row == spec.rows / 2 ? spec.cols : 1;
@@ -67,7 +79,8 @@ inline double gamma(std::int64_t n) {
 struct Expected {
   double exact = 0.0;
   float canonical = 0.0F;
-  double bound = 0.0;
+  double bound = 0.0;      ///< of fp32 arithmetic in any order
+  double magnitude = 0.0;  ///< |W||x|
 };
 
 /// `x(col)` is the input of one image.
@@ -92,6 +105,7 @@ Expected expected_output(const CsrView& w, std::int64_t row, float bias, const E
   e.exact = clamp(sum + static_cast<double>(bias));
   e.canonical = clamp(chain + bias);
   const std::int64_t length = w.row_begin(row + 1) - w.row_begin(row);
+  e.magnitude = magnitude;
   e.bound = gamma(length + 2) * (magnitude + std::abs(static_cast<double>(bias)));
   return e;
 }

@@ -165,6 +165,11 @@ template <class T>
 T __ldg(const T* at) {
   return *at;
 }
+inline float __uint_as_float(unsigned bits) {
+  float value = 0.0F;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }

@@ -1,0 +1,99 @@
+// The weights of `spmm_block_mma`: row blocks as the factors that tensor cores multiply. Plain C++,
+// built on the host.
+//
+// One product of a warp is D [16 rows × 8 images] += A [16 × depth] · B [depth × 8]. Lane
+// l = 4 · g + q holds rows g and g + 8 of A, and image g of B, at the depth's positions
+// [q · kPositions, (q + 1) · kPositions); a position is an entry of the block's list.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "cuda/row_blocks.hpp"
+#include "spdnn/op.hpp"
+
+namespace spdnn::cuda {
+
+/// fp32 values rounded to 11 bits, to the nearest with halves away from zero, one to a word.
+struct Tf32 {
+  static constexpr Precision precision = Precision::tf32;
+  static constexpr int per_word = 1;
+  SPDNN_HOST_DEVICE static std::uint32_t pack(const float* values) {
+    std::uint32_t word = 0;
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(word) : "f"(values[0]));
+#else
+    std::memcpy(&word, values, sizeof word);
+    const bool finite = (word >> 23 & 0xffU) != 0xffU;
+    if (finite) word = (word + 0x1000U) & ~0x1fffU;
+#endif
+    return word;
+  }
+};
+
+/// fp32 values rounded to 8 bits, to the nearest with halves to even, two to a word.
+struct Bf16 {
+  static constexpr Precision precision = Precision::bf16;
+  static constexpr int per_word = 2;
+  SPDNN_HOST_DEVICE static std::uint32_t pack(const float* values) {
+    std::uint32_t word = 0;
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(values[1]), "f"(values[0]));
+#else
+    for (int i = 0; i < 2; ++i) {
+      std::uint32_t bits = 0;
+      std::memcpy(&bits, values + i, sizeof bits);
+      const bool is_nan = (bits & 0x7fffffffU) > 0x7f800000U;
+      bits = is_nan ? 0x7fff0000U : bits + 0x7fffU + (bits >> 16 & 1U);
+      word |= bits >> 16 << 16 * i;
+    }
+#endif
+    return word;
+  }
+};
+
+/// Positions of the depth that one lane holds, and all of them.
+template <class Kind>
+inline constexpr int kPositions = 2 * Kind::per_word;
+template <class Kind>
+inline constexpr int kDepth = 4 * kPositions<Kind>;
+
+/// A lane's weights of one product: row g's first word, row g + 8's, then their second words.
+struct alignas(16) MmaWeights {
+  std::uint32_t words[4];
+};
+
+struct MmaBlock {
+  std::int64_t list = 0;     ///< into `columns`
+  std::int64_t weights = 0;  ///< into `weights`; 32 for each product
+  std::int32_t entries = 0;
+  std::int32_t rows = 0;    ///< up to 16
+  std::uint32_t first = 0;  ///< of its rows in `rows`
+};
+
+/// The arrays, host or device, as the kernel reads them.
+struct MmaView {
+  const MmaBlock* blocks = nullptr;
+  const std::uint32_t* rows = nullptr;
+  const std::uint32_t* columns = nullptr;
+  const MmaWeights* weights = nullptr;
+  std::int64_t block_count = 0;
+};
+
+struct MmaFormat {
+  std::vector<MmaBlock> blocks;
+  std::vector<std::uint32_t> rows;
+  std::vector<std::uint32_t> columns;
+  std::vector<MmaWeights> weights;  ///< 0 past a block's rows and entries
+};
+
+/// Makes the blocks of a matrix in host memory, in O(nnz) and the padding.
+template <class Kind>
+[[nodiscard]] MmaFormat build_mma(const CsrView& csr);
+template <>
+MmaFormat build_mma<Tf32>(const CsrView& csr);
+template <>
+MmaFormat build_mma<Bf16>(const CsrView& csr);
+
+}  // namespace spdnn::cuda
