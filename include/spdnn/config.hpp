@@ -95,7 +95,7 @@ struct RunConfig {
   bool deduplicate_images = true;
   bool merge_images = true;       ///< images that become equal between layers run once
   bool skip_fixed_points = true;  ///< images that no layer changes any more skip those that follow
-  std::string precision = "fp32";
+  Precision precision = Precision::fp32;  ///< the least that kernels may multiply in
   std::optional<std::int64_t>
       memory_limit;  ///< bytes for the whole run on the host, and for each GPU
   std::uint64_t seed = 1;

@@ -80,7 +80,9 @@ class Loader {
     out_.merge_images = optional<bool>(root, "merge_images").value_or(out_.deduplicate_images);
     out_.skip_fixed_points =
         optional<bool>(root, "skip_fixed_points").value_or(out_.deduplicate_images);
-    out_.precision = root["precision"];
+    for (const Precision precision : {Precision::tf32, Precision::bf16}) {
+      if (root["precision"] == to_string(precision)) out_.precision = precision;
+    }
     out_.memory_limit = bytes(root, "memory_limit");
     out_.seed = root["seed"].get<std::uint64_t>();
     out_.cache = root["cache"];

@@ -299,12 +299,11 @@ void add_plan(std::vector<Key>& t) {
            .about = "Leave out the layers that would not change an image any more, where all that "
                     "follow are alike; auto is as deduplicate_images"},
           {.pointer = "/precision",
-           .forms = {words({"fp32"})},
+           .forms = {words({"fp32", "tf32", "bf16"})},
            .fallback = R"("fp32")",
-           .about = "Arithmetic of the layers",
-           .unavailable = {{"tf32", "this version computes in 'fp32'"},
-                           {"bf16", "this version computes in 'fp32'"},
-                           {"fp16", "this version computes in 'fp32'"}}},
+           .about = "What weights and inputs may be rounded to before they are multiplied, where "
+                    "that is faster: not at all, to 11 or to 8 bits. Sums are fp32",
+           .unavailable = {{"fp16", "activations may pass its range: use 'bf16' or 'tf32'"}}},
           {.pointer = "/batch",
            .forms = {words({"auto"}), integer(1, max_images)},
            .fallback = R"("auto")",

@@ -20,6 +20,9 @@ int device_count() {
   return 0;
 }
 
+/// fp32 lanes of a multiprocessor (CUDA C++ Programming Guide, "Compute Capabilities").
+int fp32_lanes(int compute_capability) { return compute_capability == 80 ? 64 : 128; }
+
 DeviceInfo info_of(int index) {
   cudaDeviceProp properties{};
   check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
@@ -32,6 +35,10 @@ DeviceInfo info_of(int index) {
   info.memory_bytes = static_cast<std::int64_t>(properties.totalGlobalMem);
   info.shared_bytes = static_cast<std::int64_t>(properties.sharedMemPerBlockOptin);
   info.l2_bytes = properties.l2CacheSize;
+  int kilohertz = 0;
+  check_cuda(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, index),
+             "cudaDeviceGetAttribute");
+  info.fma_per_s = 1e3 * kilohertz * info.multiprocessors * fp32_lanes(info.compute_capability);
   return info;
 }
 

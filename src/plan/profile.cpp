@@ -18,10 +18,17 @@ namespace {
 using nlohmann::json;
 
 /// Raised whenever kernels change enough that older times mislead.
-constexpr int kVersion = 1;
-/// Panels of a sample: enough for every thread to have several.
+constexpr int kVersion = 2;
+/// Panels of a sample on a CPU: enough for every thread to have several.
 constexpr std::int64_t kSamplePanels = 8;
+/// And on a GPU: as many for each multiprocessor, within so much memory.
+constexpr std::int64_t kSamplePanelsPerMultiprocessor = 4;
+constexpr std::int64_t kSampleBytes = std::int64_t{1} << 30;
 constexpr int kRuns = 3;
+/// On a GPU, launches are queued until a run takes about so long: a single one is shorter than the
+/// host's way there and back.
+constexpr double kQueuedSeconds = 2e-3;
+constexpr int kMostQueued = 100;
 
 /// One layer of the model and the memory to time it in.
 struct Sample {
@@ -29,8 +36,38 @@ struct Sample {
   std::int64_t batch;
 };
 
-/// Seconds an image takes through `kernel`: the fastest of a few runs after a warm-up, since noise
-/// only ever adds.
+/// Images to time a shape with.
+std::int64_t sample_batch(const SpmmShape& shape, const DeviceInfo& device) {
+  const std::int64_t width = panel_width(device);
+  if (device.kind == DeviceKind::cpu) return kSamplePanels * width;
+  const std::int64_t panel_bytes =
+      (shape.rows + shape.cols) * width * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t most = kSamplePanelsPerMultiprocessor * device.multiprocessors;
+  return width * std::clamp(kSampleBytes / std::max<std::int64_t>(panel_bytes, 1), kSamplePanels,
+                            std::max(most, kSamplePanels));
+}
+
+/// Seconds of one `work()`, queued on `stream`: the fastest of a few runs after a warm-up, since
+/// noise only ever adds.
+template <class Work>
+double fastest(const DeviceInfo& device, Stream& stream, const Work& work) {
+  double best = 0.0;
+  int queued = 1;
+  for (int run = 0; run <= kRuns; ++run) {
+    const double start = now_seconds();
+    for (int i = 0; i < queued; ++i) work();
+    stream.synchronize();
+    const double seconds = (now_seconds() - start) / queued;
+    if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
+    if (seconds * queued > 0.2) return seconds;  // long enough to trust at once
+    if (run == 0 && device.kind == DeviceKind::cuda) {
+      queued = static_cast<int>(std::clamp(kQueuedSeconds / seconds, 1.0, double{kMostQueued}));
+    }
+  }
+  return best;
+}
+
+/// Seconds an image takes through `kernel`.
 double time_kernel(const SpmmKernel<float>& kernel, const Sample& sample, Device& device,
                    Stream& stream) {
   const CsrView& weights = sample.layer->weights.view();
@@ -47,19 +84,20 @@ double time_kernel(const SpmmKernel<float>& kernel, const Sample& sample, Device
   stream.zero(bias.data(), bias.bytes());
   const SpmmArgs<float> args = {&prepared, {bias.as<float>(), 0}, sample.layer->activation, x, y,
                                 nullptr};
-  double best = 0.0;
-  for (int run = 0; run <= kRuns; ++run) {
-    const double start = now_seconds();
-    kernel.run(args, stream);
-    stream.synchronize();
-    const double seconds = now_seconds() - start;
-    if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
-    if (seconds > 0.2) {  // long enough to trust at once
-      best = seconds;
-      break;
-    }
-  }
-  return best / static_cast<double>(sample.batch);
+  return fastest(device.info(), stream, [&] { kernel.run(args, stream); }) /
+         static_cast<double>(sample.batch);
+}
+
+/// Seconds in which the device copies an image's inputs and outputs, each read or written once.
+double time_copy(const SpmmShape& shape, std::int64_t batch, Device& device, Stream& stream) {
+  const std::int64_t floats = (shape.rows + shape.cols + 1) / 2 * batch;
+  const auto bytes = static_cast<std::size_t>(floats) * sizeof(float);
+  if (bytes == 0) return 0.0;
+  const Buffer from = device.allocate(bytes);
+  const Buffer to = device.allocate(bytes);
+  stream.zero(from.data(), bytes);
+  return fastest(device.info(), stream, [&] { stream.copy(to.data(), from.data(), bytes); }) /
+         static_cast<double>(batch);
 }
 
 std::string key_of(const DeviceInfo& device, const SpmmShape& s, std::string_view kernel,
@@ -130,6 +168,15 @@ std::vector<KernelTime> time_shape(const SpmmShape& shape, const Sample& sample,
     }
   }
   return times;
+}
+
+/// What `DeviceProfile::floors` says of a shape.
+double floor_of(const SpmmShape& shape, std::int64_t batch, Device& device, Stream& stream,
+                std::map<std::string, double>& known) {
+  double& copy = known[key_of(device.info(), shape, "copy", batch)];
+  if (copy == 0.0) copy = time_copy(shape, batch, device, stream);
+  const double rate = device.info().fma_per_s;
+  return std::max(copy, rate > 0.0 ? static_cast<double>(shape.nnz) / rate : 0.0);
 }
 
 /// Bytes a rank may use: its part of the host's limit for CPU ranks, the device's own on a GPU.
@@ -223,7 +270,8 @@ Profile measure_profile(const Model& model, const ProfileRequest& request) {
   std::vector<const SparseLinear*> samples;
   for (const Layer& layer : model.layers) {
     const auto& linear = std::get<SparseLinear>(layer);
-    const SpmmShape shape = shape_of(linear.weights.view(), 0, 0);
+    SpmmShape shape = shape_of(linear.weights.view(), 0, 0);
+    shape.precision = request.precision;
     const auto found = std::find(profile.shapes.begin(), profile.shapes.end(), shape);
     profile.shape_of_layer.push_back(found - profile.shapes.begin());
     if (found == profile.shapes.end()) {
@@ -249,10 +297,12 @@ Profile measure_profile(const Model& model, const ProfileRequest& request) {
       const std::unique_ptr<Stream> stream = device->make_stream();
       result.device = device->info();
       result.memory_limit = rank_memory(result.device, *device, request);
-      const std::int64_t batch = kSamplePanels * panel_width(result.device);
       for (std::size_t s = 0; s < samples.size(); ++s) {
-        result.times.push_back(
-            time_shape(profile.shapes[s], {samples[s], batch}, *device, *stream, known));
+        const SpmmShape& shape = profile.shapes[s];
+        const std::int64_t batch = sample_batch(shape, result.device);
+        result.times.push_back(time_shape(shape, {samples[s], batch}, *device, *stream, known));
+        if (request.floors)
+          result.floors.push_back(floor_of(shape, batch, *device, *stream, known));
         for (KernelTime& time : result.times.back()) time.seconds_per_image *= spec.slowdown;
       }
     }

@@ -29,27 +29,36 @@ std::int64_t layers_of(const Profile& profile, std::size_t shape) {
                     static_cast<std::int64_t>(shape));
 }
 
-/// One shape's kernels on one device.
-std::string kernel_table(const SpmmShape& shape, const std::vector<KernelTime>& times) {
-  std::vector<std::vector<std::string>> rows{{"kernel", "µs/image", "speed", ""}};
+/// The floor of a shape; 0 where it was not measured.
+double floor_of(const DeviceProfile& device, std::size_t shape) {
+  return shape < device.floors.size() ? device.floors[shape] * device.slowdown : 0.0;
+}
+
+/// One shape's kernels on one device. `floor`: seconds an image takes at least.
+std::string kernel_table(const SpmmShape& shape, const std::vector<KernelTime>& times,
+                         double floor) {
+  std::vector<std::vector<std::string>> rows{{"kernel", "µs/image", "speed", "of floor", ""}};
   double best = 0.0;
   for (const KernelTime& time : times) best = std::max(best, edges_per_s(shape, time));
   for (const KernelTime& time : times) {
     if (!time.declined.empty()) {
-      rows.push_back({time.kernel, "–", "–", "declined: " + time.declined});
+      rows.push_back({time.kernel, "–", "–", "–", "declined: " + time.declined});
       continue;
     }
     if (!std::isfinite(time.seconds_per_image)) {
-      rows.push_back({time.kernel, "–", "–", "not timed, since another takes the shape"});
+      rows.push_back({time.kernel, "–", "–", "–", "not timed, since another takes the shape"});
       continue;
     }
     const double speed = edges_per_s(shape, time);
     rows.push_back({time.kernel, fmt::format("{:.4g}", time.seconds_per_image * 1e6),
                     report::scaled(speed, "edges/s"),
+                    floor > 0.0 && time.seconds_per_image > 0.0
+                        ? fmt::format("{:.0f} %", 100.0 * floor / time.seconds_per_image)
+                        : "–",
                     fmt::format("{} images at once{}", report::count(time.batch),
                                 speed == best && speed > 0.0 ? ", fastest" : "")});
   }
-  return report::table(rows, {false, true, true, false}, "    ");
+  return report::table(rows, {false, true, true, true, false}, "    ");
 }
 
 Json shape_json(const SpmmShape& shape, std::int64_t layers) {
@@ -93,7 +102,7 @@ std::string profile_text(const Profile& profile) {
     text += fmt::format(", {} to use\n", report::bytes(device.memory_limit));
     for (std::size_t s = 0; s < std::min(profile.shapes.size(), device.times.size()); ++s) {
       text += "  " + describe(profile.shapes[s], layers_of(profile, s)) + '\n' +
-              kernel_table(profile.shapes[s], device.times[s]);
+              kernel_table(profile.shapes[s], device.times[s], floor_of(device, s));
     }
   }
   return text;
@@ -107,18 +116,21 @@ std::string profile_json(const Profile& profile) {
   Json ranks = Json::array();
   for (const DeviceProfile& device : profile.ranks) {
     Json times = Json::array();
+    Json floors = Json::array();
     for (std::size_t s = 0; s < std::min(profile.shapes.size(), device.times.size()); ++s) {
       Json kernels = Json::array();
       for (const KernelTime& time : device.times[s]) {
         kernels.push_back(kernel_json(profile.shapes[s], time));
       }
       times.push_back(std::move(kernels));
+      floors.push_back(report::finite(floor_of(device, s)));
     }
     ranks.push_back({{"device", device.device.name},
                      {"kind", std::string(to_string(device.device.kind))},
                      {"threads", device.device.threads},
                      {"slowdown", report::finite(device.slowdown)},
                      {"memory_limit", device.memory_limit},
+                     {"floor_seconds_per_image", std::move(floors)},
                      {"times", std::move(times)}});
   }
   return report::text_of({{"shapes", std::move(shapes)}, {"ranks", std::move(ranks)}});

@@ -65,8 +65,9 @@ std::string device_label(const DeviceSpec& spec, const DeviceInfo& info) {
 }
 
 Profile profile_specs(const RunConfig& config, const Model& model,
-                      const std::vector<DeviceSpec>& specs, bool refresh) {
-  return measure_profile(model, {specs, config.memory_limit, profile_cache_file(), refresh});
+                      const std::vector<DeviceSpec>& specs) {
+  return measure_profile(
+      model, {specs, config.memory_limit, profile_cache_file(), false, config.precision, false});
 }
 
 CostModel cost_of_specs(const RunConfig& config, const std::vector<DeviceSpec>& specs) {
@@ -74,7 +75,8 @@ CostModel cost_of_specs(const RunConfig& config, const std::vector<DeviceSpec>& 
 }
 
 Profile profile_devices(const RunConfig& config, const Model& model, bool refresh) {
-  return profile_specs(config, model, resolve_devices(config), refresh);
+  return measure_profile(model, {resolve_devices(config), config.memory_limit, profile_cache_file(),
+                                 refresh, config.precision, true});
 }
 
 }  // namespace spdnn

@@ -21,6 +21,6 @@ namespace spdnn {
 
 /// Measures `specs` on the model's layers, through the profile cache of this user.
 [[nodiscard]] Profile profile_specs(const RunConfig& config, const Model& model,
-                                    const std::vector<DeviceSpec>& specs, bool refresh);
+                                    const std::vector<DeviceSpec>& specs);
 
 }  // namespace spdnn

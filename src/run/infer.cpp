@@ -100,7 +100,8 @@ void verify(const RunConfig& config, const Sources& sources, const Work& work,
         (config.compile != "off" && memory_is_short(config, sources.model));
     SampleOutcome checked =
         check_sample({&sources.model, &work.images, std::move(sample), &outcome.outputs,
-                      is_canonical(result.plan, profile) && result.compile.exact, short_of_memory});
+                      is_canonical(result.plan, profile) && result.compile.exact, config.precision,
+                      short_of_memory});
     result.sample = checked.check;
     std::move(checked.failures.begin(), checked.failures.end(),
               std::back_inserter(result.failures));
@@ -181,7 +182,7 @@ RunResult infer(const RunConfig& config, Progress& progress) {
 
   progress.phase = "profiling";
   const double start = now_seconds();
-  const Profile profile = profile_specs(config, network.model, specs, false);
+  const Profile profile = profile_specs(config, network.model, specs);
   result.seconds.profile += now_seconds() - start;
 
   const Work work = choose_images(sources.images, config.deduplicate_images);

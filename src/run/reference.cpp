@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t kMostFailures = 5;
 constexpr double kOtherOrderTolerance = 1e-3;
+constexpr double kLowerPrecisionTolerance = 0.05;
 
 /// The sampled images' activations of one layer: [features][images], in both precisions.
 struct Activations {
@@ -111,7 +112,9 @@ void compare(const SampleRequest& request, std::int64_t index, const Activations
   for (std::int64_t f = 0; f < features; ++f) {
     largest = std::max(largest, std::abs(expected.exact[f * images + index]));
   }
-  const double tolerance = kOtherOrderTolerance * std::max(largest, 1.0);
+  const double tolerance =
+      (request.precision == Precision::fp32 ? kOtherOrderTolerance : kLowerPrecisionTolerance) *
+      std::max(largest, 1.0);
   for (std::int64_t f = 0; f < features; ++f) {
     const float got = found == request.outputs->end() ? 0.0F : found->second[f];
     const float canonical = expected.canonical[f * images + index];

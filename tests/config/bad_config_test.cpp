@@ -146,7 +146,7 @@ TEST_F(BadConfig, UnknownWord) {
           "did you mean 'task_stealing'?"});
 }
 TEST_F(BadConfig, NotAvailable) {
-  expect(with(R"("precision": "bf16")"), {"/precision: 'bf16' is not available", "'fp32'"});
+  expect(with(R"("precision": "fp16")"), {"/precision: 'fp16' is not available", "'bf16'"});
   expect(with(R"("job": "train")"), {"/job: 'train' is not available", "'infer'"});
 }
 TEST_F(BadConfig, UnknownPass) {

@@ -35,7 +35,7 @@ TEST_F(LoadConfig, FillsInEveryDefault) {
   EXPECT_FALSE(c.compile_seconds.has_value());
   EXPECT_FALSE(c.compile_cache.has_value());
   EXPECT_TRUE(c.deduplicate_images);
-  EXPECT_EQ(c.precision, "fp32");
+  EXPECT_EQ(c.precision, Precision::fp32);
   EXPECT_FALSE(c.memory_limit.has_value());
   EXPECT_EQ(c.seed, 1U);
   EXPECT_TRUE(c.cache);
@@ -56,7 +56,7 @@ TEST_F(LoadConfig, ReadsEveryKey) {
     "devices": [{"cuda": 1, "slowdown": 2.5}, {"cpu": {"threads": 2, "slowdown": 3, "cores": [4, 5]}},
                 {"cpu": {}}],
     "strategy": "task_stealing", "split": [1, 0, 2.5], "kernel": "panel", "compile": ["unread", "fold"],
-    "compile_seconds": 2.5, "compile_cache": false, "deduplicate_images": false, "precision": "fp32", "batch": 128, "memory_limit": "1.5 GiB",
+    "compile_seconds": 2.5, "compile_cache": false, "deduplicate_images": false, "precision": "bf16", "batch": 128, "memory_limit": "1.5 GiB",
     "seed": 9223372036854775807, "cache": false, "save_outputs": true,
     "require": {"verified": true, "max_infer_seconds": 2, "min_nominal_edges_per_s": 1e9,
                 "max_host_bytes": "4GB"},
@@ -88,6 +88,7 @@ TEST_F(LoadConfig, ReadsEveryKey) {
   EXPECT_EQ(c.compile, "unread,fold");
   EXPECT_EQ(c.compile_seconds, 2.5);
   EXPECT_EQ(c.compile_cache, false);
+  EXPECT_EQ(c.precision, Precision::bf16);
   EXPECT_FALSE(c.deduplicate_images);
   EXPECT_EQ(c.memory_limit, 1610612736);
   EXPECT_EQ(c.seed, 9223372036854775807U);

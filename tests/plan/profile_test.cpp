@@ -53,6 +53,15 @@ TEST_F(ProfileCache, ADeclaredSlowdownMultipliesTheTimes) {
   EXPECT_NEAR(modelled_seconds_per_image(profile, 2), 6.0 * base, 1e-9 * base);
 }
 
+TEST_F(ProfileCache, FloorsAreMeasuredWhereTheyAreAskedFor) {
+  ProfileRequest request = {std::vector<DeviceSpec>(1), {}, "", false};
+  EXPECT_TRUE(measure_profile(small_model(), request).ranks[0].floors.empty());
+  request.floors = true;
+  const Profile profile = measure_profile(small_model(), request);
+  ASSERT_EQ(profile.ranks[0].floors.size(), profile.shapes.size());
+  for (const double floor : profile.ranks[0].floors) EXPECT_GT(floor, 0.0);
+}
+
 TEST_F(ProfileCache, RemembersAndRefreshes) {
   const std::string file = (folder_ / "nested" / "profile.json").string();
   const ProfileRequest request = {std::vector<DeviceSpec>(1), {}, file, false};

@@ -200,6 +200,7 @@ Profile example_profile() {
                    {"tiny", "more than 16 rows", 0.0, 0},
                    {"slow", "", 1e-4, 64},
                    {"reference", "", std::numeric_limits<double>::infinity(), 64}}};
+  device.floors = {0.5e-6};  // of the device not slowed down
   p.ranks = {device};
   return p;
 }
@@ -207,13 +208,14 @@ Profile example_profile() {
 TEST(ProfileReport, ListsTimesAndReasons) {
   const std::string text = profile_text(example_profile());
   for (const char* part :
-       {"Some CPU", "slowed 2×", "1,024 × 1,024", "3 layers", "panel", "16.4 Gedges/s", "fastest",
-        "declined: more than 16 rows", "not timed"}) {
+       {"Some CPU", "slowed 2×", "1,024 × 1,024", "3 layers", "panel", "16.4 Gedges/s", "50 %",
+        "fastest", "declined: more than 16 rows", "not timed"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " in:\n" << text;
   }
   const json j = json::parse(profile_json(example_profile()));
   EXPECT_EQ(j["shapes"][0]["nnz"], 32'768);
   EXPECT_EQ(j["shapes"][0]["layers"], 3);
+  EXPECT_DOUBLE_EQ(j["ranks"][0]["floor_seconds_per_image"][0].get<double>(), 1e-6);
   const json& kernels = j["ranks"][0]["times"][0];
   EXPECT_EQ(kernels[0]["kernel"], "panel");
   EXPECT_DOUBLE_EQ(kernels[0]["edges_per_s"].get<double>(), 32'768 / 2e-6);
