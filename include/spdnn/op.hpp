@@ -197,6 +197,7 @@ struct FindEqualArgs {
   Panels<const T> x;
   const std::uint8_t* alive = nullptr;  ///< x.batch; where not null, dead images equal none
   std::int32_t* first = nullptr;        ///< x.batch: the lowest slot with the same image
+  void* workspace = nullptr;            ///< `find_equal_workspace_bytes`, where there is one
 };
 
 /// Finds images that a layer left as they were, bit for bit.
@@ -217,6 +218,7 @@ struct LayoutKernels {
   /// These two are null on kinds of device that lack them: they save work, and nothing needs them.
   void (*find_equal)(const FindEqualArgs<T>& args, Stream& stream) = nullptr;
   void (*find_unchanged)(const FindUnchangedArgs<T>& args, Stream& stream) = nullptr;
+  std::size_t (*find_equal_workspace_bytes)(std::int64_t batch) = nullptr;  ///< null: none
 };
 
 /// The layout kernels of a device kind; throws `DeviceError` when this build has none.

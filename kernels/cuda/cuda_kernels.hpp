@@ -28,7 +28,12 @@ inline constexpr std::int64_t kCudaPanelWidth = 64;
 /// Runs of layers with their activations on chip; see chain_resident.cu.
 [[nodiscard]] const ChainKernel<float>& chain_resident_cuda();
 
-/// Expansion and compaction; see layout.cu.
+/// Equal and unchanged images; see equal_images.cu.
+void find_equal_cuda(const FindEqualArgs<float>& args, Stream& stream);
+void find_unchanged_cuda(const FindUnchangedArgs<float>& args, Stream& stream);
+[[nodiscard]] std::size_t find_equal_workspace_bytes_cuda(std::int64_t batch);
+
+/// Expansion and compaction, and these; see layout.cu.
 [[nodiscard]] const LayoutKernels<float>& layout_cuda();
 
 }  // namespace spdnn

@@ -96,8 +96,13 @@ void compact(const CompactArgs<float>& args, Stream& stream) {
 }  // namespace
 
 const LayoutKernels<float>& layout_cuda() {
-  static const LayoutKernels<float> kernels{DeviceKind::cuda, &expand, &compact,
-                                            &compact_workspace_bytes};
+  static const LayoutKernels<float> kernels{DeviceKind::cuda,
+                                            &expand,
+                                            &compact,
+                                            &compact_workspace_bytes,
+                                            &find_equal_cuda,
+                                            &find_unchanged_cuda,
+                                            &find_equal_workspace_bytes_cuda};
   return kernels;
 }
 

@@ -145,5 +145,54 @@ TEST(Compact, KeepsTheLivingInOrderAndMergesTheDeadWhereAsked) {
   });
 }
 
+TEST(Layout, EqualAndUnchangedImagesAreFoundOnEveryDevice) {
+  for (const DeviceSpec& spec : test::tested_devices()) {
+    const std::unique_ptr<Device> device = open_device(spec);
+    const std::unique_ptr<Stream> stream = device->make_stream();
+    const LayoutKernels<float>& kernels = layout_kernels<float>(spec.kind);
+    if (kernels.find_equal == nullptr || kernels.find_unchanged == nullptr) continue;
+    const std::int64_t width = panel_width(device->info());
+    std::mt19937_64 random(8);
+    for (const std::int64_t features : {1, 130, 300}) {
+      for (const std::int64_t batch : {1, 64, 333}) {
+        Panels<float> x = {nullptr, features, batch, width, nullptr};
+        Panels<float> y = x;
+        std::vector<float> x_host(static_cast<std::size_t>(x.size()), 2.0F);
+        x.data = x_host.data();
+        std::vector<std::uint64_t> kinds;
+        std::vector<std::int32_t> first;
+        for (std::int64_t i = 0; i < batch; ++i) {
+          kinds.push_back(random() % 20);
+          x.at(features - 1, i) = static_cast<float>(kinds.back());
+          first.push_back(static_cast<std::int32_t>(
+              std::find(kinds.begin(), kinds.end(), kinds.back()) - kinds.begin()));
+        }
+        std::vector<float> y_host = x_host;
+        y.data = y_host.data();
+        std::vector<std::uint8_t> unchanged(static_cast<std::size_t>(batch), 1);
+        for (std::int64_t i = 0; i < batch; i += 3) {
+          y.at(i % features, i) += 1.0F;
+          unchanged[i] = 0;
+        }
+        const test::DeviceArray<float> x_device(x_host, *device, *stream);
+        const test::DeviceArray<float> y_device(y_host, *device, *stream);
+        const test::DeviceArray<std::int32_t> first_device(
+            std::vector<std::int32_t>(first.size(), -9), *device, *stream);
+        const test::DeviceArray<std::uint8_t> flags(std::vector<std::uint8_t>(first.size(), 9),
+                                                    *device, *stream);
+        const auto workspace_bytes = kernels.find_equal_workspace_bytes;
+        const Buffer workspace =
+            device->allocate(workspace_bytes == nullptr ? 0 : workspace_bytes(batch));
+        x.data = x_device.data();
+        y.data = y_device.data();
+        kernels.find_equal({x, nullptr, first_device.data(), workspace.data()}, *stream);
+        kernels.find_unchanged({x, y, flags.data()}, *stream);
+        EXPECT_EQ(first_device.read(), first) << features << " features, batch " << batch;
+        EXPECT_EQ(flags.read(), unchanged) << features << " features, batch " << batch;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace spdnn

@@ -155,6 +155,12 @@ T atomicOr(T* at, std::type_identity_t<T> value) {
   return old;
 }
 template <class T>
+T atomicCAS(T* at, std::type_identity_t<T> expected, std::type_identity_t<T> value) {
+  const T old = *at;
+  if (old == expected) *at = value;
+  return old;
+}
+template <class T>
 T atomicMin(T* at, std::type_identity_t<T> value) {
   const T old = *at;
   if (value < old) *at = value;
