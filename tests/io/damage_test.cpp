@@ -11,10 +11,10 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "idx_files.hpp"
 #include "npy.hpp"
 #include "reading.hpp"
 #include "spdnn/io.hpp"
+#include "support/idx_files.hpp"
 #include "support/networks.hpp"
 #include "zip.hpp"
 
