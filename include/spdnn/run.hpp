@@ -66,7 +66,8 @@ struct RunResult {
   std::int64_t unique_images = 0;    ///< images really run
   std::int64_t equal_images = 0;     ///< of them, those that became equal to another one on the way
   std::int64_t fixed_images = 0;     ///< of them, those that reached a fixed point
-  std::optional<double> accuracy;    ///< of images with labels
+  /// Of images with labels: those that were run, or the test images after training.
+  std::optional<Measure> labelled;
   std::optional<TrainResult> train;  ///< of job train
   std::int64_t peak_host_bytes = 0, peak_device_bytes = 0;
   std::string model_origin, input_origin;

@@ -127,7 +127,6 @@ Json train_of(const TrainResult& train) {
           {"stopped_early", train.stopped_early},
           {"last_epoch", train.epochs.empty() ? Json(nullptr) : epoch_of(train.epochs.back())},
           {"test", train.test.images > 0 ? measure_of(train.test) : Json(nullptr)},
-          {"confusion", confusion_of(train.test)},
           {"layers", std::move(layers)},
           {"memory_bytes", std::move(memory)}};
 }
@@ -172,7 +171,8 @@ std::string result_json(const RunResult& result, const std::vector<std::string>&
         {"executed", finite(report::rate(result.edges.executed, s.infer))}}},
       {"categories", std::move(categories)},
       {"sample", sample_of(result.sample)},
-      {"accuracy", result.accuracy ? Json(*result.accuracy) : Json(nullptr)},
+      {"accuracy", result.labelled ? Json(result.labelled->accuracy()) : Json(nullptr)},
+      {"confusion", result.labelled ? confusion_of(*result.labelled) : Json(nullptr)},
       {"train", result.train ? train_of(*result.train) : Json(nullptr)},
       {"peak_bytes", {{"host", result.peak_host_bytes}, {"device", result.peak_device_bytes}}},
       {"notes", result.notes},

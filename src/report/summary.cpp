@@ -33,11 +33,16 @@ std::string checks_of(const RunResult& result) {
   return text;
 }
 
+std::string accuracy_of(const RunResult& result) {
+  if (!result.labelled) return "";
+  return fmt::format("; {:.2f} % of the labels named", 100.0 * result.labelled->accuracy());
+}
+
 std::string verdict(const RunResult& result) {
   std::string status = result.status;
   std::transform(status.begin(), status.end(), status.begin(),
                  [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
-  return fmt::format("{}  {}\n", status, checks_of(result));
+  return fmt::format("{}  {}\n", status, checks_of(result) + accuracy_of(result));
 }
 
 std::string with_origin(const std::string& what, const std::string& origin) {
@@ -137,9 +142,9 @@ std::string training(const RunResult& result) {
 
 std::string training_summary(const RunResult& result) {
   const TrainResult& train = *result.train;
-  std::string text = result.accuracy
+  std::string text = result.labelled
                          ? fmt::format("TRAINED  {:.2f} % of {} right, mean loss {:.4f}\n",
-                                       100.0 * *result.accuracy,
+                                       100.0 * result.labelled->accuracy(),
                                        plural(train.test.images, "test image"), train.test.loss)
                          : "TRAINED  no test images\n";
   for (const std::string& failure : result.failures) text += "  ! " + failure + '\n';

@@ -6,6 +6,7 @@
 
 #include "devices.hpp"
 #include "distinct.hpp"
+#include "labelled.hpp"
 #include "memory.hpp"
 #include "ranks.hpp"
 #include "rewrite.hpp"
@@ -194,13 +195,14 @@ RunResult infer(const RunConfig& config, Progress& progress) {
   const std::int64_t checked = config.verify.sample_against_reference;
   std::vector<std::int64_t> sample =
       choose_sample(work.images.rows(), checked - checked / 2, config.seed);
+  const bool keep_all = config.save_outputs || !sources.labels.empty();
   SharedForms forms(network.model);
   PassContext context;
   context.model = &network.model;
   context.images = &work.images;
   context.plan = &result.plan;
   context.dead_from = dead_stays_dead_from(network.model);
-  context.keep_first = config.save_outputs ? work.images.rows() : checked / 2;
+  context.keep_first = keep_all ? work.images.rows() : checked / 2;
   context.keep_ids = &sample;
   context.merge_images = config.merge_images;
   context.alike_from =
@@ -216,6 +218,10 @@ RunResult infer(const RunConfig& config, Progress& progress) {
   result.edges.nominal =
       static_cast<double>(result.images) * static_cast<double>(sources.model.edges());
   result.categories = expand_ids(outcome.ids, work);
+  if (!sources.labels.empty()) {
+    result.labelled =
+        measure_outputs(sources.labels, sources.model.outputs(), work.distinct.of, outcome.outputs);
+  }
   result.peak_device_bytes = outcome.peak_device_bytes;
   describe_devices(specs, profile, outcome, result);
   count_edges(sources.model, network, outcome, result.edges);

@@ -10,6 +10,8 @@
 #include <mutex>
 #include <thread>
 
+#include "labelled.hpp"
+
 namespace spdnn {
 namespace {
 
@@ -115,6 +117,7 @@ Csr first_rows(const Csr& images, const std::optional<std::int64_t>& count, cons
 struct Input {
   Csr images;
   std::string origin;
+  std::vector<std::int32_t> labels{};
 };
 
 Input load_input(const GraphChallengeInput& source, const RunConfig& config, std::int64_t features,
@@ -161,9 +164,12 @@ Input load_input(const FileInput& source, const RunConfig& /*config*/, std::int6
   return {first_rows(images, source.images, source.path), file.origin};
 }
 
-Input load_input(const LabelledInput& /*source*/, const RunConfig& /*config*/,
+/// The test images: those a network has not learned from.
+Input load_input(const LabelledInput& source, const RunConfig& /*config*/,
                  std::int64_t /*features*/, std::vector<std::string>& /*notes*/) {
-  throw InputError("/input: labelled images are for training");
+  LabelledImages test = load_labelled(source).test;
+  return {sparse_rows(test), fmt::format("{}, test images", source.folder.filename().string()),
+          std::move(test.labels)};
 }
 
 Csr repeat_images(const Csr& images, std::int64_t times) {
@@ -212,6 +218,19 @@ void load_truth(const RunConfig& config, bool official, std::int64_t images, Sou
   sources.truth_file = file;
 }
 
+/// Labels of the images, repeated as they are.
+void take_labels(const RunConfig& config, std::vector<std::int32_t> labels, Sources& sources) {
+  if (labels.empty()) return;
+  const std::int32_t largest = *std::max_element(labels.begin(), labels.end());
+  if (largest >= sources.model.outputs()) {
+    throw InputError(fmt::format("/input: labels go up to {}, but the network has {} outputs",
+                                 largest, sources.model.outputs()));
+  }
+  for (std::int64_t t = 0; t < config.input.repeat; ++t) {
+    sources.labels.insert(sources.labels.end(), labels.begin(), labels.end());
+  }
+}
+
 }  // namespace
 
 Model load_model(const RunConfig& config, std::vector<std::string>& notes) {
@@ -246,6 +265,7 @@ Sources load_sources(const RunConfig& config) {
   load_truth(config, official, input.images.rows(), sources);
   sources.images = repeat_images(input.images, config.input.repeat);
   sources.input_origin = input.origin;
+  take_labels(config, std::move(input.labels), sources);
   return sources;
 }
 

@@ -13,6 +13,7 @@ struct Sources {
   Model model;
   Csr images;  ///< [images × inputs], already repeated
   std::string input_origin;
+  std::vector<std::int32_t> labels;  ///< of all images, each below the network's outputs; or none
   std::optional<std::vector<std::int64_t>> truth;  ///< category ids, 0-based, ascending
   std::filesystem::path truth_file;
   std::vector<std::string> notes;

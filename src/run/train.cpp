@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "devices.hpp"
+#include "labelled.hpp"
 #include "memory.hpp"
 #include "verify.hpp"
 
@@ -13,14 +14,6 @@ namespace spdnn {
 namespace {
 
 namespace fs = std::filesystem;
-
-LabelledSets load_labelled(const LabelledInput& input) {
-  switch (input.format) {
-    case LabelledInput::Format::mnist: return read_mnist(input.folder);
-    case LabelledInput::Format::cifar10: return read_cifar10(input.folder);
-  }
-  return {};
-}
 
 std::int64_t bytes_of(const LabelledImages& images) {
   return std::ssize(images.pixels) + images.sparse.view().bytes() +
@@ -122,7 +115,7 @@ RunResult run_training(const RunConfig& config, Progress& progress) {
   result.input_origin = input.folder.filename().string();
   result.notes = trained.notes;
   result.train = std::move(trained);
-  if (result.train->test.images > 0) result.accuracy = result.train->test.accuracy();
+  if (result.train->test.images > 0) result.labelled = result.train->test;
   describe_devices(devices, result);
   result.peak_host_bytes = peak_host_bytes();
   check_bars(config.require, result);

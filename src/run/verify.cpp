@@ -86,11 +86,11 @@ void check_bars(const RequireConfig& require, RunResult& result) {
     miss(fmt::format("{:.4g} nominal edges/s, but at least {:.4g} are asked for", rate,
                      *require.min_nominal_edges_per_s));
   }
-  if (require.min_accuracy && !result.accuracy) {
+  if (require.min_accuracy && !result.labelled) {
     miss("an accuracy is asked for, but there are no labels to measure it by");
-  } else if (require.min_accuracy && *result.accuracy < *require.min_accuracy) {
-    miss(fmt::format("the accuracy is {:.4f}, but at least {:.4f} is asked for", *result.accuracy,
-                     *require.min_accuracy));
+  } else if (require.min_accuracy && result.labelled->accuracy() < *require.min_accuracy) {
+    miss(fmt::format("the accuracy is {:.4f}, but at least {:.4f} is asked for",
+                     result.labelled->accuracy(), *require.min_accuracy));
   }
   if (require.max_host_bytes && result.peak_host_bytes > *require.max_host_bytes) {
     miss(fmt::format("{} bytes of host memory at the peak, but at most {} are allowed",

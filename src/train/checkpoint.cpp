@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <map>
 #include <system_error>
 
@@ -77,10 +78,12 @@ std::map<std::string, std::string> texts_of(const TrainSpec& spec, const TrainSt
       {"spdnn.optimizer_arrays", std::to_string(arrays)}};
   for (std::size_t l = 0; l < network.layers().size(); ++l) {
     const LinearLayer& layer = network.layers()[l];
-    const std::string name = fmt::format("spdnn.layers.{}.", l);
+    const std::string name = fmt::format("layers.{}.", l);
     texts[name + "inputs"] = std::to_string(layer.pattern.cols());
-    texts[name + "lower"] = fmt::format("{}", layer.activation.lower);
-    texts[name + "upper"] = fmt::format("{}", layer.activation.upper);
+    texts[name + "activation"] = layer.activation.lower == 0.0F ? "relu" : "identity";
+    if (std::isfinite(layer.activation.upper)) {
+      texts[name + "clip"] = fmt::format("{}", layer.activation.upper);
+    }
   }
   return texts;
 }
@@ -112,7 +115,7 @@ StartLayer read_layer(const TensorFile& file, std::size_t l, std::int64_t inputs
   } else {
     values = file.values<float>(name("values"), {-1});
     const auto offsets = file.values<std::int64_t>(name("row_offsets"), {rows + 1});
-    const auto indices = file.values<std::uint32_t>(name("col_indices"), {std::ssize(values)});
+    const auto indices = file.values<std::int32_t>(name("col_indices"), {std::ssize(values)});
     layer.pattern =
         Pattern(rows, inputs, {offsets.begin(), offsets.end()}, {indices.begin(), indices.end()});
   }
@@ -165,7 +168,11 @@ void write_checkpoint(const TrainSpec& spec, const TrainState& state, const Netw
     const Pattern& pattern = network.layers()[l].pattern;
     if (!pattern.is_dense()) {
       tensors.push_back(make_tensor(Names("", l)("row_offsets"), pattern.row_offsets()));
-      tensors.push_back(make_tensor(Names("", l)("col_indices"), pattern.col_indices()));
+      // The same bits: columns stay below 2³¹, and other programs know signed indices alone.
+      tensors.push_back({Names("", l)("col_indices"),
+                         ElementType::i32,
+                         {pattern.nnz()},
+                         std::as_bytes(std::span(pattern.col_indices()))});
     }
     add_layer(network, l, "", network.parameters(), tensors);
     for (std::size_t i = 0; i < arrays.size(); ++i) {
@@ -196,7 +203,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
   checkpoint.fingerprint = file.metadata().at("spdnn.config");
   const auto layers = number<std::size_t>(file, "spdnn.layers");
   for (std::size_t l = 0; l < layers; ++l) {
-    const auto inputs = number<std::int64_t>(file, fmt::format("spdnn.layers.{}.inputs", l));
+    const auto inputs = number<std::int64_t>(file, fmt::format("layers.{}.inputs", l));
     checkpoint.layers.push_back(read_layer(file, l, inputs));
   }
   checkpoint.optimizer.resize(number<std::size_t>(file, "spdnn.optimizer_arrays"));
