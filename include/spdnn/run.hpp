@@ -63,9 +63,9 @@ struct RunResult {
   std::vector<std::int64_t> categories;  ///< 0-based ids
   std::optional<bool> categories_match;  ///< nothing where there is no truth
   SampleCheck sample;
-  std::int64_t unique_images = 0;    ///< images really run
-  std::int64_t equal_images = 0;     ///< of them, those that became equal to another one on the way
-  std::int64_t fixed_images = 0;     ///< of them, those that reached a fixed point
+  std::int64_t unique_images = 0;  ///< images really run
+  std::int64_t equal_images = 0;   ///< of them, those that became equal to another one on the way
+  std::int64_t fixed_images = 0;   ///< of them, those that reached a fixed point
   /// Of images with labels: those that were run, or the test images after training.
   std::optional<Measure> labelled;
   std::optional<TrainResult> train;  ///< of job train

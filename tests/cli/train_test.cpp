@@ -81,7 +81,7 @@ TEST_F(Train, LeavesAccuracyMetricsAndCheckpoints) {
   EXPECT_EQ(r["train"]["test"]["images"], 200);
   std::int64_t diagonal = 0;
   for (std::size_t c = 0; c < 4; ++c) {
-    diagonal += r["train"]["confusion"][c][c].get<std::int64_t>();
+    diagonal += r["confusion"][c][c].get<std::int64_t>();
   }
   EXPECT_EQ(diagonal, r["train"]["test"]["correct"].get<std::int64_t>());
   EXPECT_EQ(r["train"]["layers"][1]["connections"], std::llround(0.2 * 64 * 64));
@@ -94,6 +94,26 @@ TEST_F(Train, LeavesAccuracyMetricsAndCheckpoints) {
   EXPECT_FALSE(last_checkpoint("out", 5).empty());
   EXPECT_FALSE(last_checkpoint("out", 4).empty());
   EXPECT_TRUE(last_checkpoint("out", 3).empty());
+}
+
+/// A checkpoint is a network that a run of its own evaluates.
+TEST_F(Train, CheckpointsAreEvaluatedOnTheTestImages) {
+  ASSERT_EQ(run({"run", config(3)}).status, 0);
+  const json trained = result();
+  const std::string file =
+      write("e.json", R"({"model": {"path": "out/checkpoints/checkpoint-000003.safetensors"},
+        "input": {"mnist": "set", "repeat": 2}, "output": "evaluated"})");
+  const Outcome o = run({"run", file});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const json evaluated = json::parse(read_text(folder_ / "evaluated/result.json"));
+  EXPECT_EQ(evaluated["status"], "verified");
+  EXPECT_EQ(evaluated["accuracy"], trained["accuracy"]);
+  for (std::size_t label = 0; label < 4; ++label) {
+    for (std::size_t predicted = 0; predicted < 4; ++predicted) {
+      EXPECT_EQ(evaluated["confusion"][label][predicted].get<int>(),
+                2 * trained["confusion"][label][predicted].get<int>());
+    }
+  }
 }
 
 TEST_F(Train, MissingABarEndsWithOne) {
