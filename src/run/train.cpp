@@ -74,6 +74,9 @@ void describe_devices(const std::vector<DeviceSpec>& specs, RunResult& result) {
 }
 
 void check_trainable(const RunConfig& config) {
+  if (config.precision != "fp32") {
+    throw InputError("/precision: job 'train' computes in 'fp32'");
+  }
   for (const DeviceSpec& device : config.devices) {
     if (device.slowdown > 1.0) throw InputError("/devices: slowdown does not go with job 'train'");
   }

@@ -147,7 +147,8 @@ TEST_F(BadConfig, UnknownWord) {
 }
 TEST_F(BadConfig, NotAvailable) {
   expect(with(R"("precision": "fp16")"), {"/precision: 'fp16' is not available", "'bf16'"});
-  expect(with(R"("job": "train")"), {"/job: 'train' is not available", "'infer'"});
+  expect(with(R"("job": "train")"), {"/model: has no layers"});
+  expect(with(R"("train": {})"), {"/train: goes with job 'train'"});
 }
 TEST_F(BadConfig, UnknownPass) {
   expect(with(R"("compile": "fast")"), {"/compile: found the string \"fast\"; expected 'off'"});
