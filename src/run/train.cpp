@@ -74,7 +74,7 @@ void describe_devices(const std::vector<DeviceSpec>& specs, RunResult& result) {
 }
 
 void check_trainable(const RunConfig& config) {
-  if (config.precision != "fp32") {
+  if (config.precision != Precision::fp32) {
     throw InputError("/precision: job 'train' computes in 'fp32'");
   }
   for (const DeviceSpec& device : config.devices) {
