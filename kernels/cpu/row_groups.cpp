@@ -96,9 +96,12 @@ class Builder {
     block.entries = entries;
     block.rows = static_cast<std::uint16_t>(count);
     block.own_lists = own_lists;
+    block.work = groups_.work;
     for (std::size_t r = 0; r < count; ++r) {
       groups_.rows.push_back(rows[r]);
-      if (own_lists) groups_.lengths.push_back(length_of(w_, rows[r]));
+      const Row length = own_lists ? length_of(w_, rows[r]) : entries;
+      if (own_lists) groups_.lengths.push_back(length);
+      groups_.work += std::int64_t{1} + length;
     }
     return groups_.blocks.emplace_back(block);
   }
@@ -160,15 +163,6 @@ void build(const CsrView& w, RowGroups& groups, std::vector<Index>& columns) {
   builder.finish();
 }
 
-void count_work(const CsrView& w, RowGroups& groups) {
-  for (RowBlock& block : groups.blocks) {
-    block.work = groups.work;
-    for (std::int64_t row = block.first; row < block.first + block.rows; ++row) {
-      groups.work += 1 + w.row_begin(groups.rows[row] + 1) - w.row_begin(groups.rows[row]);
-    }
-  }
-}
-
 }  // namespace
 
 RowGroups find_row_groups(const CsrView& w) {
@@ -178,7 +172,6 @@ RowGroups find_row_groups(const CsrView& w) {
   } else {
     build(w, groups, groups.columns32);
   }
-  count_work(w, groups);
   return groups;
 }
 
