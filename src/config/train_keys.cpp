@@ -52,10 +52,13 @@ void add_layers(std::vector<Key>& t) {
           {.pointer = "/input/mnist",
            .forms = {text()},
            .about = "A folder with MNIST's four files, or others in its format: "
-                    "train-images-idx3-ubyte and so on, plain or .gz"},
+                    "train-images-idx3-ubyte and so on, plain or .gz; job infer runs the test "
+                    "images and compares outputs with labels"},
           {.pointer = "/input/cifar10",
            .forms = {text()},
-           .about = "A folder with CIFAR-10's binary batches, plain or .gz"},
+           .about =
+               "A folder with CIFAR-10's binary batches, plain or .gz; job infer runs the test "
+               "images and compares outputs with labels"},
       });
 }
 
