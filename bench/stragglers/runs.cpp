@@ -57,6 +57,8 @@ Job make_job(const fs::path& data_dir, std::int64_t neurons, std::int64_t layers
   job.config.model = GraphChallengeModel{neurons, layers, std::nullopt, 32.0F};
   job.config.input.source = FileInput{file, std::nullopt};
   job.config.deduplicate_images = false;
+  job.config.merge_images = false;
+  job.config.skip_fixed_points = false;
   job.config.compile = "off";
   job.config.verify.categories = VerifyCategories::off;
   job.config.verify.sample_against_reference = 0;
