@@ -113,7 +113,8 @@ struct Pass::State {
       const double start = now_seconds();
       here = flow->run_segment(s, crew.get(), pace);
       image_layers += images * plan().segments[s].count;
-      if (plan().helping == Helping::images_then_rows && images <= kSideBySide) {
+      // Without images a segment takes no time, which tells nothing of a crew.
+      if (plan().helping == Helping::images_then_rows && images > 0 && images <= kSideBySide) {
         judge_crew(s, now_seconds() - start);
       }
     }
