@@ -66,6 +66,7 @@ void count_edges(const Model& given, const CompiledModel& network, const Outcome
   }
 }
 
+/// What each rank did, and what they saved together.
 void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profile,
                       const Outcome& outcome, RunResult& result) {
   for (std::size_t rank = 0; rank < specs.size(); ++rank) {
@@ -79,6 +80,8 @@ void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profi
     device.images_taken_over = outcome.ranks[rank].taken_over;
     device.helped_segments = outcome.ranks[rank].helped_segments;
     result.devices.push_back(std::move(device));
+    result.equal_images += outcome.ranks[rank].equal;
+    result.fixed_images += outcome.ranks[rank].fixed;
   }
 }
 

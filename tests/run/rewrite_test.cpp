@@ -258,10 +258,16 @@ TEST_F(Rewrite, TheOfficialNetworkHasItsCategories) {
     EXPECT_EQ(result.categories_match, true);
     EXPECT_EQ(result.compile.before.nonzeros, 3'932'160);
     EXPECT_LE(result.sample.max_abs_difference, 1e-3);
+    EXPECT_GT(result.equal_images, 0);  // all survivors become equal in the end
     if (level == "full") {
       EXPECT_LE(result.compile.after.nonzeros, 167'988);
     }
   }
+  const double merged = run_with("off").edges.executed;
+  config_.merge_images = false;
+  const RunResult apart = run_with("off");
+  EXPECT_EQ(apart.equal_images, 0);
+  EXPECT_GT(apart.edges.executed, merged);
 }
 
 }  // namespace
