@@ -1,0 +1,100 @@
+// Who owns which rows of each layer, and what that makes cross between the owners.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "spdnn/model.hpp"
+
+namespace spdnn {
+
+/// The rows of one layer by owner: a permutation plus offsets. Part p owns the original rows
+/// `rows[offsets[p] .. offsets[p + 1])`, ascending within a part. A part may be empty.
+struct LayerPartition {
+  std::vector<std::uint32_t> rows;
+  std::vector<std::int64_t> offsets;
+};
+
+/// The rows of every layer of the network whose `model_key` it carries.
+struct Partition {
+  std::uint64_t model_key = 0;
+  std::vector<LayerPartition> layers;
+  [[nodiscard]] int parts() const;  ///< 0 where there are no layers
+};
+
+/// A hash of what partitions depend on: the widths of all layers and where their weights stand, not
+/// the values. Equal however the matrices are stored. Throws `InputError` where a layer is no
+/// sparse matrix, whose rows are what is partitioned.
+[[nodiscard]] std::uint64_t model_key(const Model& model);
+
+/// The matrix of each layer. Throws as `model_key` does.
+[[nodiscard]] std::vector<CsrView> partitioned_weights(const Model& model);
+
+/// Throws `InputError` naming the layer and part where a row is missing, owned twice or out of
+/// order, offsets are not ascending from 0 to the rows, layers disagree in the number of parts, or
+/// the partition was made for another network.
+void validate(const Partition& partition, const Model& model);
+
+/// The owner of each row.
+[[nodiscard]] std::vector<std::uint32_t> owners_of(const LayerPartition& layer);
+/// The partition in which row r belongs to `owners[r]`, each below `parts`.
+[[nodiscard]] LayerPartition partition_by_owners(std::span<const std::uint32_t> owners, int parts);
+
+/// Most parts there may be.
+inline constexpr int kMaxParts = 65535;
+
+// Partitions that look at no more than how many weights a row has. Each throws `InputError` for
+// fewer than 1 or more than `kMaxParts` parts.
+
+/// Contiguous rows, in each layer as near to equal in weights as whole rows come.
+[[nodiscard]] Partition block_partition(const Model& model, int parts);
+/// Contiguous rows, each part's weights in proportion to its speed (finite, not negative, not all
+/// 0).
+[[nodiscard]] Partition proportional_partition(const Model& model,
+                                               const std::vector<double>& speeds);
+/// Row r belongs to part r mod `parts`.
+[[nodiscard]] Partition cyclic_partition(const Model& model, int parts);
+/// Rows in random order, dealt out evenly: parts differ by one row at most.
+[[nodiscard]] Partition random_partition(const Model& model, int parts, std::uint64_t seed);
+
+/// Features that one part sends another.
+struct Transfer {
+  int from = 0;
+  int to = 0;
+  std::int64_t words = 0;
+  friend bool operator==(const Transfer&, const Transfer&) = default;
+};
+
+/// What one layer makes cross, and what each part computes of it. Words are counted for one image;
+/// a batch sends so many times more in as many messages.
+struct LayerTraffic {
+  /// What parts send before they compute this layer: one word for each neuron of the layer before
+  /// and each part, other than its owner, that owns a row that reads it. None for the first layer,
+  /// whose inputs every part has. Ascending by (from, to); each a message, none empty.
+  std::vector<Transfer> transfers;
+  std::vector<std::int64_t> nonzeros;  ///< weights of each part's rows
+  std::int64_t words = 0;              ///< of all transfers
+  std::int64_t max_sent = 0;           ///< words of the part that sends most
+  std::int64_t max_received = 0;       ///< words of the part that receives most
+};
+
+/// What a network makes cross in one forward pass. A backward pass sends the same words the other
+/// way: partial sums of gradients to the owners of the neurons.
+struct Traffic {
+  std::vector<LayerTraffic> layers;
+  std::int64_t words = 0;  ///< the connectivity − 1 of the hypergraph model, exactly
+  std::int64_t messages = 0;
+  std::int64_t max_sent = 0;      ///< words of the part that sends most, all layers together
+  std::int64_t max_received = 0;  ///< words of the part that receives most, all layers together
+};
+
+/// Counts what crosses, exactly. Throws as `validate`.
+[[nodiscard]] Traffic count_traffic(const Model& model, const Partition& partition);
+
+/// How far the fullest part of any layer is above its share of the layer's weights: 0.03 where it
+/// has 3 % more. Shares are in proportion to `speeds`, equal where there are none. A layer without
+/// weights counts as balanced; weights of a part of speed 0 make it infinite.
+[[nodiscard]] double imbalance(const Traffic& traffic, const std::vector<double>& speeds = {});
+
+}  // namespace spdnn
