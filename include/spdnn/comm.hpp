@@ -52,6 +52,23 @@ class Communicator {
   virtual void exchange(std::span<const Message> sends, std::span<const Message> receives,
                         Stream* stream) = 0;
 
+  /// An exchange under way. One that is destroyed unfinished fails the group.
+  class Pending {
+   public:
+    Pending() = default;
+    Pending(const Pending&) = delete;
+    Pending& operator=(const Pending&) = delete;
+    virtual ~Pending() = default;
+    /// Returns when all pieces are here and those sent may be written again. Once.
+    virtual void finish() = 0;
+  };
+  /// Begins an exchange and returns at once; memory of the pieces belongs to it until `finish`, and
+  /// what `stream` was given before is sent. Other calls may come in between, and several exchanges
+  /// may be under way; the n-th of a rank goes with the n-th of the others.
+  [[nodiscard]] virtual std::unique_ptr<Pending> start_exchange(std::span<const Message> sends,
+                                                                std::span<const Message> receives,
+                                                                Stream* stream) = 0;
+
   /// A group of the ranks that give the same `color`, in order of `key`, then rank.
   [[nodiscard]] virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
 
@@ -62,9 +79,18 @@ class Communicator {
   [[nodiscard]] virtual std::int64_t bytes_sent() const = 0;
 };
 
+/// A declared link of each rank of an in-process group to all others, so that runs on one machine
+/// behave as on several: what a rank sends goes through its link piece after piece at `bytes_per_s`
+/// (0: at once), and arrives `latency_s` after it has gone through. Pieces to itself are free.
+struct Link {
+  double latency_s = 0.0;
+  double bytes_per_s = 0.0;
+  friend bool operator==(const Link&, const Link&) = default;
+};
+
 /// Runs `body` once for each of `size` ranks, each on a thread of its own with its end of an
 /// in-process group; returns when all ended. The first error any rank threw aborts the group and is
 /// rethrown here.
-void run_ranks(int size, const std::function<void(Communicator&)>& body);
+void run_ranks(int size, const std::function<void(Communicator&)>& body, const Link& link = {});
 
 }  // namespace spdnn

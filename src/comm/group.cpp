@@ -53,19 +53,10 @@ bool same_shape(const Call& a, const Call& b) {
 
 /// The first pair of ranks whose exchange does not fit, in words.
 std::optional<std::string> exchange_problem(const std::vector<Call*>& calls) {
-  const auto bytes = [](const Communicator::Message* message) {
-    return message == nullptr ? std::string("nothing") : fmt::format("{} bytes", message->bytes);
-  };
   for (std::size_t a = 0; a < calls.size(); ++a) {
     for (std::size_t b = 0; b < calls.size(); ++b) {
-      const Communicator::Message* sent = calls[a]->to[b];
-      const Communicator::Message* expected = calls[b]->from[a];
-      const bool fits = sent == nullptr || expected == nullptr ? sent == expected
-                                                               : sent->bytes == expected->bytes;
-      if (!fits) {
-        return fmt::format("exchange: rank {} sends {} to rank {}, but rank {} expects {} from it",
-                           a, bytes(sent), b, b, bytes(expected));
-      }
+      auto problem = piece_problem(a, calls[a]->to[b], b, calls[b]->from[a]);
+      if (problem) return problem;
     }
   }
   return std::nullopt;
@@ -83,6 +74,28 @@ std::optional<std::string> mismatch(const std::vector<Call*>& calls) {
 }
 
 }  // namespace
+
+std::optional<std::string> piece_problem(std::size_t from, const Communicator::Message* sent,
+                                         std::size_t to, const Communicator::Message* expected) {
+  const auto bytes = [](const Communicator::Message* message) {
+    return message == nullptr ? std::string("nothing") : fmt::format("{} bytes", message->bytes);
+  };
+  const bool fits =
+      sent == nullptr || expected == nullptr ? sent == expected : sent->bytes == expected->bytes;
+  if (fits) return std::nullopt;
+  return fmt::format("exchange: rank {} sends {} to rank {}, but rank {} expects {} from it", from,
+                     bytes(sent), to, to, bytes(expected));
+}
+
+Time Port::send(std::int64_t bytes) {
+  if (bytes == 0 || link_ == Link{}) return {};
+  const auto seconds = [](double s) {
+    return std::chrono::duration_cast<Time::duration>(std::chrono::duration<double>(s));
+  };
+  free_ = std::max(free_, std::chrono::steady_clock::now());
+  if (link_.bytes_per_s > 0.0) free_ += seconds(static_cast<double>(bytes) / link_.bytes_per_s);
+  return free_ + seconds(link_.latency_s);
+}
 
 std::string describe(const Call& call) {
   const char* name = name_of(call.kind);
@@ -108,7 +121,7 @@ void Group::meet(int rank, Call& call) {
     fail({fmt::format("rank {} called {}, but rank {} has left the group", rank, describe(call),
                       retired_)});
   }
-  if (failure_) throw_failure(rank, call);
+  if (failure_) throw_failure(rank, describe(call));
   // The first to arrive: nobody reads the calls of the meeting before any more.
   if (arrived_ == 0) std::fill(calls_.begin(), calls_.end(), nullptr);
   calls_[static_cast<std::size_t>(rank)] = &call;
@@ -116,12 +129,12 @@ void Group::meet(int rank, Call& call) {
   if (arrived_ < size()) {
     const std::uint64_t meeting = meetings_;
     met_.wait(lock, [&] { return meetings_ != meeting || failure_; });
-    if (meetings_ == meeting) throw_failure(rank, call);
+    if (meetings_ == meeting) throw_failure(rank, describe(call));
     return;
   }
   if (const auto problem = mismatch(calls_)) {
     fail({*problem, true});
-    throw_failure(rank, call);
+    throw_failure(rank, describe(call));
   }
   if (call.kind == CallKind::split) make_children();
   arrived_ = 0;
@@ -157,6 +170,8 @@ void Group::abort(const std::string& reason) {
 void Group::retire(int rank) {
   const std::lock_guard lock(mutex_);
   if (retired_ < 0) retired_ = rank;
+  gone_[static_cast<std::size_t>(rank)] = true;
+  moved_.notify_all();
   if (failure_ || arrived_ == 0) return;
   const auto waiting =
       std::find_if(calls_.begin(), calls_.end(), [](const Call* call) { return call != nullptr; });
@@ -167,6 +182,7 @@ void Group::retire(int rank) {
 void Group::fail(Failure failure) {
   failure_ = std::move(failure);
   met_.notify_all();
+  moved_.notify_all();
 }
 
 void Group::make_children() {
@@ -190,9 +206,8 @@ void Group::make_children() {
   }
 }
 
-void Group::throw_failure(int rank, const Call& call) const {
-  const std::string message =
-      fmt::format("{} (rank {} was in {})", failure_->reason, rank, describe(call));
+void Group::throw_failure(int rank, const std::string& call) const {
+  const std::string message = fmt::format("{} (rank {} was in {})", failure_->reason, rank, call);
   if (failure_->found_here) throw CommError(message);
   throw Consequence(message);
 }

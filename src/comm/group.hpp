@@ -2,8 +2,10 @@
 // agree and wakes everybody when one of them fails.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -27,6 +29,20 @@ enum class CallKind : std::uint8_t {
 
 class Group;
 
+using Time = std::chrono::steady_clock::time_point;
+
+/// A rank's end of its declared link. Its groups share it; only the rank's thread uses it.
+class Port {
+ public:
+  explicit Port(const Link& link) : link_(link) {}
+  /// Sends bytes after all sent before; when they arrive. The past where no link is declared.
+  [[nodiscard]] Time send(std::int64_t bytes);
+
+ private:
+  Link link_;
+  Time free_{};
+};
+
 /// What one rank asks for. It lives on the rank's stack and is read by the others between the
 /// meeting and the moment the last of them leaves.
 struct Call {
@@ -40,6 +56,7 @@ struct Call {
   // Exchange: by peer, null where nothing goes that way.
   std::vector<const Communicator::Message*> to;
   std::vector<const Communicator::Message*> from;
+  Time arrives{};  ///< when all that it sends is there
   // Split: what is asked, and the rank's place in its new group.
   int color = 0;
   int key = 0;
@@ -50,10 +67,29 @@ struct Call {
 /// The call as a message shows it, e.g. `all_reduce(5 f32, sum)`.
 [[nodiscard]] std::string describe(const Call& call);
 
+/// Why what `from` sends `to` is not what that one expects, in words; nothing where it is.
+[[nodiscard]] std::optional<std::string> piece_problem(std::size_t from,
+                                                       const Communicator::Message* sent,
+                                                       std::size_t to,
+                                                       const Communicator::Message* expected);
+
 /// Thrown where another rank failed or left first: not the error to look for.
 class Consequence final : public CommError {
  public:
   using CommError::CommError;
+};
+
+/// One rank's part of an exchange under way: its pieces by peer, and how far they are. The group
+/// reads it from `start` to `finish` or `withdraw`.
+struct Flight {
+  enum class State : std::uint8_t { waiting, copying, done };
+  struct Piece {
+    const Communicator::Message* message = nullptr;  ///< null: nothing goes that way
+    State state = State::waiting;
+    Time arrives{};  ///< of what is sent
+  };
+  std::vector<Piece> to, from;
+  std::uint64_t number = 0;
 };
 
 /// State that the ranks of one group share. All functions may be called from any thread.
@@ -61,7 +97,10 @@ class Group : public std::enable_shared_from_this<Group> {
  public:
   /// A group split from `parent` keeps it alive, so that a failure of any ancestor reaches it.
   explicit Group(int size, std::shared_ptr<Group> parent = nullptr)
-      : parent_(std::move(parent)), calls_(static_cast<std::size_t>(size)) {}
+      : parent_(std::move(parent)),
+        calls_(static_cast<std::size_t>(size)),
+        started_(static_cast<std::size_t>(size)),
+        gone_(static_cast<std::size_t>(size)) {}
   [[nodiscard]] int size() const noexcept { return static_cast<int>(calls_.size()); }
 
   /// Blocks until every rank is here with a call that fits. When it throws `CommError`, no rank
@@ -77,6 +116,14 @@ class Group : public std::enable_shared_from_this<Group> {
     return *calls_[static_cast<std::size_t>(rank)];
   }
 
+  /// Begins `rank`'s next exchange. Whoever of a pair starts second copies its piece, so that
+  /// nobody waits for another to finish. Throws `CommError` where pieces do not fit.
+  void start(int rank, Flight& flight);
+  /// Blocks until all pieces of the flight are copied; returns when the last of them arrives.
+  [[nodiscard]] Time finish(int rank, Flight& flight);
+  /// Fails the group because of a flight that nobody finishes, and lets go of its memory.
+  void withdraw(int rank, Flight& flight) noexcept;
+
   /// Fails the group and those split from it; the first reason stays. Only ranks that have not got
   /// through their meeting are woken with it; the others end their call as if nothing had happened.
   void abort(const std::string& reason);
@@ -91,7 +138,9 @@ class Group : public std::enable_shared_from_this<Group> {
   };
   void fail(Failure failure);
   void make_children();
-  [[noreturn]] void throw_failure(int rank, const Call& call) const;
+  [[noreturn]] void throw_failure(int rank, const std::string& call) const;
+  void pair_up(int rank, Flight& flight, const std::vector<Flight*>& others);
+  void release(int rank, Flight& flight, std::unique_lock<std::mutex>& lock);
 
   std::shared_ptr<Group> parent_;
   std::mutex mutex_;
@@ -104,7 +153,16 @@ class Group : public std::enable_shared_from_this<Group> {
   std::uint64_t leavings_ = 0;
   std::optional<Failure> failure_;
   int retired_ = -1;  ///< the first rank that retired, or -1
+  // Exchanges under way.
+  std::condition_variable moved_;
+  std::map<std::uint64_t, std::vector<Flight*>> flights_;  ///< by number, then rank
+  std::vector<std::uint64_t> started_;                     ///< by rank: exchanges so far
+  std::vector<bool> gone_;                                 ///< ranks that retired
   std::vector<std::weak_ptr<Group>> children_;
 };
+
+/// The end of `rank` in `group`, which it retires from when destroyed.
+[[nodiscard]] std::unique_ptr<Communicator> make_in_process(std::shared_ptr<Group> group, int rank,
+                                                            const Link& link);
 
 }  // namespace spdnn::comm

@@ -4,10 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
 #include <limits>
-#include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -39,9 +36,10 @@ std::int64_t offset_of(std::span<const std::int64_t> counts, int rank) {
 
 class InProcess final : public Communicator {
  public:
-  InProcess(std::shared_ptr<Group> group, int rank)
+  InProcess(std::shared_ptr<Group> group, int rank, std::shared_ptr<comm::Port> port)
       : group_(std::move(group)),
         rank_(rank),
+        port_(std::move(port)),
         sends_(static_cast<std::size_t>(size())),
         receives_(static_cast<std::size_t>(size())) {}
   InProcess(const InProcess&) = delete;
@@ -67,9 +65,13 @@ class InProcess final : public Communicator {
                       DType type, Reduction reduction, Stream* stream) override;
   void exchange(std::span<const Message> sends, std::span<const Message> receives,
                 Stream* stream) override;
+  [[nodiscard]] std::unique_ptr<Pending> start_exchange(std::span<const Message> sends,
+                                                        std::span<const Message> receives,
+                                                        Stream* stream) override;
   [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override;
 
  private:
+  class InFlight;
   /// Fails the group: a call that makes no sense on one rank leaves the others nothing to wait for.
   [[noreturn]] void reject(const Call& call, const std::string& why) {
     const std::string reason = fmt::format("rank {} called {}: {}", rank_, describe(call), why);
@@ -82,9 +84,17 @@ class InProcess final : public Communicator {
                       std::vector<const Message*>& by_peer);
   void check_memory(const Call& call, const void* data, std::size_t bytes);
   void collect_memory() noexcept;
+  /// What a call sends to others, before it meets them.
+  void post(Call& call, std::int64_t bytes) {
+    call.arrives = port_->send(bytes);
+    bytes_sent_ += bytes;
+  }
+  /// Ends a meeting when all that was sent in it is there.
+  void leave();
 
   std::shared_ptr<Group> group_;
   int rank_;
+  std::shared_ptr<comm::Port> port_;
   std::int64_t bytes_sent_ = 0;
   // The others' memory in the call under way. Nothing may throw between meeting and leaving, so
   // they are allocated once.
@@ -160,15 +170,15 @@ void InProcess::all_gather(const void* send, void* receive, std::span<const std:
   call.send = staging.input(send, bytes_of(rank_));
   call.receive = staging.output(receive, all_bytes);
   staging.begin();
+  post(call, static_cast<std::int64_t>(bytes_of(rank_)) * (size() - 1));
   group_->meet(rank_, call);
   auto* to = static_cast<std::byte*>(call.receive);
   for (int r = 0; r < size(); ++r) {
     copy_bytes(to, group_->call_of(r).send, bytes_of(r));
     if (bytes_of(r) > 0) to += bytes_of(r);
   }
-  group_->leave();
+  leave();
   staging.end();
-  bytes_sent_ += static_cast<std::int64_t>(bytes_of(rank_)) * (size() - 1);
 }
 
 void InProcess::all_reduce(const void* send, void* receive, std::int64_t count, DType type,
@@ -186,19 +196,19 @@ void InProcess::all_reduce(const void* send, void* receive, std::int64_t count, 
   call.send = staging.input(send, bytes);
   call.receive = staging.output(receive, bytes);
   staging.begin();
-  group_->meet(rank_, call);
   // Each rank combines one part for all, and touches that part of the others' memory alone: so
   // that all get the same bits, and `send == receive` needs no copy.
-  collect_memory();
   const std::int64_t each = count / size();
   const std::int64_t more = count % size();
   const std::int64_t begin = each * rank_ + std::min<std::int64_t>(more, rank_);
   const std::int64_t end = begin + each + (rank_ < more ? 1 : 0);
-  comm::combine(sends_, receives_, begin, end, type, reduction);
-  group_->leave();
-  staging.end();
   const std::int64_t own = end - begin;
-  bytes_sent_ += (count - own + own * (size() - 1)) * static_cast<std::int64_t>(size_of(type));
+  post(call, (count - own + own * (size() - 1)) * static_cast<std::int64_t>(size_of(type)));
+  group_->meet(rank_, call);
+  collect_memory();
+  comm::combine(sends_, receives_, begin, end, type, reduction);
+  leave();
+  staging.end();
 }
 
 void InProcess::reduce_scatter(const void* send, void* receive,
@@ -220,6 +230,7 @@ void InProcess::reduce_scatter(const void* send, void* receive,
   call.send = staging.input(send, all_bytes);
   call.receive = staging.output(receive, own_bytes);
   staging.begin();
+  post(call, (call.count - own) * static_cast<std::int64_t>(width));
   group_->meet(rank_, call);
   if (own > 0) {
     collect_memory();
@@ -228,9 +239,8 @@ void InProcess::reduce_scatter(const void* send, void* receive,
     void* const receives[] = {call.receive};
     comm::combine(sends_, receives, 0, own, type, reduction);
   }
-  group_->leave();
+  leave();
   staging.end();
-  bytes_sent_ += (call.count - own) * static_cast<std::int64_t>(width);
 }
 
 void InProcess::exchange(std::span<const Message> sends, std::span<const Message> receives,
@@ -250,16 +260,86 @@ void InProcess::exchange(std::span<const Message> sends, std::span<const Message
     message.data = staging.output(message.data, message.bytes);
   }
   staging.begin();
+  std::int64_t bytes = 0;
+  for (const Message& message : staged_sends) {
+    if (message.peer != rank_) bytes += static_cast<std::int64_t>(message.bytes);
+  }
+  post(call, bytes);
   group_->meet(rank_, call);
   for (const Message& message : staged_receives) {
     const Message* sent = group_->call_of(message.peer).to[static_cast<std::size_t>(rank_)];
     copy_bytes(message.data, sent->data, message.bytes);
   }
-  group_->leave();
+  leave();
   staging.end();
-  for (const Message& message : staged_sends) {
-    if (message.peer != rank_) bytes_sent_ += static_cast<std::int64_t>(message.bytes);
+}
+
+/// An exchange under way, with the memory it needs until it is finished.
+class InProcess::InFlight final : public Pending {
+ public:
+  InFlight(InProcess& comm, std::span<const Message> sends, std::span<const Message> receives,
+           Stream* stream)
+      : group_(comm.group_),
+        rank_(comm.rank_),
+        sends_(sends.begin(), sends.end()),
+        receives_(receives.begin(), receives.end()),
+        staging_(stream) {
+    Call call;
+    call.kind = CallKind::exchange;
+    comm.check_messages(call, sends_, call.to);
+    comm.check_messages(call, receives_, call.from);
+    for (Message& message : sends_) {
+      message.data = const_cast<void*>(staging_.input(message.data, message.bytes));
+    }
+    for (Message& message : receives_) {
+      message.data = staging_.output(message.data, message.bytes);
+    }
+    staging_.begin();
+    for (int peer = 0; peer < comm.size(); ++peer) {
+      const auto at = static_cast<std::size_t>(peer);
+      comm::Flight::Piece to = {call.to[at], {}, {}};
+      if (to.message != nullptr && peer != rank_) {
+        const auto bytes = static_cast<std::int64_t>(to.message->bytes);
+        to.arrives = comm.port_->send(bytes);
+        comm.bytes_sent_ += bytes;
+      }
+      flight_.to.push_back(to);
+      flight_.from.push_back({call.from[at], {}, {}});
+    }
+    group_->start(rank_, flight_);
+    under_way_ = true;
   }
+  InFlight(const InFlight&) = delete;
+  InFlight& operator=(const InFlight&) = delete;
+  ~InFlight() override {
+    if (under_way_) group_->withdraw(rank_, flight_);
+  }
+  void finish() override {
+    under_way_ = false;
+    std::this_thread::sleep_until(group_->finish(rank_, flight_));
+    staging_.end();
+  }
+
+ private:
+  std::shared_ptr<Group> group_;
+  int rank_;
+  std::vector<Message> sends_, receives_;
+  Staging staging_;
+  comm::Flight flight_;
+  bool under_way_ = false;
+};
+
+std::unique_ptr<Communicator::Pending> InProcess::start_exchange(std::span<const Message> sends,
+                                                                 std::span<const Message> receives,
+                                                                 Stream* stream) {
+  return std::make_unique<InFlight>(*this, sends, receives, stream);
+}
+
+void InProcess::leave() {
+  comm::Time last{};
+  for (int r = 0; r < size(); ++r) last = std::max(last, group_->call_of(r).arrives);
+  group_->leave();
+  std::this_thread::sleep_until(last);
 }
 
 std::unique_ptr<Communicator> InProcess::split(int color, int key) {
@@ -268,66 +348,14 @@ std::unique_ptr<Communicator> InProcess::split(int color, int key) {
   call.color = color;
   call.key = key;
   group_->meet(rank_, call);
-  return std::make_unique<InProcess>(std::move(call.child), call.child_rank);
-}
-
-/// What `error` says, for the ranks it did not happen on.
-std::string message_of(const std::exception_ptr& error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& e) {
-    return e.what();
-  } catch (...) {
-    return "an exception of unknown type";
-  }
+  return std::make_unique<InProcess>(std::move(call.child), call.child_rank, port_);
 }
 
 }  // namespace
 
-void run_ranks(int size, const std::function<void(Communicator&)>& body) {
-  if (size < 1) throw CommError(fmt::format("a group needs at least 1 rank, not {}", size));
-  const auto group = std::make_shared<Group>(size);
-  std::mutex mutex;
-  std::exception_ptr first_error;
-  bool is_consequence = false;
-  const auto fail = [&](const std::exception_ptr& error, bool consequence,
-                        const std::string& reason) {
-    {
-      const std::lock_guard lock(mutex);
-      if (!first_error || (is_consequence && !consequence)) {
-        first_error = error;
-        is_consequence = consequence;
-      }
-    }
-    group->abort(reason);
-  };
-
-  std::vector<std::unique_ptr<InProcess>> ends;
-  ends.reserve(static_cast<std::size_t>(size));
-  for (int rank = 0; rank < size; ++rank) ends.push_back(std::make_unique<InProcess>(group, rank));
-  std::vector<std::thread> threads;
-  threads.reserve(ends.size());
-  try {
-    for (auto& end : ends) {
-      threads.emplace_back([&body, &fail, &end] {
-        try {
-          body(*end);
-        } catch (const comm::Consequence& e) {
-          fail(std::current_exception(), true, e.what());
-        } catch (...) {
-          const std::exception_ptr error = std::current_exception();
-          fail(error, false, fmt::format("rank {} failed: {}", end->rank(), message_of(error)));
-        }
-        end.reset();
-      });
-    }
-  } catch (const std::system_error& e) {
-    const std::string reason =
-        fmt::format("cannot start thread {} of {}: {}", threads.size() + 1, size, e.what());
-    fail(std::make_exception_ptr(SystemError(reason)), false, reason);
-  }
-  for (std::thread& thread : threads) thread.join();
-  if (first_error) std::rethrow_exception(first_error);
+std::unique_ptr<Communicator> comm::make_in_process(std::shared_ptr<Group> group, int rank,
+                                                    const Link& link) {
+  return std::make_unique<InProcess>(std::move(group), rank, std::make_shared<Port>(link));
 }
 
 }  // namespace spdnn

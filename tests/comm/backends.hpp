@@ -20,7 +20,9 @@ struct Backend {
   const char* name;
   void (*run)(int size, const std::function<void(Communicator&)>& body);
 };
-inline const std::vector<Backend> backends = {{"in_process", run_ranks}};
+inline const std::vector<Backend> backends = {
+    {"in_process",
+     [](int size, const std::function<void(Communicator&)>& body) { run_ranks(size, body); }}};
 
 inline void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
 

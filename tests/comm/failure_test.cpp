@@ -48,7 +48,9 @@ TEST_P(CommFailure, AbortReachesEveryoneWaitingOrCallingLater) {
              [&] { comm.barrier(); },
              [&] { comm.all_gather(nullptr, nullptr, counts, DType::f32, nullptr); },
              [&] { comm.all_reduce(&value, &value, 1, DType::i64, Reduction::sum, nullptr); },
-             [&] { comm.exchange({}, {}, nullptr); }, [&] { (void)comm.split(0, 0); }}) {
+             [&] { comm.exchange({}, {}, nullptr); },
+             [&] { comm.start_exchange({}, {}, nullptr)->finish(); },
+             [&] { (void)comm.split(0, 0); }}) {
       expect_names(comm_error(call), {"the disk is full"});
     }
     ++failed;
@@ -212,6 +214,48 @@ TEST_P(CommFailure, ExchangesThatDoNotFit) {
   attempt(8, 4, "rank 0 sends 8 bytes to rank 1, but rank 1 expects 4 bytes");
   attempt(8, 0, "rank 0 sends 8 bytes to rank 1, but rank 1 expects nothing");
   attempt(0, 4, "rank 0 sends nothing to rank 1, but rank 1 expects 4 bytes");
+}
+
+TEST_P(CommFailure, StartedExchangesThatDoNotFit) {
+  std::atomic<int> failed = 0;
+  run([&](Communicator& comm) {
+    std::vector<std::byte> data(16);
+    std::vector<Communicator::Message> sends, receives;
+    if (comm.rank() == 0) sends.push_back({1, data.data(), 8});
+    if (comm.rank() == 1) receives.push_back({0, data.data(), 4});
+    const std::string message = comm_error([&] {
+      comm.start_exchange(sends, receives, nullptr)->finish();
+      comm.barrier();  // ranks that neither send nor receive
+    });
+    expect_names(message, {"rank 0 sends 8 bytes to rank 1, but rank 1 expects 4 bytes"});
+    ++failed;
+  });
+  EXPECT_EQ(failed, size());
+}
+
+TEST_P(CommFailure, ExchangeThatNobodyFinishes) {
+  run([&](Communicator& comm) {
+    std::byte data{};
+    std::vector<Communicator::Message> sends, receives;
+    if (comm.rank() == 0) sends.push_back({1, &data, 1});
+    if (comm.rank() == 1) receives.push_back({0, &data, 1});
+    expect_names(comm_error([&] {
+                   { const auto unfinished = comm.start_exchange(sends, receives, nullptr); }
+                   comm.barrier();
+                 }),
+                 {"unfinished"});
+  });
+}
+
+TEST_P(CommFailure, RankThatLeavesFailsAnExchangeUnderWay) {
+  const std::string message = comm_error([&] {
+    run([](Communicator& comm) {
+      std::byte data{};
+      const std::vector<Communicator::Message> receives = {{1, &data, 1}};
+      if (comm.rank() == 0) comm.start_exchange({}, receives, nullptr)->finish();
+    });
+  });
+  expect_names(message, {"rank 1", "left"});
 }
 
 TEST_P(CommFailure, CallsThatMakeNoSense) {

@@ -30,13 +30,14 @@ class Walk {
     for (int i = 0; i < steps; ++i) {
       step_ = random_();
       if (delays_) pause();
-      switch (below(random_, 6)) {
+      switch (below(random_, 7)) {
         case 0: comm_.barrier(); break;
         case 1: with_type([&](auto zero) { all_gather(zero); }); break;
         case 2: with_type([&](auto zero) { all_reduce(zero); }); break;
         case 3: with_type([&](auto zero) { reduce_scatter(zero); }); break;
-        case 4: exchange(); break;
+        case 4: Exchanged(*this).check(); break;
         case 5: split(depth); break;
+        case 6: overlap(); break;
       }
     }
   }
@@ -107,35 +108,67 @@ class Walk {
                 reduced_value<T>(step_, comm_.size(), offset + i, reduction));
     }
   }
-  void exchange() {
-    // Every rank draws the whole table of sizes; -1 is no message.
-    const auto ranks = static_cast<std::size_t>(comm_.size());
-    const auto me = static_cast<std::size_t>(comm_.rank());
-    std::vector<std::vector<std::int64_t>> bytes(ranks, std::vector<std::int64_t>(ranks));
-    for (auto& row : bytes) {
-      for (auto& cell : row) cell = below(random_, 20) - 5;
+  /// Pieces of random sizes between all pairs, some of them missing.
+  struct Exchanged {
+    explicit Exchanged(Walk& walk)
+        : step(walk.random_()), comm(walk.comm_), out(ranks()), in(ranks()) {
+      // Every rank draws the whole table of sizes; -1 is no message.
+      bytes.assign(ranks(), std::vector<std::int64_t>(ranks()));
+      for (auto& row : bytes) {
+        for (auto& cell : row) cell = below(walk.random_, 20) - 5;
+      }
+      for (std::size_t peer = 0; peer < ranks(); ++peer) {
+        const int p = static_cast<int>(peer);
+        if (bytes[me()][peer] >= 0) {
+          out[peer] = values_of<std::uint8_t>(step, comm.rank() * 64 + p, bytes[me()][peer]);
+          sends.push_back({p, out[peer].data(), out[peer].size()});
+        }
+        if (bytes[peer][me()] >= 0) {
+          in[peer].resize(static_cast<std::size_t>(bytes[peer][me()]));
+          receives.push_back({p, in[peer].data(), in[peer].size()});
+        }
+      }
+      std::shuffle(sends.begin(), sends.end(), walk.delay_);
+      std::shuffle(receives.begin(), receives.end(), walk.delay_);
     }
-    std::vector<std::vector<std::uint8_t>> out(ranks), in(ranks);
+    [[nodiscard]] std::size_t ranks() const { return static_cast<std::size_t>(comm.size()); }
+    [[nodiscard]] std::size_t me() const { return static_cast<std::size_t>(comm.rank()); }
+    void check() {
+      comm.exchange(sends, receives, nullptr);
+      expect_received();
+    }
+    void start() { pending = comm.start_exchange(sends, receives, nullptr); }
+    void finish() {
+      pending->finish();
+      expect_received();
+    }
+    void expect_received() const {
+      for (std::size_t peer = 0; peer < ranks(); ++peer) {
+        if (bytes[peer][me()] < 0) continue;
+        EXPECT_EQ(in[peer], values_of<std::uint8_t>(step, static_cast<int>(peer) * 64 + comm.rank(),
+                                                    bytes[peer][me()]));
+      }
+    }
+    std::uint64_t step;
+    Communicator& comm;
+    std::vector<std::vector<std::int64_t>> bytes;
+    std::vector<std::vector<std::uint8_t>> out, in;
     std::vector<Communicator::Message> sends, receives;
-    for (std::size_t peer = 0; peer < ranks; ++peer) {
-      const int p = static_cast<int>(peer);
-      if (bytes[me][peer] >= 0) {
-        out[peer] = values_of<std::uint8_t>(step_, comm_.rank() * 64 + p, bytes[me][peer]);
-        sends.push_back({p, out[peer].data(), out[peer].size()});
-      }
-      if (bytes[peer][me] >= 0) {
-        in[peer].resize(static_cast<std::size_t>(bytes[peer][me]));
-        receives.push_back({p, in[peer].data(), in[peer].size()});
-      }
+    std::unique_ptr<Communicator::Pending> pending;
+  };
+  /// Up to three exchanges under way, other calls between, finished in any order.
+  void overlap() {
+    std::vector<std::unique_ptr<Exchanged>> under_way;
+    const std::int64_t count = 1 + below(random_, 3);
+    for (std::int64_t i = 0; i < count; ++i) {
+      under_way.push_back(std::make_unique<Exchanged>(*this));
+      under_way.back()->start();
+      if (delays_) pause();
     }
-    std::shuffle(sends.begin(), sends.end(), delay_);
-    std::shuffle(receives.begin(), receives.end(), delay_);
-    comm_.exchange(sends, receives, nullptr);
-    for (std::size_t peer = 0; peer < ranks; ++peer) {
-      if (bytes[peer][me] < 0) continue;
-      EXPECT_EQ(in[peer], values_of<std::uint8_t>(step_, static_cast<int>(peer) * 64 + comm_.rank(),
-                                                  bytes[peer][me]));
-    }
+    if (below(random_, 2) == 0) all_reduce(float{});
+    if (below(random_, 2) == 0) Exchanged(*this).check();
+    std::shuffle(under_way.begin(), under_way.end(), random_);
+    for (const auto& exchanged : under_way) exchanged->finish();
   }
   void split(int depth) {
     std::vector<std::pair<int, int>> asked;  // color and key of each rank

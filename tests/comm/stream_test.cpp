@@ -100,6 +100,12 @@ void use_streams(Communicator& comm) {
   comm.exchange(std::vector{Communicator::Message{next, send.data(), bytes}},
                 std::vector{Communicator::Message{previous, receive.data(), bytes}}, stream);
   EXPECT_EQ(received(count), values_of<std::int64_t>(1, previous, count));
+
+  const auto pending =
+      comm.start_exchange(std::vector{Communicator::Message{previous, send.data(), bytes}},
+                          std::vector{Communicator::Message{next, receive.data(), bytes}}, stream);
+  pending->finish();
+  EXPECT_EQ(received(count), values_of<std::int64_t>(1, next, count));
 }
 
 TEST_P(CommStream, CollectivesAreOrderedOnTheStream) { run(use_streams); }
