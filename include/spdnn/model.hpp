@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -10,6 +11,13 @@
 #include "spdnn/op.hpp"
 
 namespace spdnn {
+
+/// A window of `kernel` places a side over planes of `channels` channels. `padding` places are
+/// added on all four sides; without it as many as make the output `⌈in / stride⌉` a side (SAME),
+/// the odd one at the end. Throws `InputError` where the window does not fit.
+[[nodiscard]] Window2d make_window(std::int64_t channels, std::int64_t in_height,
+                                   std::int64_t in_width, std::int64_t kernel, std::int64_t stride,
+                                   std::optional<std::int64_t> padding);
 
 /// y = h(W·x + b), W sparse `[outputs × inputs]`.
 struct SparseLinear {

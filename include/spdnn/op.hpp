@@ -48,6 +48,34 @@ struct BiasView {
   [[nodiscard]] SPDNN_HOST_DEVICE T at(std::int64_t row) const { return data[row * stride]; }
 };
 
+/// How a window moves over planes of features, which are ordered channel, height, width. What lies
+/// outside of the planes counts as 0 in a convolution and as absent in a pooling. A convolution's
+/// weights are `[filters × channels · kernel_height · kernel_width]`, columns ordered channel,
+/// height, width; its output has a plane for each filter. The default is that of a linear layer:
+/// every feature is a plane of its own.
+struct Window2d {
+  std::int64_t channels = 1;  ///< of the input
+  std::int64_t in_height = 1, in_width = 1;
+  std::int64_t kernel_height = 1, kernel_width = 1;
+  std::int64_t stride = 1;
+  std::int64_t pad_top = 0, pad_left = 0;  ///< how far the first window begins outside
+  std::int64_t out_height = 1, out_width = 1;
+
+  [[nodiscard]] SPDNN_HOST_DEVICE constexpr std::int64_t inputs() const {
+    return channels * in_height * in_width;
+  }
+  [[nodiscard]] SPDNN_HOST_DEVICE constexpr std::int64_t taps() const {
+    return kernel_height * kernel_width;
+  }
+  [[nodiscard]] SPDNN_HOST_DEVICE constexpr std::int64_t in_pixels() const {
+    return in_height * in_width;
+  }
+  [[nodiscard]] SPDNN_HOST_DEVICE constexpr std::int64_t out_pixels() const {
+    return out_height * out_width;
+  }
+  friend bool operator==(const Window2d&, const Window2d&) = default;
+};
+
 /// A part of a layer's rows: the pieces `[begin, end)` of `of`, between which the kernel divides
 /// the rows by their work, in an order of its own. The pieces of a layer cover every row once, and
 /// equal weights, prepared alike, are always cut alike.

@@ -3,6 +3,10 @@
 // A layer is Y = h(W·X + b), with W sparse on a fixed pattern or dense. With dZ the gradient of its
 // sums W·X + b, backward_data gives dX = Wᵀ·dZ, which the layer below wants as its own dZ: times
 // the slope of that layer's h. backward_weights gives dW = dZ·Xᵀ on W's pattern, and db.
+//
+// A convolution is the same with W applied at each place of a window: row f gives the whole plane f
+// of the output, column j stands for one place of the window in one channel. A range of rows is
+// thus a range of the output's features for both.
 #pragma once
 
 #include <cstdint>
@@ -38,29 +42,56 @@ template <class T>
 struct ForwardArgs {
   LinearView<T> layer;
   Epilogue activation;
-  Panels<const T> x;  ///< features = cols
-  Panels<T> y;        ///< features = rows; batch and width as in x
+  Panels<const T> x;     ///< features = cols; of a convolution the window's inputs
+  Panels<T> y;           ///< features = rows · pixels of the output; batch and width as in x
+  Window2d window = {};  ///< of a convolution
 };
 
 /// dX = (Wᵀ·dZ) ⊙ h′, h the activation that made X: 1 where x lies between its bounds, else 0.
 template <class T>
 struct BackwardDataArgs {
   LinearView<T> layer;
-  Panels<const T> dz;      ///< features = rows; 0 in lanes that hold no image
+  Panels<const T> dz;      ///< as the layer's y; 0 in lanes that hold no image
   Epilogue activation;     ///< of the layer below
-  Panels<const T> x;       ///< features = cols: what the layer below put out
+  Panels<const T> x;       ///< what the layer below put out
   Panels<T> dx;            ///< as x
-  T* workspace = nullptr;  ///< nnz: the values in CSC order
+  T* workspace = nullptr;  ///< nnz: the values in CSC order; of dense linear layers none
+  Window2d window = {};    ///< of a convolution
 };
 
 /// dW = dZ·Xᵀ on the pattern, db = the sum of dZ over the images. Overwrites both.
 template <class T>
 struct BackwardWeightsArgs {
   PatternView pattern;
-  Panels<const T> dz;    ///< features = rows; 0 in lanes that hold no image
-  Panels<const T> x;     ///< features = cols; finite in all lanes
+  Panels<const T> dz;    ///< as the layer's y; 0 in lanes that hold no image
+  Panels<const T> x;     ///< the layer's input; finite in all lanes
   T* dvalues = nullptr;  ///< nnz
   T* dbias = nullptr;    ///< rows
+  Window2d window = {};  ///< of a convolution
+};
+
+enum class PoolKind : std::uint8_t { max, average };
+
+/// Each output is the largest or the mean of the inputs in its window, channel by channel. A window
+/// holds at least one input; places outside of the plane are left out of both.
+template <class T>
+struct PoolForwardArgs {
+  PoolKind kind = PoolKind::max;
+  Window2d window;
+  Panels<const T> x;  ///< features = the window's inputs
+  Panels<T> y;        ///< features = channels · pixels of the output; batch and width as in x
+};
+
+/// dX from dY: what a window hands back goes to its largest input, the first of equal ones, or in
+/// equal parts to all of them; then times the slope of h, the activation that made X.
+template <class T>
+struct PoolBackwardArgs {
+  PoolKind kind = PoolKind::max;
+  Window2d window;
+  Panels<const T> dy;   ///< as the layer's y; 0 in lanes that hold no image
+  Epilogue activation;  ///< of the layer below
+  Panels<const T> x;    ///< what the layer below put out
+  Panels<T> dx;         ///< as x
 };
 
 enum class Loss : std::uint8_t { cross_entropy, mean_squared_error };
@@ -103,12 +134,18 @@ struct UpdateArgs {
   T gradient_scale = 1;
 };
 
-/// What a kind of layer needs on one kind of device.
+/// What layers with weights need on one kind of device.
 template <class T>
 struct LinearKernels {
   void (*forward)(const ForwardArgs<T>& args, Stream& stream);
   void (*backward_data)(const BackwardDataArgs<T>& args, Stream& stream);
   void (*backward_weights)(const BackwardWeightsArgs<T>& args, Stream& stream);
+};
+
+template <class T>
+struct PoolKernels {
+  void (*forward)(const PoolForwardArgs<T>& args, Stream& stream);
+  void (*backward)(const PoolBackwardArgs<T>& args, Stream& stream);
 };
 
 /// Everything training needs on one kind of device. Each result has one order of summation, which
@@ -117,7 +154,9 @@ template <class T>
 struct TrainKernels {
   std::string_view name;
   DeviceKind device;
-  LinearKernels<T> sparse, dense;
+  LinearKernels<T> sparse, dense;            ///< of linear layers
+  LinearKernels<T> sparse_conv, dense_conv;  ///< of convolutions
+  PoolKernels<T> pool;
   void (*loss)(const LossArgs<T>& args, Stream& stream);
   void (*update)(const UpdateArgs<T>& args, Stream& stream);
   /// Σ x² of `count` elements, in double, to `*result` in memory of the device.

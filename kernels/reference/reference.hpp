@@ -9,5 +9,9 @@ template <class T>
 template <class T>
 [[nodiscard]] const TrainKernels<T>& train_reference();
 template <class T>
+void pool_forward_reference(const PoolForwardArgs<T>& args, Stream& stream);
+template <class T>
+void pool_backward_reference(const PoolBackwardArgs<T>& args, Stream& stream);
+template <class T>
 void loss_cpu(const LossArgs<T>& args, Stream& stream);
 }  // namespace spdnn

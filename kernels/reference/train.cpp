@@ -23,53 +23,91 @@ void for_each_entry(const PatternView& w, const Visit& visit) {
   }
 }
 
+/// Calls `visit(out_pixel, in_feature)` for every place of the window in which column `col` meets
+/// an input. In a linear layer, whose planes are single features, that is one.
+template <class Visit>
+void for_each_place(const Window2d& w, std::int64_t col, const Visit& visit) {
+  const std::int64_t channel = col / w.taps();
+  const std::int64_t ky = col % w.taps() / w.kernel_width;
+  const std::int64_t kx = col % w.kernel_width;
+  for (std::int64_t oy = 0; oy < w.out_height; ++oy) {
+    const std::int64_t iy = oy * w.stride + ky - w.pad_top;
+    if (iy < 0 || iy >= w.in_height) continue;
+    for (std::int64_t ox = 0; ox < w.out_width; ++ox) {
+      const std::int64_t ix = ox * w.stride + kx - w.pad_left;
+      if (ix < 0 || ix >= w.in_width) continue;
+      visit(oy * w.out_width + ox, (channel * w.in_height + iy) * w.in_width + ix);
+    }
+  }
+}
+
 template <class T>
 void forward(const ForwardArgs<T>& args, Stream& /*stream*/) {
   const PatternView& w = args.layer.pattern;
-  std::vector<double> sums(static_cast<std::size_t>(w.rows));
+  const std::int64_t pixels = args.window.out_pixels();
+  std::vector<double> sums(static_cast<std::size_t>(w.rows * pixels));
   for (std::int64_t image = 0; image < args.x.count() * args.x.width; ++image) {
     std::fill(sums.begin(), sums.end(), 0.0);
     for_each_entry(w, [&](std::int64_t row, std::int64_t col, std::int64_t k) {
-      sums[row] += static_cast<double>(args.layer.values[k]) * args.x.at(col, image);
+      const auto value = static_cast<double>(args.layer.values[k]);
+      for_each_place(args.window, col, [&](std::int64_t pixel, std::int64_t feature) {
+        sums[row * pixels + pixel] += value * args.x.at(feature, image);
+      });
     });
-    for (std::int64_t row = 0; row < w.rows; ++row) {
-      const double sum = sums[row] + args.layer.bias[row];
-      args.y.at(row, image) =
+    for (std::int64_t f = 0; f < std::ssize(sums); ++f) {
+      const double sum = sums[f] + args.layer.bias[f / pixels];
+      args.y.at(f, image) =
           static_cast<T>(std::fmin(std::fmax(sum, static_cast<double>(args.activation.lower)),
                                    static_cast<double>(args.activation.upper)));
     }
   }
 }
 
+/// The gradient by what the layer below put out, through that layer's activation.
+template <class T>
+void store_masked(const std::vector<double>& sums, const Epilogue& activation,
+                  const Panels<const T>& x, std::int64_t image, const Panels<T>& dx) {
+  for (std::int64_t f = 0; f < std::ssize(sums); ++f) {
+    const T y = x.at(f, image);
+    const bool inside = y > T{activation.lower} && y < T{activation.upper};
+    dx.at(f, image) = inside ? static_cast<T>(sums[f]) : T{0};
+  }
+}
+
 template <class T>
 void backward_data(const BackwardDataArgs<T>& args, Stream& /*stream*/) {
-  const PatternView& w = args.layer.pattern;
-  std::vector<double> sums(static_cast<std::size_t>(w.cols));
+  const std::int64_t pixels = args.window.out_pixels();
+  std::vector<double> sums(static_cast<std::size_t>(args.x.features));
   for (std::int64_t image = 0; image < args.x.count() * args.x.width; ++image) {
     std::fill(sums.begin(), sums.end(), 0.0);
-    for_each_entry(w, [&](std::int64_t row, std::int64_t col, std::int64_t k) {
-      sums[col] += static_cast<double>(args.layer.values[k]) * args.dz.at(row, image);
+    for_each_entry(args.layer.pattern, [&](std::int64_t row, std::int64_t col, std::int64_t k) {
+      const auto value = static_cast<double>(args.layer.values[k]);
+      for_each_place(args.window, col, [&](std::int64_t pixel, std::int64_t feature) {
+        sums[feature] += value * args.dz.at(row * pixels + pixel, image);
+      });
     });
-    for (std::int64_t col = 0; col < w.cols; ++col) {
-      const T x = args.x.at(col, image);
-      const bool inside = x > T{args.activation.lower} && x < T{args.activation.upper};
-      args.dx.at(col, image) = inside ? static_cast<T>(sums[col]) : T{0};
-    }
+    store_masked(sums, args.activation, args.x, image, args.dx);
   }
 }
 
 template <class T>
 void backward_weights(const BackwardWeightsArgs<T>& args, Stream& /*stream*/) {
+  const std::int64_t pixels = args.window.out_pixels();
   for_each_entry(args.pattern, [&](std::int64_t row, std::int64_t col, std::int64_t k) {
     double sum = 0.0;
-    for (std::int64_t image = 0; image < args.x.batch; ++image) {
-      sum += static_cast<double>(args.dz.at(row, image)) * args.x.at(col, image);
-    }
+    for_each_place(args.window, col, [&](std::int64_t pixel, std::int64_t feature) {
+      for (std::int64_t image = 0; image < args.x.batch; ++image) {
+        sum += static_cast<double>(args.dz.at(row * pixels + pixel, image)) *
+               args.x.at(feature, image);
+      }
+    });
     args.dvalues[k] = static_cast<T>(sum);
   });
   for (std::int64_t row = 0; row < args.pattern.rows; ++row) {
     double sum = 0.0;
-    for (std::int64_t image = 0; image < args.dz.batch; ++image) sum += args.dz.at(row, image);
+    for (std::int64_t f = row * pixels; f < (row + 1) * pixels; ++f) {
+      for (std::int64_t image = 0; image < args.dz.batch; ++image) sum += args.dz.at(f, image);
+    }
     args.dbias[row] = static_cast<T>(sum);
   }
 }
@@ -116,7 +154,16 @@ template <class T>
 const TrainKernels<T>& train_reference() {
   static constexpr LinearKernels<T> linear = {forward<T>, backward_data<T>, backward_weights<T>};
   static constexpr TrainKernels<T> kernels = {
-      "reference", DeviceKind::cpu, linear, linear, loss_cpu<T>, update<T>, sum_of_squares<T>};
+      "reference",
+      DeviceKind::cpu,
+      linear,
+      linear,
+      linear,
+      linear,
+      {pool_forward_reference<T>, pool_backward_reference<T>},
+      loss_cpu<T>,
+      update<T>,
+      sum_of_squares<T>};
   return kernels;
 }
 

@@ -78,6 +78,35 @@ bool alike(const Layer& a, const Layer& b) {
 
 }  // namespace
 
+Window2d make_window(std::int64_t channels, std::int64_t in_height, std::int64_t in_width,
+                     std::int64_t kernel, std::int64_t stride,
+                     std::optional<std::int64_t> padding) {
+  Window2d w;
+  w.channels = channels;
+  w.in_height = in_height;
+  w.in_width = in_width;
+  w.kernel_height = w.kernel_width = kernel;
+  w.stride = stride;
+  const auto fit = [&](std::int64_t in, std::int64_t& out, std::int64_t& before) {
+    if (padding) {
+      before = *padding;
+      out = (in + 2 * before - kernel) / stride + 1;
+      return before < kernel && in + 2 * before >= kernel;
+    }
+    out = (in + stride - 1) / stride;
+    before = std::max<std::int64_t>((out - 1) * stride + kernel - in, 0) / 2;
+    return true;
+  };
+  if (!fit(in_height, w.out_height, w.pad_top) || !fit(in_width, w.out_width, w.pad_left)) {
+    throw InputError(
+        fmt::format("a window of {0} × {0} with padding {1} does not fit planes of "
+                    "{2} × {3}: padding is less than the window, and the padded plane "
+                    "no smaller",
+                    kernel, *padding, in_height, in_width));
+  }
+  return w;
+}
+
 std::int64_t layer_inputs(const Layer& layer) {
   return std::visit([](const auto& l) { return l.inputs(); }, layer);
 }

@@ -77,7 +77,7 @@ std::map<std::string, std::string> texts_of(const TrainSpec& spec, const TrainSt
       {"spdnn.layers", std::to_string(network.layers().size())},
       {"spdnn.optimizer_arrays", std::to_string(arrays)}};
   for (std::size_t l = 0; l < network.layers().size(); ++l) {
-    const LinearLayer& layer = network.layers()[l];
+    const TrainLayer& layer = network.layers()[l];
     const std::string name = fmt::format("layers.{}.", l);
     texts[name + "inputs"] = std::to_string(layer.pattern.cols());
     texts[name + "activation"] = layer.activation.lower == 0.0F ? "relu" : "identity";

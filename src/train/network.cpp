@@ -25,21 +25,20 @@ std::int64_t round_up(std::int64_t count, std::int64_t width) {
 }  // namespace
 
 template <class T>
-Network<T>::Network(std::vector<LinearLayer> layers, const TrainKernels<T>& kernels, Device& device,
+Network<T>::Network(std::vector<TrainLayer> layers, const TrainKernels<T>& kernels, Device& device,
                     Stream& stream)
     : layers_(std::move(layers)), kernels_(&kernels), device_(&device), stream_(&stream) {
   if (layers_.empty()) throw InputError("a network to train has no layer; give at least 1");
   for (std::size_t l = 0; l < layers_.size(); ++l) {
-    const Pattern& pattern = layers_[l].pattern;
-    if (l > 0 && pattern.cols() != layers_[l - 1].pattern.rows()) {
+    if (l > 0 && layers_[l].inputs() != layers_[l - 1].outputs()) {
       throw InputError(fmt::format("layer {} takes {} inputs, but layer {} has {} outputs", l + 1,
-                                   pattern.cols(), l, layers_[l - 1].pattern.rows()));
+                                   layers_[l].inputs(), l, layers_[l - 1].outputs()));
     }
     value_begin_.push_back(value_count_);
-    value_count_ += pattern.nnz();
+    value_count_ += layers_[l].pattern.nnz();
   }
   parameter_count_ = value_count_;
-  for (const LinearLayer& layer : layers_) {
+  for (const TrainLayer& layer : layers_) {
     bias_begin_.push_back(parameter_count_);
     parameter_count_ += layer.pattern.rows();
   }
@@ -61,11 +60,6 @@ template <class T>
 LinearView<T> Network<T>::view(std::size_t layer) const {
   return {layers_[layer].pattern.view(), parameters() + value_begin_[layer],
           parameters() + bias_begin_[layer]};
-}
-
-template <class T>
-const LinearKernels<T>& Network<T>::kernels(std::size_t layer) const {
-  return layers_[layer].pattern.is_dense() ? kernels_->dense : kernels_->sparse;
 }
 
 template <class T>
@@ -107,13 +101,13 @@ BatchPass<T>::BatchPass(Network<T>& network, std::int64_t most_images)
   const std::int64_t lanes = round_up(most_images, width_);
   std::int64_t widest = 0;
   std::int64_t most_values = 0;
-  for (const LinearLayer& layer : network.layers()) {
-    widest = std::max(widest, layer.pattern.rows());
-    if (!layer.pattern.is_dense()) most_values = std::max(most_values, layer.pattern.nnz());
+  for (const TrainLayer& layer : network.layers()) {
+    widest = std::max(widest, layer.outputs());
+    most_values = std::max(most_values, layer.workspace());
   }
   Device& device = network.device();
-  for (const LinearLayer& layer : network.layers()) {
-    activations_.push_back(allocate<T>(device, layer.pattern.rows() * lanes));
+  for (const TrainLayer& layer : network.layers()) {
+    activations_.push_back(allocate<T>(device, layer.outputs() * lanes));
   }
   for (Buffer& delta : deltas_) delta = allocate<T>(device, widest * lanes);
   workspace_ = allocate<T>(device, most_values);
@@ -122,8 +116,7 @@ BatchPass<T>::BatchPass(Network<T>& network, std::int64_t most_images)
 template <class T>
 Panels<T> BatchPass<T>::output_of(std::size_t layer) const {
   const Buffer& buffer = activations_[layer];
-  return {buffer.template as<T>(), network_.layers()[layer].pattern.rows(), x_.batch, width_,
-          nullptr};
+  return {buffer.template as<T>(), network_.layers()[layer].outputs(), x_.batch, width_, nullptr};
 }
 
 template <class T>
@@ -141,9 +134,8 @@ Panels<const T> BatchPass<T>::forward(const Panels<const T>& x) {
   x_ = x;
   const std::size_t layers = network_.layers().size();
   for (std::size_t l = 0; l < layers; ++l) {
-    network_.kernels(l).forward(
-        {network_.view(l), network_.layers()[l].activation, input_of(l), output_of(l)},
-        network_.stream());
+    train::forward(network_.layers()[l], network_.kernels(), network_.view(l), input_of(l),
+                   output_of(l), network_.stream());
   }
   return output_of(layers - 1);
 }
@@ -169,20 +161,19 @@ double BatchPass<T>::loss(Loss loss, const std::int32_t* labels, T scale,
 template <class T>
 void BatchPass<T>::backward(const Visit& visit) {
   for (std::size_t l = network_.layers().size(); l-- > 0;) {
-    const LinearLayer& layer = network_.layers()[l];
+    const TrainLayer& layer = network_.layers()[l];
     const Panels<const T> x = input_of(l);
-    const Panels<const T> dz = delta(static_cast<int>(l % 2), layer.pattern.rows());
+    const Panels<const T> dz = delta(static_cast<int>(l % 2), layer.outputs());
     T* gradient = network_.gradient();
-    network_.kernels(l).backward_weights(
-        {layer.pattern.view(), dz, x, gradient + network_.values_of(l).begin,
-         gradient + network_.biases_of(l).begin},
-        network_.stream());
+    train::backward_weights(layer, network_.kernels(), layer.pattern.view(), dz, x,
+                            gradient + network_.values_of(l).begin,
+                            gradient + network_.biases_of(l).begin, network_.stream());
     if (visit) visit(l, dz, x);
     if (l == 0) break;
-    network_.kernels(l).backward_data(
-        {network_.view(l), dz, network_.layers()[l - 1].activation, x,
-         delta(static_cast<int>((l - 1) % 2), layer.pattern.cols()), workspace_.template as<T>()},
-        network_.stream());
+    train::backward_data(layer, network_.kernels(), network_.view(l), dz,
+                         network_.layers()[l - 1].activation, x,
+                         delta(static_cast<int>((l - 1) % 2), layer.inputs()),
+                         workspace_.template as<T>(), network_.stream());
   }
 }
 

@@ -8,15 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "pattern.hpp"
+#include "layer.hpp"
 
 namespace spdnn::train {
-
-/// Connections of a layer and what follows its sums.
-struct LinearLayer {
-  Pattern pattern;
-  Epilogue activation;
-};
 
 /// The parameters of all layers in one array: the values layer by layer, then the biases. A
 /// gradient, and each array of an optimiser's state, has the same layout.
@@ -24,12 +18,12 @@ template <class T>
 class Network {
  public:
   /// Throws `InputError` where widths do not fit. Parameters are left unset.
-  Network(std::vector<LinearLayer> layers, const TrainKernels<T>& kernels, Device& device,
+  Network(std::vector<TrainLayer> layers, const TrainKernels<T>& kernels, Device& device,
           Stream& stream);
 
-  [[nodiscard]] const std::vector<LinearLayer>& layers() const noexcept { return layers_; }
-  [[nodiscard]] std::int64_t inputs() const { return layers_.front().pattern.cols(); }
-  [[nodiscard]] std::int64_t outputs() const { return layers_.back().pattern.rows(); }
+  [[nodiscard]] const std::vector<TrainLayer>& layers() const noexcept { return layers_; }
+  [[nodiscard]] std::int64_t inputs() const { return layers_.front().inputs(); }
+  [[nodiscard]] std::int64_t outputs() const { return layers_.back().outputs(); }
   /// Values and biases of all layers; the values alone, which come first.
   [[nodiscard]] std::int64_t parameter_count() const noexcept { return parameter_count_; }
   [[nodiscard]] std::int64_t value_count() const noexcept { return value_count_; }
@@ -41,7 +35,6 @@ class Network {
   [[nodiscard]] T* gradient() const { return gradient_.template as<T>(); }
   [[nodiscard]] LinearView<T> view(std::size_t layer) const;
   [[nodiscard]] const TrainKernels<T>& kernels() const noexcept { return *kernels_; }
-  [[nodiscard]] const LinearKernels<T>& kernels(std::size_t layer) const;
   [[nodiscard]] Device& device() const noexcept { return *device_; }
   [[nodiscard]] Stream& stream() const noexcept { return *stream_; }
 
@@ -53,7 +46,7 @@ class Network {
                        std::vector<std::uint32_t> col_indices);
 
  private:
-  std::vector<LinearLayer> layers_;
+  std::vector<TrainLayer> layers_;
   const TrainKernels<T>* kernels_;
   Device* device_;
   Stream* stream_;

@@ -86,6 +86,18 @@ void Pattern::build_columns() {
   }
 }
 
+Pattern Pattern::slice_rows(Range range) const {
+  if (is_dense()) return dense(range.size(), cols_);
+  const auto first = row_offsets_[range.begin];
+  std::vector<std::int64_t> offsets(row_offsets_.begin() + range.begin,
+                                    row_offsets_.begin() + range.end + 1);
+  for (std::int64_t& offset : offsets) offset -= first;
+  return {range.size(),
+          cols_,
+          std::move(offsets),
+          {col_indices_.begin() + first, col_indices_.begin() + row_offsets_[range.end]}};
+}
+
 PatternView Pattern::view() const {
   PatternView view;
   view.rows = rows_;

@@ -43,6 +43,8 @@ class Pattern {
   [[nodiscard]] std::int64_t csr_bytes() const;
   [[nodiscard]] std::int64_t csc_bytes() const;
 
+  /// The rows of `range` alone.
+  [[nodiscard]] Pattern slice_rows(Range range) const;
   /// Other connections between the same neurons; the rules are those of the constructor.
   void replace(std::vector<std::int64_t> row_offsets, std::vector<std::uint32_t> col_indices);
 

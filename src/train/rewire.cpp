@@ -111,7 +111,7 @@ Rewirer::Rewirer(const TrainSpec& spec, Network<float>& network, Communicator& c
     : spec_(spec), network_(network), comm_(comm), next_(network.layers().size()) {
   if (!needs_gradient()) return;
   std::int64_t most = 0;
-  for (const LinearLayer& layer : network.layers()) {
+  for (const TrainLayer& layer : network.layers()) {
     const Pattern& p = layer.pattern;
     if (!p.is_dense()) most = std::max(most, p.rows() * p.cols() + p.rows());
   }
@@ -136,13 +136,14 @@ std::int64_t Rewirer::count_for(const Pattern& pattern, double part_done) const 
 
 void Rewirer::observe(std::size_t layer, const Panels<const float>& dz,
                       const Panels<const float>& x, double part_done) {
-  const Pattern& pattern = network_.layers()[layer].pattern;
+  const TrainLayer& observed = network_.layers()[layer];
+  const Pattern& pattern = observed.pattern;
   if (pattern.is_dense()) return;
   const std::int64_t places = pattern.rows() * pattern.cols();
   auto* gradient = dense_.as<float>();
-  network_.kernels().dense.backward_weights(
-      {Pattern::dense(pattern.rows(), pattern.cols()).view(), dz, x, gradient, gradient + places},
-      network_.stream());
+  backward_weights(observed, network_.kernels(),
+                   Pattern::dense(pattern.rows(), pattern.cols()).view(), dz, x, gradient,
+                   gradient + places, network_.stream());
   if (comm_.size() > 1) {
     comm_.all_reduce(gradient, gradient, places, DType::f32, Reduction::sum, nullptr);
   }

@@ -159,10 +159,10 @@ std::vector<double> layer_densities(const TrainSpec& spec, std::int64_t inputs) 
   return densities;
 }
 
-std::vector<LinearLayer> make_layers(const TrainSpec& spec, std::int64_t inputs,
-                                     const std::vector<StartLayer>& start) {
+std::vector<TrainLayer> make_layers(const TrainSpec& spec, std::int64_t inputs,
+                                    const std::vector<StartLayer>& start) {
   const std::vector<double> densities = layer_densities(spec, inputs);
-  std::vector<LinearLayer> layers;
+  std::vector<TrainLayer> layers;
   for (std::size_t l = 0; l < spec.layers.size(); ++l) {
     const LayerSpec& layer = spec.layers[l];
     Pattern pattern;
@@ -177,7 +177,7 @@ std::vector<LinearLayer> make_layers(const TrainSpec& spec, std::int64_t inputs,
       case Topology::mask: pattern = mask_pattern(layer, inputs); break;
       case Topology::magnitude: pattern = magnitude_pattern(layer, l, inputs, start); break;
     }
-    layers.push_back({std::move(pattern), layer.activation});
+    layers.push_back(linear_layer(std::move(pattern), layer.activation));
     inputs = layer.outputs;
   }
   return layers;

@@ -20,8 +20,8 @@ struct StartLayer {
 /// The layers of a network that takes `inputs`, with the connections the specification asks for.
 /// `start` holds the layers training starts from, or nothing. Throws `InputError` where a layer
 /// can't be made.
-[[nodiscard]] std::vector<LinearLayer> make_layers(const TrainSpec& spec, std::int64_t inputs,
-                                                   const std::vector<StartLayer>& start);
+[[nodiscard]] std::vector<TrainLayer> make_layers(const TrainSpec& spec, std::int64_t inputs,
+                                                  const std::vector<StartLayer>& start);
 
 /// The values of `from` on the connections of `pattern`, 0 where it has none.
 [[nodiscard]] std::vector<float> values_on(const Pattern& pattern, const StartLayer& from);

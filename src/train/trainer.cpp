@@ -25,7 +25,7 @@ struct Job {
   const LabelledImages* train;
   const LabelledImages* test;
   std::vector<std::uint32_t> training, validation;  ///< ids in `train`
-  const std::vector<LinearLayer>* layers;
+  const std::vector<TrainLayer>* layers;
   const std::vector<StartLayer>* start;
   const std::optional<Checkpoint>* resumed;
   const TrainHooks* hooks;
@@ -250,7 +250,7 @@ bool RankTrainer::finish_epoch(EpochReport& report) {
 void RankTrainer::report_memory() {
   std::int64_t csr = 0;
   std::int64_t csc = 0;
-  for (const LinearLayer& layer : network_.layers()) {
+  for (const TrainLayer& layer : network_.layers()) {
     csr += layer.pattern.csr_bytes();
     csc += layer.pattern.csc_bytes();
   }
@@ -279,7 +279,7 @@ void RankTrainer::export_model() {
   model.name = "trained";
   model.origin = fmt::format("trained for {} epochs, seed {}", state_.epoch, spec_.seed);
   for (std::size_t l = 0; l < network_.layers().size(); ++l) {
-    const LinearLayer& layer = network_.layers()[l];
+    const TrainLayer& layer = network_.layers()[l];
     const Pattern& p = layer.pattern;
     job_.result->layers.push_back({p.cols(), p.rows(), p.nnz()});
     std::vector<std::int64_t> offsets = p.row_offsets();
@@ -359,10 +359,10 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   std::vector<StartLayer> start;
   if (spec.checkpoint.resume) resumed = newest_checkpoint(spec, result.notes);
   if (!resumed && !spec.start_from.empty()) start = read_checkpoint(spec.start_from).layers;
-  std::vector<LinearLayer> layers;
+  std::vector<TrainLayer> layers;
   if (resumed) {
     for (std::size_t l = 0; l < spec.layers.size(); ++l) {
-      layers.push_back({resumed->layers[l].pattern, spec.layers[l].activation});
+      layers.push_back(linear_layer(resumed->layers[l].pattern, spec.layers[l].activation));
     }
     result.resumed_epochs = resumed->state.epoch;
   } else {

@@ -23,6 +23,13 @@ inline train::Pattern random_pattern(std::int64_t rows, std::int64_t cols, doubl
   return {rows, cols, std::move(offsets), std::move(indices)};
 }
 
+/// The same, or a dense pattern where `density` is 1.
+inline train::Pattern layer_pattern(std::int64_t rows, std::int64_t cols, double density,
+                                    std::mt19937_64& random) {
+  return density < 1.0 ? random_pattern(rows, cols, density, random)
+                       : train::Pattern::dense(rows, cols);
+}
+
 template <class T>
 std::vector<T> random_values(std::int64_t count, std::mt19937_64& random) {
   std::normal_distribution<double> normal;

@@ -15,11 +15,11 @@ namespace spdnn {
 namespace {
 
 using train::layer_densities;
-using train::LinearLayer;
 using train::make_layers;
 using train::NextPattern;
 using train::Pattern;
 using train::StartLayer;
+using train::TrainLayer;
 
 TrainSpec spec_of(std::vector<std::int64_t> outputs, double density) {
   TrainSpec spec;
@@ -34,7 +34,7 @@ TrainSpec spec_of(std::vector<std::int64_t> outputs, double density) {
 
 TEST(Topology, RandomLayersHaveTheirShareAndFollowTheSeed) {
   TrainSpec spec = spec_of({300, 200}, 0.1);
-  const std::vector<LinearLayer> layers = make_layers(spec, 400, {});
+  const std::vector<TrainLayer> layers = make_layers(spec, 400, {});
   ASSERT_EQ(layers.size(), 2U);
   EXPECT_EQ(layers[0].pattern.nnz(), 12'000);
   EXPECT_EQ(layers[1].pattern.nnz(), 6'000);
@@ -70,7 +70,7 @@ TEST(Topology, RadixNetHasTheChallengesConnections) {
     layer.topology = Topology::radixnet;
     layer.fold = 4;
   }
-  const std::vector<LinearLayer> layers = make_layers(spec, 64, {});
+  const std::vector<TrainLayer> layers = make_layers(spec, 64, {});
   for (std::int64_t row = 0; row < 64; ++row) EXPECT_EQ(layers[1].pattern.fan_in(row), 8);
   EXPECT_THROW(static_cast<void>(make_layers(spec, 63, {})), InputError);
 }
