@@ -1,0 +1,94 @@
+// What the rows of one rank read of the others' (Demirci and Ferhatosmanoglu, ICS 2021): halo
+// lists, computed once, and the exchanges they ask for with every batch.
+//
+// A rank owns some of the features between two layers and reads some: its own and the halo. Before
+// a layer every owner sends the features that others read; on the way back the readers send their
+// parts of the gradient the opposite way, to be added up at the owner.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "spdnn/comm.hpp"
+
+namespace spdnn {
+
+/// Features that go to, or come from, one rank.
+struct HaloPiece {
+  int peer = 0;
+  std::vector<std::uint32_t> rows;
+};
+
+/// One rank's side of the features between two layers. Features it owns are counted in an order of
+/// its own (`own`), those it reads in ascending order of their original numbers (`inputs`).
+struct Halo {
+  std::int64_t own = 0, inputs = 0;
+  std::vector<HaloPiece> sends;     ///< rows of own; by peer, none empty
+  std::vector<HaloPiece> receives;  ///< rows of inputs; by peer, none empty
+  /// Own features that the rank reads itself: row `own_from[i]` of own is `own_to[i]` of inputs.
+  std::vector<std::uint32_t> own_from, own_to;
+  /// Inputs are the own features in the same order: nothing needs to be moved.
+  bool in_place = false;
+
+  /// Words sent for one image forward, and received; the way back has them the other way round.
+  [[nodiscard]] std::int64_t words_sent() const;
+  [[nodiscard]] std::int64_t words_received() const;
+};
+
+/// Finds what crosses: `owners[f]` is the rank that owns feature f, equal on all ranks; `own` lists
+/// this rank's features in its order; `needed` those it reads, ascending. All ranks call it.
+[[nodiscard]] Halo make_halo(Communicator& comm, std::span<const std::uint32_t> owners,
+                             std::span<const std::uint32_t> own,
+                             const std::vector<std::uint32_t>& needed);
+/// The halo of a rank alone, or of a layer that reads what the same rank puts out: nothing crosses.
+[[nodiscard]] Halo local_halo(std::int64_t features);
+
+/// The exchanges of one halo, for panels of CPU memory. A batch goes in chunks, each a range of
+/// panels; several may be under way, and all ranks begin them in the same order. Messages hold the
+/// images of a batch alone, not the rest of its last panel.
+template <class T>
+class HaloExchange {
+ public:
+  /// Room for `most_images` images. The halo and the communicator must live as long.
+  HaloExchange(const Halo& halo, Communicator& comm, std::int64_t most_images);
+  HaloExchange(const HaloExchange&) = delete;
+  HaloExchange& operator=(const HaloExchange&) = delete;
+  ~HaloExchange();
+
+  /// Sends what others read of `own` and copies what this rank reads itself to `inputs`.
+  void start_forward(const Panels<const T>& own, const Panels<T>& inputs, Range panels,
+                     Stream& stream);
+  /// Puts what came into its rows of `inputs`.
+  void finish_forward(const Panels<T>& inputs, Range panels, Stream& stream);
+  /// Sends the halo's rows of `inputs` to their owners; `own` becomes what this rank itself adds, 0
+  /// where it adds nothing.
+  void start_backward(const Panels<const T>& inputs, const Panels<T>& own, Range panels,
+                      Stream& stream);
+  /// Adds what came to `own`, in order of rank.
+  void finish_backward(const Panels<T>& own, Range panels, Stream& stream);
+
+  [[nodiscard]] std::int64_t buffer_bytes() const;
+  /// Bytes this rank sent so far.
+  [[nodiscard]] std::int64_t forward_bytes() const { return forward_bytes_; }
+  [[nodiscard]] std::int64_t backward_bytes() const { return backward_bytes_; }
+
+ private:
+  struct UnderWay {
+    Range panels;
+    std::unique_ptr<Communicator::Pending> pending;
+  };
+  void start(const Panels<const T>& from, const std::vector<HaloPiece>& out, std::vector<T>& sent,
+             const std::vector<HaloPiece>& in, std::vector<T>& received, Range panels,
+             Stream& stream, std::int64_t& bytes);
+  void wait_for(Range panels);
+
+  const Halo& halo_;
+  Communicator& comm_;
+  std::vector<T> own_side_, input_side_;  ///< messages of owned features, and of the halo's
+  std::vector<UnderWay> under_way_;
+  std::int64_t forward_bytes_ = 0, backward_bytes_ = 0;
+};
+
+}  // namespace spdnn
