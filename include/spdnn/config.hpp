@@ -60,8 +60,16 @@ struct LabelledInput {
   Format format = Format::mnist;
   std::filesystem::path folder;
 };
+/// `input.tsv`: labelled samples of any kind as text, see `read_labelled_tsv`.
+struct TsvInput {
+  std::int64_t features = 0;
+  std::optional<std::int64_t> classes;  ///< nothing: as the labels have
+  std::filesystem::path samples, labels;
+  std::filesystem::path test_samples, test_labels;  ///< empty: no test
+};
 struct InputConfig {
-  std::variant<GraphChallengeInput, IdxInput, DigitsInput, FileInput, LabelledInput> source;
+  std::variant<GraphChallengeInput, IdxInput, DigitsInput, FileInput, LabelledInput, TsvInput>
+      source;
   std::int64_t repeat = 1;  ///< the images, and the truth, so many times over
 };
 

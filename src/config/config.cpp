@@ -206,10 +206,30 @@ class Loader {
     } else if (input.contains("cifar10")) {
       out_.input.source =
           LabelledInput{LabelledInput::Format::cifar10, find(input["cifar10"], "/input/cifar10")};
+    } else if (input.contains("tsv")) {
+      out_.input.source = tsv_input(input["tsv"]);
     } else {
       out_.input.source =
           FileInput{find(input["path"], "/input/path"), optional<std::int64_t>(input, "images")};
     }
+  }
+
+  TsvInput tsv_input(const Json& from) {
+    TsvInput to;
+    to.features = from["features"];
+    to.classes = optional<std::int64_t>(from, "classes");
+    to.samples = find(from["samples"], "/input/tsv/samples");
+    to.labels = find(from["labels"], "/input/tsv/labels");
+    if (from.contains("test_samples") != from.contains("test_labels")) {
+      fail("/input/tsv", "test_samples and test_labels go together; give both or neither");
+    }
+    if (from.contains("test_samples")) {
+      to.test_samples = find(from["test_samples"], "/input/tsv/test_samples");
+      to.test_labels = find(from["test_labels"], "/input/tsv/test_labels");
+    } else if (out_.job == "infer") {
+      fail("/input/tsv", "has no test_samples, which job 'infer' runs");
+    }
+    return to;
   }
 
   void load_verify(const Json& verify) {
@@ -268,8 +288,9 @@ class Loader {
     }
     if (!layers) fail("/model", "has no layers, which job 'train' needs");
     if (!root.contains("train")) fail("/train", "missing; job 'train' needs it, if only as {}");
-    if (!std::holds_alternative<LabelledInput>(out_.input.source)) {
-      fail("/input", "has no labels; job 'train' needs mnist or cifar10");
+    if (!std::holds_alternative<LabelledInput>(out_.input.source) &&
+        !std::holds_alternative<TsvInput>(out_.input.source)) {
+      fail("/input", "has no labels; job 'train' needs mnist, cifar10 or tsv");
     }
     out_.train = config::train_spec(
         root, [this](const Json& name, const std::string& at) { return find(name, at); },

@@ -138,10 +138,10 @@ void add_input(std::vector<Key>& t) {
            {
                {.pointer = "/input",
                 .forms = {object()},
-                .about = "The images: exactly one of graph_challenge, idx, digits, path, mnist and "
-                         "cifar10",
+                .about = "The images: exactly one of graph_challenge, idx, digits, path, mnist, "
+                         "cifar10 and tsv",
                 .required = true,
-                .one_of = {"graph_challenge", "idx", "digits", "path", "mnist", "cifar10"}},
+                .one_of = {"graph_challenge", "idx", "digits", "path", "mnist", "cifar10", "tsv"}},
                {.pointer = "/input/graph_challenge",
                 .forms = {object()},
                 .about = "Images in the data directory: sparse-images-N.tsv, or its binary cache"},

@@ -62,6 +62,37 @@ void add_layers(std::vector<Key>& t) {
       });
 }
 
+void add_tsv(std::vector<Key>& t) {
+  t.insert(t.end(),
+           {
+               {.pointer = "/input/tsv",
+                .forms = {object()},
+                .about = "Labelled samples of any kind, as text; job infer runs the test "
+                         "samples and compares outputs with labels"},
+               {.pointer = "/input/tsv/features",
+                .forms = {integer(1, max_neurons)},
+                .about = "Features of a sample",
+                .required = true},
+               {.pointer = "/input/tsv/classes",
+                .forms = {integer(1, max_neurons)},
+                .about = "Classes; by default one more than the largest label of the "
+                         "samples"},
+               {.pointer = "/input/tsv/samples",
+                .forms = {text()},
+                .about = "Lines of sample, feature (both from 1) and value; "
+                         "features not named are 0",
+                .required = true},
+               {.pointer = "/input/tsv/labels",
+                .forms = {text()},
+                .about = "One label a line, from 0, as many as there are samples",
+                .required = true},
+               {.pointer = "/input/tsv/test_samples",
+                .forms = {text()},
+                .about = "As samples: what the network is measured by"},
+               {.pointer = "/input/tsv/test_labels", .forms = {text()}, .about = "Their labels"},
+           });
+}
+
 void add_loop(std::vector<Key>& t) {
   t.insert(t.end(),
            {
@@ -197,6 +228,7 @@ void add_optimizer(std::vector<Key>& t) {
 
 void add_train(std::vector<Key>& table) {
   add_layers(table);
+  add_tsv(table);
   add_loop(table);
   add_optimizer(table);
 }

@@ -5,12 +5,23 @@
 
 namespace spdnn {
 
-LabelledSets load_labelled(const LabelledInput& input) {
+NamedSets load_labelled(const LabelledInput& input) {
+  std::string name = input.folder.filename().string();
   switch (input.format) {
-    case LabelledInput::Format::mnist: return read_mnist(input.folder);
-    case LabelledInput::Format::cifar10: return read_cifar10(input.folder);
+    case LabelledInput::Format::mnist: return {read_mnist(input.folder), std::move(name)};
+    case LabelledInput::Format::cifar10: return {read_cifar10(input.folder), std::move(name)};
   }
   return {};
+}
+
+NamedSets load_labelled(const TsvInput& input) {
+  NamedSets read{{}, input.samples.filename().string()};
+  LabelledSets& sets = read.sets;
+  sets.train = read_labelled_tsv(input.samples, input.labels, input.features, input.classes);
+  if (input.test_samples.empty()) return read;
+  sets.test =
+      read_labelled_tsv(input.test_samples, input.test_labels, input.features, sets.train.classes);
+  return read;
 }
 
 Csr sparse_rows(const LabelledImages& images) {

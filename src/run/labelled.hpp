@@ -8,7 +8,19 @@
 
 namespace spdnn {
 
-[[nodiscard]] LabelledSets load_labelled(const LabelledInput& input);
+/// Training and test images, and what reports call them.
+struct NamedSets {
+  LabelledSets sets;
+  std::string name;
+};
+[[nodiscard]] NamedSets load_labelled(const LabelledInput& input);
+[[nodiscard]] NamedSets load_labelled(const TsvInput& input);
+
+/// Inputs that `load_labelled` reads.
+template <class Input>
+concept Labelled = requires(const Input& input) {
+  load_labelled(input);
+};
 
 /// The images as sparse rows `[images × features]`, bytes as b / 255, zeros left out.
 [[nodiscard]] Csr sparse_rows(const LabelledImages& images);

@@ -165,11 +165,12 @@ Input load_input(const FileInput& source, const RunConfig& /*config*/, std::int6
 }
 
 /// The test images: those a network has not learned from.
-Input load_input(const LabelledInput& source, const RunConfig& /*config*/,
-                 std::int64_t /*features*/, std::vector<std::string>& /*notes*/) {
-  LabelledImages test = load_labelled(source).test;
-  return {sparse_rows(test), fmt::format("{}, test images", source.folder.filename().string()),
-          std::move(test.labels)};
+template <Labelled Source>
+Input load_input(const Source& source, const RunConfig& /*config*/, std::int64_t /*features*/,
+                 std::vector<std::string>& /*notes*/) {
+  NamedSets read = load_labelled(source);
+  LabelledImages& test = read.sets.test;
+  return {sparse_rows(test), fmt::format("{}, test images", read.name), std::move(test.labels)};
 }
 
 Csr repeat_images(const Csr& images, std::int64_t times) {

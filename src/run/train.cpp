@@ -73,6 +73,15 @@ void describe_devices(const std::vector<DeviceSpec>& specs, RunResult& result) {
   }
 }
 
+NamedSets load_sets(const InputConfig& input) {
+  return std::visit(
+      []<class Source>(const Source& source) -> NamedSets {
+        if constexpr (Labelled<Source>) return load_labelled(source);
+        throw InputError("/input: has no labels to train on");
+      },
+      input.source);
+}
+
 void check_trainable(const RunConfig& config) {
   if (config.precision != Precision::fp32) {
     throw InputError("/precision: job 'train' computes in 'fp32'");
@@ -91,8 +100,8 @@ RunResult run_training(const RunConfig& config, Progress& progress) {
   const std::int64_t program_bytes = host_bytes_now();
   progress.phase = "reading";
   const double start = now_seconds();
-  const auto& input = std::get<LabelledInput>(config.input.source);
-  const LabelledSets sets = load_labelled(input);
+  const NamedSets input = load_sets(config.input);
+  const LabelledSets& sets = input.sets;
   result.seconds.load = now_seconds() - start;
 
   TrainSpec spec = *config.train;
@@ -115,7 +124,7 @@ RunResult run_training(const RunConfig& config, Progress& progress) {
   result.layers = std::ssize(trained.layers);
   result.neurons = sets.train.features();
   result.model_origin = trained.model.origin;
-  result.input_origin = input.folder.filename().string();
+  result.input_origin = input.name;
   result.notes = trained.notes;
   result.train = std::move(trained);
   if (result.train->test.images > 0) result.labelled = result.train->test;

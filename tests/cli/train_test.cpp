@@ -47,7 +47,26 @@ class Train : public test::CliTest {
     }
     static_cast<void>(
         write("set/" + part + "-images-idx3-ubyte", test::images_file(count, 8, 8, pixels)));
+    write_as_text(part, pixels, labels);
     static_cast<void>(write("set/" + part + "-labels-idx1-ubyte", test::labels_file(labels)));
+  }
+
+  /// The same as lines of sample, feature and value, and of labels.
+  void write_as_text(const std::string& part, const std::string& pixels,
+                     const std::string& labels) const {
+    std::ostringstream lines;
+    lines.precision(9);
+    const std::size_t features = pixels.size() / labels.size();
+    for (std::size_t i = 0; i < pixels.size(); ++i) {
+      const auto byte = static_cast<unsigned char>(pixels[i]);
+      if (byte == 0) continue;
+      lines << i / features + 1 << '\t' << i % features + 1 << '\t'
+            << static_cast<float>(byte) / 255.0F << '\n';
+    }
+    std::string names;
+    for (const char label : labels) names += std::to_string(int{label}) + '\n';
+    static_cast<void>(write("set/" + part + ".tsv", lines.str()));
+    static_cast<void>(write("set/" + part + "-labels.txt", names));
   }
 
   [[nodiscard]] std::string config(int epochs, const std::string& more = "") const {
@@ -114,6 +133,31 @@ TEST_F(Train, CheckpointsAreEvaluatedOnTheTestImages) {
                 2 * trained["confusion"][label][predicted].get<int>());
     }
   }
+}
+
+/// The same samples as text: the same losses, digit for digit.
+TEST_F(Train, TakesLabelledText) {
+  ASSERT_EQ(run({"run", config(2)}).status, 0);
+  const json pictures = result();
+  json changed = json::parse(read_text(folder_ / "c.json"));
+  changed["input"] = {{"tsv",
+                       {{"features", 64},
+                        {"samples", "set/train.tsv"},
+                        {"labels", "set/train-labels.txt"},
+                        {"test_samples", "set/t10k.tsv"},
+                        {"test_labels", "set/t10k-labels.txt"}}}};
+  const Outcome o = run({"run", write("text.json", changed.dump())});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const json text = result();
+  EXPECT_EQ(text["confusion"], pictures["confusion"]);
+  EXPECT_EQ(text["train"]["test"]["loss"], pictures["train"]["test"]["loss"]);
+
+  changed["input"]["tsv"].erase("test_labels");
+  const Outcome half = run({"run", write("half.json", changed.dump())});
+  EXPECT_EQ(half.status, 2);
+  expect_part(half.err, "test_samples and test_labels go together");
+  changed["input"]["tsv"].erase("test_samples");
+  EXPECT_EQ(run({"run", write("none.json", changed.dump())}).status, 0);
 }
 
 TEST_F(Train, MissingABarEndsWithOne) {
