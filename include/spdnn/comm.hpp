@@ -93,4 +93,37 @@ struct Link {
 /// rethrown here.
 void run_ranks(int size, const std::function<void(Communicator&)>& body, const Link& link = {});
 
+/// How the processes of a job find one another, and how long they wait.
+struct WorldSpec {
+  std::size_t largest_message = std::size_t{1} << 30U;  ///< bytes; longer pieces go as several
+};
+
+/// The processes of one job: this one alone, or as many as a launcher (mpirun, srun) started, each
+/// with this object of its own. All of them call `processes` and `run_ranks` in the same order.
+class World {
+ public:
+  World() = default;
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+  virtual ~World() = default;
+  /// A group with one rank for each process, for the thread that opened the world.
+  [[nodiscard]] virtual Communicator& processes() = 0;
+  /// This process's number among those on its host, and how many there are.
+  [[nodiscard]] virtual int local_process() const = 0;
+  [[nodiscard]] virtual int local_processes() const = 0;
+  /// Runs `body` once for each of this process's `ranks` ranks, each on a thread of its own, in one
+  /// group with those of the other processes; ranks are numbered process by process. A process may
+  /// have none. The first error of a rank of this process is rethrown; where all of them are well
+  /// but others are not, a `CommError` that says why.
+  virtual void run_ranks(int ranks, const std::function<void(Communicator&)>& body) = 0;
+};
+
+/// The processes that the launcher of this one started, connected by MPI, or this one alone where
+/// there is no launcher. At most one at a time. Throws `CommError` where a launcher is there, but
+/// this build has no MPI, or the launcher does not know of this MPI.
+[[nodiscard]] std::unique_ptr<World> open_world(const WorldSpec& spec = {});
+
+/// This process alone; its ranks share memory.
+[[nodiscard]] std::unique_ptr<World> single_world();
+
 }  // namespace spdnn

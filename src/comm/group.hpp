@@ -53,6 +53,7 @@ struct Call {
   std::span<const std::int64_t> counts;
   const void* send = nullptr;
   void* receive = nullptr;
+  std::int64_t bytes = 0;  ///< that this rank sends to others
   // Exchange: by peer, null where nothing goes that way.
   std::vector<const Communicator::Message*> to;
   std::vector<const Communicator::Message*> from;
@@ -164,5 +165,10 @@ class Group : public std::enable_shared_from_this<Group> {
 /// The end of `rank` in `group`, which it retires from when destroyed.
 [[nodiscard]] std::unique_ptr<Communicator> make_in_process(std::shared_ptr<Group> group, int rank,
                                                             const Link& link);
+
+/// Runs `body` on a thread for each of `ends`, which are destroyed as it returns. The first error
+/// aborts its group and is rethrown, one that is no `Consequence` before those that are.
+void run_threads(std::vector<std::unique_ptr<Communicator>> ends,
+                 const std::function<void(Communicator&)>& body);
 
 }  // namespace spdnn::comm

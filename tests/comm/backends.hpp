@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <ostream>
 #include <span>
@@ -19,10 +20,54 @@ namespace spdnn::test {
 struct Backend {
   const char* name;
   void (*run)(int size, const std::function<void(Communicator&)>& body);
+  /// Of a group of `size`, the ranks that run in this process.
+  Range (*ranks_here)(int size);
+  std::uint64_t walks;  ///< random tests take so many
 };
-inline const std::vector<Backend> backends = {
-    {"in_process",
-     [](int size, const std::function<void(Communicator&)>& body) { run_ranks(size, body); }}};
+
+/// The processes of this test; see main.cpp.
+[[nodiscard]] World& world();
+
+/// This process's ranks where `size` of them are shared by all processes.
+[[nodiscard]] inline Range share_of(int size) {
+  const std::int64_t processes = world().processes().size();
+  const std::int64_t process = world().processes().rank();
+  return {size * process / processes, size * (process + 1) / processes};
+}
+
+/// With SPDNN_TEST_MPI set, the ranks are those of one or more MPI processes.
+inline std::vector<Backend> chosen_backends() {
+  if (std::getenv("SPDNN_TEST_MPI") == nullptr) {
+    return {
+        {"in_process",
+         [](int size, const std::function<void(Communicator&)>& body) { run_ranks(size, body); },
+         [](int size) {
+           return Range{0, size};
+         },
+         1000}};
+  }
+  return {{"mpi",
+           [](int size, const std::function<void(Communicator&)>& body) {
+             world().run_ranks(static_cast<int>(share_of(size).size()), body);
+           },
+           share_of, 200}};
+}
+inline const std::vector<Backend> backends = chosen_backends();
+
+/// Runs `body` on a group of `size`, in which `rank` throws an E: rethrown in the process it runs
+/// in; in the others a rank that waits for it gets a `CommError`.
+template <class E>
+void expect_thrown(const Backend& backend, int size, int rank,
+                   const std::function<void(Communicator&)>& body) {
+  const Range here = backend.ranks_here(size);
+  if (here.begin <= rank && rank < here.end) {
+    EXPECT_THROW(backend.run(size, body), E);
+  } else if (here.size() > 0) {
+    EXPECT_THROW(backend.run(size, body), CommError);
+  } else {
+    backend.run(size, body);
+  }
+}
 
 inline void PrintTo(const Backend& backend, std::ostream* out) { *out << backend.name; }
 
@@ -32,6 +77,14 @@ class CommTest : public testing::TestWithParam<std::tuple<Backend, int>> {
   [[nodiscard]] int size() const { return std::get<1>(GetParam()); }
   void run(const std::function<void(Communicator&)>& body) const {
     std::get<0>(GetParam()).run(size(), body);
+  }
+  template <class E>
+  void expect_thrown(int rank, const std::function<void(Communicator&)>& body) const {
+    test::expect_thrown<E>(std::get<0>(GetParam()), size(), rank, body);
+  }
+  /// How many ranks the test sees the memory of.
+  [[nodiscard]] std::int64_t here() const {
+    return std::get<0>(GetParam()).ranks_here(size()).size();
   }
 };
 

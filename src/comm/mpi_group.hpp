@@ -1,0 +1,49 @@
+// A group of ranks in several processes, connected by MPI messages.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "host_communicator.hpp"
+#include "mpi_job.hpp"
+
+namespace spdnn::comm {
+
+/// Which ranks a group has, and how it is told from others.
+struct MpiGroup {
+  std::vector<Place> places;           ///< by rank
+  std::vector<std::uint32_t> lineage;  ///< its number, after those of the groups it was split from
+};
+
+/// One rank's end of a group.
+class MpiCommunicator final : public HostCommunicator {
+ public:
+  MpiCommunicator(MpiJob& job, MpiGroup group, int rank);
+  ~MpiCommunicator() override;
+  [[nodiscard]] int rank() const override { return rank_; }
+  [[nodiscard]] int size() const override { return static_cast<int>(group_.places.size()); }
+  [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override;
+  void abort(const std::string& reason) override;
+
+ private:
+  class Transfers;
+  class Meeting;
+  class StartedExchange;
+  struct Header;
+  void perform(Call& call) override;
+  [[nodiscard]] std::unique_ptr<Pending> start(Call& call) override;
+  void gather(Meeting& meeting, const Call& call, const void* own,
+              const std::vector<Range>& pieces);
+  void combine_own(Meeting& meeting, const Call& call, const std::vector<Range>& pieces,
+                   void* result);
+  void check(const std::string& call) const;
+  [[nodiscard]] int tag(int from, int to, bool header) const;
+
+  MpiJob& job_;
+  MpiGroup group_;
+  int rank_;
+  std::uint32_t next_group_;  ///< a number that no group with two of these ranks has
+};
+
+}  // namespace spdnn::comm
