@@ -6,6 +6,7 @@
 // parts of the gradient the opposite way, to be added up at the owner.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -29,13 +30,20 @@ struct Halo {
   std::vector<HaloPiece> receives;  ///< rows of inputs; by peer, none empty
   /// Own features that the rank reads itself: row `own_from[i]` of own is `own_to[i]` of inputs.
   std::vector<std::uint32_t> own_from, own_to;
-  /// Inputs are the own features in the same order: nothing needs to be moved.
+  /// Inputs are the own features in the same order: this rank needs to move nothing.
   bool in_place = false;
+  /// Any rank sends anything.
+  bool crosses = false;
 
   /// Words sent for one image forward, and received; the way back has them the other way round.
   [[nodiscard]] std::int64_t words_sent() const;
   [[nodiscard]] std::int64_t words_received() const;
 };
+
+/// Gives rank p `blocks[p]` and returns what each rank gave this one. Sizes need not be known
+/// beforehand. All ranks call it.
+[[nodiscard]] std::vector<std::vector<std::byte>> exchange_blocks(
+    Communicator& comm, std::vector<std::vector<std::byte>> blocks);
 
 /// Finds what crosses: `owners[f]` is the rank that owns feature f, equal on all ranks; `own` lists
 /// this rank's features in its order; `needed` those it reads, ascending. All ranks call it.

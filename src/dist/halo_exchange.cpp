@@ -75,7 +75,9 @@ void HaloExchange<T>::start(const Panels<const T>& from, const std::vector<HaloP
                  [](const T* row, std::int64_t count, T* to) { std::copy_n(row, count, to); });
     bytes += static_cast<std::int64_t>(sends[i].bytes);
   }
-  under_way_.push_back({panels, comm_.start_exchange(sends, place(in, received), nullptr)});
+  under_way_.push_back({panels, halo_.crosses
+                                    ? comm_.start_exchange(sends, place(in, received), nullptr)
+                                    : nullptr});
 }
 
 template <class T>
@@ -83,7 +85,7 @@ void HaloExchange<T>::wait_for(Range panels) {
   const auto found =
       std::find_if(under_way_.begin(), under_way_.end(),
                    [&](const UnderWay& exchange) { return exchange.panels == panels; });
-  found->pending->finish();
+  if (found->pending != nullptr) found->pending->finish();
   under_way_.erase(found);
 }
 

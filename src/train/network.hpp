@@ -1,5 +1,4 @@
-// A network while it is trained, on one rank: its layers, its parameters, and a batch's way through
-// it and back.
+// A network while it is trained, on one rank: its layers and their parameters.
 #pragma once
 
 #include <functional>
@@ -12,12 +11,15 @@
 
 namespace spdnn::train {
 
+/// Throws `InputError` where a layer takes other inputs than the one before puts out.
+void check_widths(const std::vector<TrainLayer>& layers);
+
 /// The parameters of all layers in one array: the values layer by layer, then the biases. A
 /// gradient, and each array of an optimiser's state, has the same layout.
 template <class T>
 class Network {
  public:
-  /// Throws `InputError` where widths do not fit. Parameters are left unset.
+  /// Throws `InputError` where there is no layer. Parameters are left unset.
   Network(std::vector<TrainLayer> layers, const TrainKernels<T>& kernels, Device& device,
           Stream& stream);
 
@@ -53,44 +55,6 @@ class Network {
   std::vector<std::int64_t> value_begin_, bias_begin_;
   std::int64_t value_count_ = 0, parameter_count_ = 0;
   Buffer parameters_, gradient_;
-};
-
-/// What one batch needs on its way: the activations of every layer once, and two deltas.
-template <class T>
-class BatchPass {
- public:
-  /// Room for batches of up to `most_images`.
-  BatchPass(Network<T>& network, std::int64_t most_images);
-
-  /// The network's outputs for `x`, `[inputs × batch]` in panels; they live until the next call.
-  [[nodiscard]] Panels<const T> forward(const Panels<const T>& x);
-  /// Sum of the loss over the batch of the last `forward`. Where there is room for the way back,
-  /// the gradient times `scale` by the last layer's sums is kept for `backward`. `predictions` may
-  /// be null.
-  [[nodiscard]] double loss(Loss loss, const std::int32_t* labels, T scale,
-                            std::int32_t* predictions);
-  /// Sees a layer's input and the gradient by its sums on the way back.
-  using Visit =
-      std::function<void(std::size_t layer, const Panels<const T>& dz, const Panels<const T>& x)>;
-  /// Fills the network's gradient from the last `loss`.
-  void backward(const Visit& visit = {});
-
-  [[nodiscard]] std::int64_t activation_bytes() const;
-  [[nodiscard]] std::int64_t delta_bytes() const;
-  [[nodiscard]] std::int64_t workspace_bytes() const;
-
- private:
-  /// Where layer `layer` puts what it computes.
-  [[nodiscard]] Panels<T> output_of(std::size_t layer) const;
-  [[nodiscard]] Panels<const T> input_of(std::size_t layer) const;
-  [[nodiscard]] Panels<T> delta(int which, std::int64_t features) const;
-
-  Network<T>& network_;
-  std::int64_t width_;
-  std::vector<Buffer> activations_;
-  Buffer deltas_[2];
-  Buffer workspace_;
-  Panels<const T> x_;
 };
 
 }  // namespace spdnn::train

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "batch_pass.hpp"
 #include "checkpoint.hpp"
 #include "loader.hpp"
 #include "rewire.hpp"
@@ -369,6 +370,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
     if (spec.checkpoint.resume) result.notes.emplace_back("no checkpoint to resume: started anew");
     layers = make_layers(spec, train.features(), start);
   }
+  check_widths(layers);
   if (!start.empty() && start.size() != layers.size()) {
     throw InputError(spec.start_from, fmt::format("has {} layers, and the configuration {}",
                                                   start.size(), layers.size()));

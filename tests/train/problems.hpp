@@ -4,7 +4,7 @@
 #include <random>
 #include <vector>
 
-#include "network.hpp"
+#include "batch_pass.hpp"
 
 namespace spdnn::test {
 

@@ -1,0 +1,267 @@
+// Forward, loss and backward of a batch on one rank, between the exchanges with the others.
+#include "batch_pass.hpp"
+
+#include <algorithm>
+
+namespace spdnn::train {
+namespace {
+
+template <class T>
+Buffer allocate(Device& device, std::int64_t count) {
+  return device.allocate(static_cast<std::size_t>(count) * sizeof(T));
+}
+
+std::int64_t bytes_of(const Buffer& buffer) { return static_cast<std::int64_t>(buffer.bytes()); }
+
+/// The images of some panels.
+template <class T>
+Panels<T> cut(const Panels<T>& x, Range panels) {
+  const std::int64_t before = std::min(x.batch, panels.begin * x.width);
+  return {x.panel(panels.begin), x.features, std::min(x.batch, panels.end * x.width) - before,
+          x.width, x.live};
+}
+
+/// The rows of `range` of a layer's weights.
+template <class T>
+LinearView<T> cut(const LinearView<T>& layer, Range range) {
+  LinearView<T> part = layer;
+  part.pattern.rows = range.size();
+  part.bias += range.begin;
+  if (layer.pattern.row_offsets == nullptr) {
+    part.pattern.nnz = range.size() * layer.pattern.cols;
+    part.values += range.begin * layer.pattern.cols;
+  } else {
+    part.pattern.nnz =
+        layer.pattern.row_offsets[range.end] - layer.pattern.row_offsets[range.begin];
+    part.pattern.row_offsets += range.begin;
+  }
+  return part;
+}
+
+}  // namespace
+
+template <class T>
+BatchPass<T>::BatchPass(Network<T>& network, const Shard& shard, Communicator& comm,
+                        std::int64_t most_images, std::int64_t width)
+    : BatchPass(network, std::nullopt, &shard, &comm, most_images, width) {}
+
+template <class T>
+BatchPass<T>::BatchPass(Network<T>& network, std::int64_t most_images, std::int64_t width)
+    : BatchPass(network, whole_shard(network.layers()), nullptr, nullptr, most_images, width) {
+  own_shard_->layers.clear();
+}
+
+template <class T>
+BatchPass<T>::BatchPass(Network<T>& network, std::optional<Shard> own, const Shard* shard,
+                        Communicator* comm, std::int64_t most_images, std::int64_t width)
+    : network_(network),
+      own_shard_(std::move(own)),
+      shard_(own_shard_ ? *own_shard_ : *shard),
+      width_(width > 0 ? width : panel_width(network.device().info())) {
+  const std::int64_t lanes = (most_images + width_ - 1) / width_ * width_;
+  Device& device = network.device();
+  std::int64_t widest_own = 0;
+  std::int64_t widest_read = 0;
+  std::int64_t most_values = 0;
+  const std::size_t layers = network.layers().size();
+  for (std::size_t l = 0; l <= layers; ++l) {
+    const Halo& halo = shard_.halos[l];
+    const bool copied = l > 0 && !halo.in_place;
+    inputs_.push_back(allocate<T>(device, copied ? halo.inputs * lanes : 0));
+    exchanges_.push_back(halo.crosses || copied
+                             ? std::make_unique<HaloExchange<T>>(halo, *comm, most_images)
+                             : nullptr);
+    if (copied && l < layers) widest_read = std::max(widest_read, halo.inputs);
+    if (l == layers) continue;
+    const TrainLayer& layer = network.layers()[l];
+    activations_.push_back(allocate<T>(device, layer.outputs() * lanes));
+    widest_own = std::max(widest_own, layer.outputs());
+    most_values = std::max(most_values, layer.workspace());
+  }
+  for (Buffer& delta : deltas_) delta = allocate<T>(device, widest_own * lanes);
+  partials_ = allocate<T>(device, widest_read * lanes);
+  loss_gradient_ =
+      allocate<T>(device, shard_.halos.back().in_place ? 0 : shard_.halos.back().inputs * lanes);
+  workspace_ = allocate<T>(device, most_values);
+}
+
+template <class T>
+Panels<T> BatchPass<T>::output_of(std::size_t layer) const {
+  const Buffer& buffer = activations_[layer];
+  return {buffer.template as<T>(), network_.layers()[layer].outputs(), x_.batch, width_, nullptr};
+}
+
+template <class T>
+Panels<T> BatchPass<T>::gathered(std::size_t layer) const {
+  if (shard_.halos[layer].in_place) return output_of(layer - 1);
+  const Buffer& buffer = inputs_[layer];
+  return {buffer.template as<T>(), shard_.halos[layer].inputs, x_.batch, width_, nullptr};
+}
+
+template <class T>
+Panels<const T> BatchPass<T>::input_of(std::size_t layer) const {
+  return layer == 0 ? x_ : gathered(layer);
+}
+
+template <class T>
+Panels<T> BatchPass<T>::delta(std::size_t layer) const {
+  const Buffer& buffer = deltas_[layer % 2];
+  return {buffer.template as<T>(), network_.layers()[layer].outputs(), x_.batch, width_, nullptr};
+}
+
+/// The whole batch, or two halves where an exchange can be hidden behind the other's work.
+template <class T>
+std::vector<Range> BatchPass<T>::chunks() const {
+  const std::int64_t panels = x_.count();
+  const bool exchanges = std::any_of(exchanges_.begin(), exchanges_.end(),
+                                     [](const auto& exchange) { return exchange != nullptr; });
+  if (!exchanges || panels < 2) return {{0, panels}};
+  return {{0, (panels + 1) / 2}, {(panels + 1) / 2, panels}};
+}
+
+template <class T>
+void BatchPass<T>::forward_rows(std::size_t layer, Range units, Range chunk) {
+  const TrainLayer& slice = network_.layers()[layer];
+  const Panels<const T> x = cut(input_of(layer), chunk);
+  Panels<T> y = cut(output_of(layer), chunk);
+  LinearView<T> weights = network_.view(layer);
+  if (units.size() < slice.units()) {
+    // Rows of one panel lie together.
+    const std::int64_t each = slice.features_per_unit();
+    weights = cut(weights, units);
+    y.data += units.begin * each * width_;
+    y.features = units.size() * each;
+  }
+  train::forward(slice, network_.kernels(), weights, x, y, network_.stream());
+}
+
+template <class T>
+void BatchPass<T>::forward_layer(std::size_t layer, Range chunk, bool only_chunk) {
+  Range units = {0, network_.layers()[layer].units()};
+  if (exchanges_[layer] != nullptr) {
+    const std::int64_t interior = shard_.interior[layer];
+    if (only_chunk && chunk.size() == 1 && interior > 0 && interior < units.end) {
+      forward_rows(layer, {0, interior}, chunk);
+      units.begin = interior;
+    }
+    exchanges_[layer]->finish_forward(gathered(layer), chunk, network_.stream());
+  }
+  forward_rows(layer, units, chunk);
+  if (auto& next = exchanges_[layer + 1]; next != nullptr) {
+    next->start_forward(output_of(layer), gathered(layer + 1), chunk, network_.stream());
+  }
+}
+
+template <class T>
+Panels<const T> BatchPass<T>::forward(const Panels<const T>& x) {
+  x_ = x;
+  const std::size_t layers = network_.layers().size();
+  const std::vector<Range> parts = chunks();
+  for (std::size_t l = 0; l < layers; ++l) {
+    for (const Range& chunk : parts) forward_layer(l, chunk, parts.size() == 1);
+  }
+  if (auto& last = exchanges_[layers]; last != nullptr) {
+    for (const Range& chunk : parts)
+      last->finish_forward(gathered(layers), chunk, network_.stream());
+  }
+  return gathered(layers);
+}
+
+template <class T>
+double BatchPass<T>::loss(Loss loss, const std::int32_t* labels, T scale,
+                          std::int32_t* predictions) {
+  const std::size_t last = network_.layers().size() - 1;
+  const Halo& halo = shard_.halos.back();
+  double sum = 0.0;
+  LossArgs<T> args;
+  args.loss = loss;
+  args.activation = network_.layers()[last].activation;
+  args.y = gathered(last + 1);
+  args.labels = labels;
+  args.scale = scale;
+  const Panels<T> own = delta(last);
+  args.dz = halo.in_place ? own
+                          : Panels<T>{loss_gradient_.template as<T>(), halo.inputs, x_.batch,
+                                      width_, nullptr};
+  args.loss_sum = &sum;
+  args.predictions = predictions;
+  network_.kernels().loss(args, network_.stream());
+  if (halo.in_place) return sum;
+  for (std::int64_t panel = 0; panel < own.count(); ++panel) {
+    for (std::size_t i = 0; i < halo.own_from.size(); ++i) {
+      std::copy_n(args.dz.panel(panel) + std::int64_t{halo.own_to[i]} * width_, width_,
+                  own.panel(panel) + std::int64_t{halo.own_from[i]} * width_);
+    }
+  }
+  return sum;
+}
+
+/// The gradient by the inputs of a layer, and what of it belongs to others on its way.
+template <class T>
+void BatchPass<T>::backward_data_of(std::size_t layer, Range chunk) {
+  const Halo& halo = shard_.halos[layer];
+  const Panels<T> below = delta(layer - 1);
+  const Panels<T> partials =
+      halo.in_place ? below
+                    : Panels<T>{partials_.template as<T>(), halo.inputs, x_.batch, width_, nullptr};
+  const Panels<const T> dz = delta(layer);
+  train::backward_data(network_.layers()[layer], network_.kernels(), network_.view(layer),
+                       cut(dz, chunk), network_.layers()[layer - 1].activation,
+                       cut(input_of(layer), chunk), cut(partials, chunk),
+                       workspace_.template as<T>(), network_.stream());
+  if (exchanges_[layer] != nullptr) {
+    exchanges_[layer]->start_backward(partials, below, chunk, network_.stream());
+  }
+}
+
+template <class T>
+void BatchPass<T>::backward(const Visit& visit) {
+  const std::vector<Range> parts = chunks();
+  const std::size_t layers = network_.layers().size();
+  for (std::size_t l = layers; l-- > 0;) {
+    for (const Range& chunk : parts) {
+      if (l + 1 < layers && exchanges_[l + 1] != nullptr) {
+        exchanges_[l + 1]->finish_backward(delta(l), chunk, network_.stream());
+      }
+      if (l > 0) backward_data_of(l, chunk);
+    }
+    const TrainLayer& layer = network_.layers()[l];
+    const Panels<const T> x = input_of(l);
+    const Panels<const T> dz = delta(l);
+    T* gradient = network_.gradient();
+    train::backward_weights(layer, network_.kernels(), layer.pattern.view(), dz, x,
+                            gradient + network_.values_of(l).begin,
+                            gradient + network_.biases_of(l).begin, network_.stream());
+    if (visit) visit(l, dz, x);
+  }
+}
+
+template <class T>
+std::int64_t BatchPass<T>::activation_bytes() const {
+  std::int64_t bytes = 0;
+  for (const Buffer& buffer : activations_) bytes += bytes_of(buffer);
+  return bytes;
+}
+
+template <class T>
+std::int64_t BatchPass<T>::delta_bytes() const {
+  return bytes_of(deltas_[0]) + bytes_of(deltas_[1]);
+}
+
+template <class T>
+std::int64_t BatchPass<T>::workspace_bytes() const {
+  return bytes_of(workspace_);
+}
+
+template <class T>
+std::int64_t BatchPass<T>::halo_bytes() const {
+  std::int64_t bytes = bytes_of(partials_) + bytes_of(loss_gradient_);
+  for (const Buffer& buffer : inputs_) bytes += bytes_of(buffer);
+  for (const auto& exchange : exchanges_) bytes += exchange ? exchange->buffer_bytes() : 0;
+  return bytes;
+}
+
+template class BatchPass<float>;
+template class BatchPass<double>;
+
+}  // namespace spdnn::train
