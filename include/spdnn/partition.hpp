@@ -97,4 +97,22 @@ struct Traffic {
 /// weights counts as balanced; weights of a part of speed 0 make it infinite.
 [[nodiscard]] double imbalance(const Traffic& traffic, const std::vector<double>& speeds = {});
 
+/// What a search for few words may do.
+struct HypergraphRequest {
+  std::vector<double> speeds;  ///< of the parts, relative: their shares of each layer's weights
+  double imbalance = 0.03;     ///< a part may exceed its share of a layer by this, or by one row
+  std::uint64_t seed = 1;
+  double effort = 1.0;            ///< how long to search, relative
+  int searches = 4;               ///< from different seeds, of which the best is kept
+  int threads = 1;                ///< searches at a time; makes no difference to what is found
+  std::int64_t phase_layers = 0;  ///< layers partitioned at once; 0: as many as memory is fine with
+};
+
+/// Searches the hypergraph of the network (Demirci and Ferhatosmanoglu, ICS 2021) for a partition
+/// that sends few words: rows are vertices, neurons are nets, each layer is balanced on its own.
+/// Multilevel with annealed refinement; later phases know the owners of the layer before them.
+/// Never worse than `cyclic_partition` within the same balance, or `proportional_partition`. Equal
+/// requests give equal partitions. Throws `InputError` for a request out of bounds.
+[[nodiscard]] Partition hypergraph_partition(const Model& model, const HypergraphRequest& request);
+
 }  // namespace spdnn

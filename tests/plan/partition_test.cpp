@@ -3,27 +3,18 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <limits>
 #include <map>
 #include <set>
 
-#include "support/networks.hpp"
+#include "plan/random_model.hpp"
 
 namespace spdnn {
 namespace {
 
+using test::random_layers;
 using test::Rows;
-
-Model random_model(const std::vector<std::int64_t>& widths, std::int64_t row_nnz,
-                   std::uint64_t seed, Rows pattern = Rows::irregular) {
-  std::mt19937_64 random(seed);
-  Model model;
-  for (std::size_t l = 0; l + 1 < widths.size(); ++l) {
-    model.layers.push_back(SparseLinear{
-        test::random_csr({widths[l + 1], widths[l], row_nnz, pattern}, random), {0.0F}, {}});
-  }
-  return model;
-}
 
 /// Words by (layer, from, to), found neuron by neuron.
 std::map<std::array<std::int64_t, 3>, std::int64_t> brute_force(const Model& model,
@@ -64,7 +55,7 @@ std::vector<Partition> all_of(const Model& model, int parts) {
 TEST(Partition, EveryMakerOwnsEachRowOnce) {
   for (const int parts : {1, 2, 5, 40}) {
     for (const Rows pattern : {Rows::irregular, Rows::equal, Rows::one_dense, Rows::empty}) {
-      const Model model = random_model({9, 31, 0, 17, 1}, 6, 5, pattern);
+      const Model model = random_layers({9, 31, 0, 17, 1}, 6, 5, pattern);
       for (const Partition& partition : all_of(model, parts)) {
         EXPECT_EQ(message_of(partition, model), "no error");
         EXPECT_EQ(partition.parts(), parts);
@@ -75,8 +66,8 @@ TEST(Partition, EveryMakerOwnsEachRowOnce) {
 
 TEST(Partition, TrafficIsWhatBruteForceCounts) {
   for (std::uint64_t seed = 1; seed <= 30; ++seed) {
-    const Model model = random_model({12, 20, 7, 33, 5}, 1 + static_cast<std::int64_t>(seed % 9),
-                                     seed, seed % 3 == 0 ? Rows::grouped : Rows::irregular);
+    const Model model = random_layers({12, 20, 7, 33, 5}, 1 + static_cast<std::int64_t>(seed % 9),
+                                      seed, seed % 3 == 0 ? Rows::grouped : Rows::irregular);
     for (const Partition& partition : all_of(model, 1 + static_cast<int>(seed % 6))) {
       const Traffic traffic = count_traffic(model, partition);
       std::map<std::array<std::int64_t, 3>, std::int64_t> counted;
@@ -121,7 +112,7 @@ TEST(Partition, AWordForEachReaderButTheOwner) {
 }
 
 TEST(Partition, BlocksFollowTheWeightsAndTheSpeeds) {
-  const Model model = random_model({64, 2000, 3000}, 40, 11);
+  const Model model = random_layers({64, 2000, 3000}, 40, 11);
   EXPECT_LT(imbalance(count_traffic(model, block_partition(model, 7))), 0.05);
   const std::vector<double> speeds = {1.0, 3.0, 0.5, 0.0};
   EXPECT_LT(imbalance(count_traffic(model, proportional_partition(model, speeds)), speeds), 0.05);
@@ -154,7 +145,7 @@ TEST(Partition, KeyIsOfThePatternHoweverItIsStored) {
 }
 
 TEST(Partition, BadOnesAreRefusedWithTheirPlace) {
-  const Model model = random_model({8, 10, 6}, 4, 2);
+  const Model model = random_layers({8, 10, 6}, 4, 2);
   const Partition good = block_partition(model, 3);
   const auto broken = [&](auto change) {
     Partition partition = good;
