@@ -3,12 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "spdnn/device.hpp"
+#include "spdnn/error.hpp"
 
 namespace spdnn {
 
@@ -116,6 +118,15 @@ class World {
   /// have none. The first error of a rank of this process is rethrown; where all of them are well
   /// but others are not, a `CommError` that says why.
   virtual void run_ranks(int ranks, const std::function<void(Communicator&)>& body) = 0;
+
+  /// Ends the job in failure: every process calls this with the error that ended its work, which
+  /// tells it of the others'. Afterwards nothing may be called. It takes at most a few seconds,
+  /// whatever became of the others.
+  struct Ending {
+    bool speaks = false;  ///< this process's error is the one to report; no other reports any
+    ExitStatus status = ExitStatus::failure;  ///< all processes end with it
+  };
+  [[nodiscard]] virtual Ending fail(const std::exception& error) = 0;
 };
 
 /// The processes that the launcher of this one started, connected by MPI, or this one alone where

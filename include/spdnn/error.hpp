@@ -51,6 +51,12 @@ class CommError : public Error {
   explicit CommError(const std::string& message) : Error(ExitStatus::failure, message) {}
 };
 
+/// A collective that could not complete because another rank or process failed, which tells why.
+class OthersFailed : public CommError {
+ public:
+  using CommError::CommError;
+};
+
 /// A file that could not be written or mapped: disk full, no permission.
 class SystemError : public Error {
  public:

@@ -75,8 +75,12 @@ struct RunResult {
   std::vector<std::string> failures;  ///< why the status is `wrong` or a bar was missed
 };
 
-/// Runs a configuration and writes categories (and outputs, where asked for) to its output folder.
-/// Throws `Error`; a result that is wrong is returned, not thrown.
+/// Runs a configuration on the processes of `world`, all of which call this with the same one.
+/// Results are in the first process, which writes categories (and outputs, where asked for) to the
+/// output folder; the others' are empty. Throws `Error`; a result that is wrong is returned, not
+/// thrown.
+[[nodiscard]] RunResult run(const RunConfig& config, Progress& progress, World& world);
+/// The same in this process alone.
 [[nodiscard]] RunResult run(const RunConfig& config, Progress& progress);
 
 /// Reads or generates a configuration's network. What a person should know of it is added to

@@ -149,11 +149,14 @@ struct TrainHooks {
   std::function<void(const EpochReport&)> epoch;  ///< called by one rank's thread
   std::atomic<std::int64_t>* images_done = nullptr;
   const std::atomic<bool>* cancel = nullptr;  ///< set it to end the run after a step
+  /// Runs a body on this process's ranks of those that `devices` lists; without it, all are here.
+  std::function<void(const std::function<void(Communicator&)>&)> run_ranks;
 };
 
 /// Trains a network on `train`, one rank a device, and measures it on `test` (which may be empty).
-/// Equal arguments give equal bits on equal devices. Throws `InputError` where the specification
-/// and the data do not fit, `Error` with status `failure` when cancelled.
+/// Equal arguments give equal bits on equal devices. With ranks in several processes, each of them
+/// calls this alike, and the result is in the one that has rank 0. Throws `InputError` where the
+/// specification and the data do not fit, `Error` with status `failure` when cancelled.
 [[nodiscard]] TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
                                         const LabelledImages& test,
                                         const std::vector<DeviceSpec>& devices,

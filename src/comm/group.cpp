@@ -209,7 +209,7 @@ void Group::make_children() {
 void Group::throw_failure(int rank, const std::string& call) const {
   const std::string message = fmt::format("{} (rank {} was in {})", failure_->reason, rank, call);
   if (failure_->found_here) throw CommError(message);
-  throw Consequence(message);
+  throw OthersFailed(message);
 }
 
 }  // namespace spdnn::comm

@@ -74,12 +74,6 @@ struct Call {
                                                        std::size_t to,
                                                        const Communicator::Message* expected);
 
-/// Thrown where another rank failed or left first: not the error to look for.
-class Consequence final : public CommError {
- public:
-  using CommError::CommError;
-};
-
 /// One rank's part of an exchange under way: its pieces by peer, and how far they are. The group
 /// reads it from `start` to `finish` or `withdraw`.
 struct Flight {
@@ -167,7 +161,7 @@ class Group : public std::enable_shared_from_this<Group> {
                                                             const Link& link);
 
 /// Runs `body` on a thread for each of `ends`, which are destroyed as it returns. The first error
-/// aborts its group and is rethrown, one that is no `Consequence` before those that are.
+/// aborts its group and is rethrown, one that is no `OthersFailed` before those that are.
 void run_threads(std::vector<std::unique_ptr<Communicator>> ends,
                  const std::function<void(Communicator&)>& body);
 

@@ -295,7 +295,7 @@ void MpiCommunicator::check(const std::string& call) const {
     if (left < 0) return;
     reason = fmt::format("rank {} called {}, but rank {} has left the group", rank_, call, left);
   }
-  throw Consequence(fmt::format("{} (rank {} was in {})", reason, rank_, call));
+  throw OthersFailed(fmt::format("{} (rank {} was in {})", reason, rank_, call));
 }
 
 void MpiCommunicator::abort(const std::string& reason) {

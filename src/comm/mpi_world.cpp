@@ -8,6 +8,7 @@
 #include <exception>
 #include <optional>
 
+#include "mpi_endings.hpp"
 #include "mpi_group.hpp"
 #include "world.hpp"
 
@@ -74,10 +75,11 @@ class MpiWorld final : public World {
     for (int p = 0; p < count; ++p) all.places.push_back({p, 0});
     all.lineage = {0};
     processes_.emplace(job_, std::move(all), process);
+    endings_.emplace(job_, process, count);
   }
   ~MpiWorld() override {
     // Nobody leaves before all are done: then no message is under way, and finalising is short.
-    if (std::uncaught_exceptions() > 0) return;
+    if (failed_ || std::uncaught_exceptions() > 0) return;
     try {
       processes_->barrier();
       library_.ends_well = true;
@@ -116,11 +118,22 @@ class MpiWorld final : public World {
     run_threads(std::move(ends), body);
   }
 
+  [[nodiscard]] Ending fail(const std::exception& error) override {
+    const bool own = dynamic_cast<const OthersFailed*>(&error) == nullptr;
+    const std::string reason =
+        fmt::format("process {} failed: {}", processes_->rank(), error.what());
+    failed_ = true;
+    if (own) job_.failures.fail_all(reason);
+    return endings_->conclude({own, status_of(error)}, reason);
+  }
+
  private:
   Library library_;
   MpiJob job_;
   std::optional<MpiCommunicator> processes_;
+  std::optional<Endings> endings_;
   int local_process_ = 0, local_processes_ = 1;
+  bool failed_ = false;
 };
 
 }  // namespace

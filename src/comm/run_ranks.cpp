@@ -48,7 +48,7 @@ void comm::run_threads(std::vector<std::unique_ptr<Communicator>> ends,
       threads.emplace_back([&body, &fail, &end] {
         try {
           body(*end);
-        } catch (const comm::Consequence& e) {
+        } catch (const OthersFailed& e) {
           fail(*end, std::current_exception(), true, e.what());
         } catch (...) {
           const std::exception_ptr error = std::current_exception();

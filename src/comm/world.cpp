@@ -16,6 +16,9 @@ class SingleWorld final : public World {
   void run_ranks(int ranks, const std::function<void(Communicator&)>& body) override {
     spdnn::run_ranks(ranks, body);
   }
+  [[nodiscard]] Ending fail(const std::exception& error) override {
+    return {true, comm::status_of(error)};
+  }
 
  private:
   std::unique_ptr<Communicator> alone_ =
@@ -37,6 +40,11 @@ int launched_processes() {
 }
 
 }  // namespace
+
+ExitStatus comm::status_of(const std::exception& error) {
+  const auto* own = dynamic_cast<const Error*>(&error);
+  return own == nullptr ? ExitStatus::failure : own->status();
+}
 
 std::unique_ptr<World> single_world() { return std::make_unique<SingleWorld>(); }
 

@@ -9,4 +9,7 @@ namespace spdnn::comm {
 /// build has no MPI.
 [[nodiscard]] std::unique_ptr<World> open_mpi_world(const WorldSpec& spec);
 
+/// What a process that an error ends returns.
+[[nodiscard]] ExitStatus status_of(const std::exception& error);
+
 }  // namespace spdnn::comm

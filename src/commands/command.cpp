@@ -15,12 +15,14 @@ namespace {
 
 std::atomic<Progress*> to_cancel{nullptr};
 std::atomic<bool> signalled{false};
+std::atomic<bool> tells_signals{true};
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<Progress*>::is_always_lock_free,
               "a signal handler may only touch lock-free atomics");
 
 extern "C" void on_interrupt(int) {
   if (signalled.exchange(true)) _exit(interrupted_status);
   if (Progress* progress = to_cancel.load()) progress->cancel = true;
+  if (!tells_signals) return;
   constexpr char message[] = "\nstopping; once more to end at once\n";
   const ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
   static_cast<void>(ignored);
@@ -59,7 +61,8 @@ void print(std::string_view text) {
   throw SystemError(fmt::format("standard output can't be written: {}", std::strerror(errno)));
 }
 
-InterruptScope::InterruptScope(Progress& progress) {
+InterruptScope::InterruptScope(Progress& progress, bool tells) {
+  tells_signals = tells;
   to_cancel = &progress;
   handle(on_interrupt);
 }

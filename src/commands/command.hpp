@@ -39,10 +39,10 @@ void add_config_options(CLI::App& command, ConfigOptions& options);
 void print(std::string_view text);
 
 /// While it lives, SIGINT and SIGTERM set `progress.cancel`, and a second one ends the process with
-/// status 130. At most one lives at a time.
+/// status 130. At most one lives at a time. One process of a job tells that it heard of it.
 class InterruptScope {
  public:
-  explicit InterruptScope(Progress& progress);
+  explicit InterruptScope(Progress& progress, bool tells = true);
   ~InterruptScope();
   InterruptScope(const InterruptScope&) = delete;
   InterruptScope& operator=(const InterruptScope&) = delete;

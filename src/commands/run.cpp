@@ -32,23 +32,8 @@ void make_output_folder(const fs::path& folder) {
   }
 }
 
-ExitStatus run_command(const Options& options, const std::vector<std::string>& arguments) {
-  RunConfig config = load_config(options.config.file, options.config.overrides);
-  config.profile_range = options.profile_range;
-  if (options.resume) {
-    if (!config.train) throw InputError("--resume: goes with a configuration whose job is 'train'");
-    config.train->checkpoint.resume = true;
-  }
-  Progress progress;
-  const InterruptScope interrupts(progress);
-  make_output_folder(config.output);
-  if (!options.trace.empty()) start_trace();
-  const RunResult result = [&] {
-    const ProgressPrinter printer(progress, stderr, options.quiet);
-    return run(config, progress);
-  }();
-  if (!options.trace.empty()) write_file_atomically(options.trace, trace_json(stop_trace()));
-
+void show(const RunResult& result, const RunConfig& config, const Options& options,
+          const std::vector<std::string>& arguments) {
   const std::string json = result_json(result, arguments);
   const fs::path file = config.output / "result.json";
   write_file_atomically(file, json);
@@ -62,7 +47,43 @@ ExitStatus run_command(const Options& options, const std::vector<std::string>& a
       fmt::print(stderr, "{}: {}\n", result.status, failure);
     }
   }
-  return exit_status(result);
+}
+
+/// Runs on all processes of a job. The first one shows and writes what comes of it.
+ExitStatus run_on(World& world, const Options& options, const std::vector<std::string>& arguments) {
+  RunConfig config = load_config(options.config.file, options.config.overrides);
+  config.profile_range = options.profile_range;
+  if (options.resume) {
+    if (!config.train) throw InputError("--resume: goes with a configuration whose job is 'train'");
+    config.train->checkpoint.resume = true;
+  }
+  const bool leads = world.processes().rank() == 0;
+  Progress progress;
+  const InterruptScope interrupts(progress, leads);
+  make_output_folder(config.output);
+  if (!options.trace.empty()) start_trace();
+  const RunResult result = [&] {
+    const ProgressPrinter printer(progress, stderr, options.quiet || !leads);
+    return run(config, progress, world);
+  }();
+  auto status = static_cast<std::int64_t>(exit_status(result));
+  if (leads) {
+    if (!options.trace.empty()) write_file_atomically(options.trace, trace_json(stop_trace()));
+    show(result, config, options, arguments);
+  }
+  world.processes().all_reduce(&status, &status, 1, DType::i64, Reduction::max, nullptr);
+  return static_cast<ExitStatus>(status);
+}
+
+ExitStatus run_command(const Options& options, const std::vector<std::string>& arguments) {
+  const std::unique_ptr<World> world = open_world();
+  try {
+    return run_on(*world, options, arguments);
+  } catch (const std::exception& error) {
+    const World::Ending ending = world->fail(error);
+    if (ending.speaks) throw;
+    return ending.status;
+  }
 }
 
 }  // namespace

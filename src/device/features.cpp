@@ -6,8 +6,8 @@ namespace spdnn {
 std::vector<Feature> list_features() {
   std::vector<Feature> features = list_cuda_features();
   Feature mpi = {"mpi", false, false, SPDNN_MPI_VERSION, ""};
-  mpi.remedy = mpi.version.empty() ? "install libopenmpi-dev and configure again"
-                                   : "found, but this version runs in one process";
+  mpi.built = mpi.usable = !mpi.version.empty();
+  if (!mpi.built) mpi.remedy = "install libopenmpi-dev, then configure and build again";
   features.push_back(std::move(mpi));
   return features;
 }

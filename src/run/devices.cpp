@@ -16,8 +16,8 @@ std::string profile_cache_file() {
   return home == nullptr ? "" : std::string(home) + "/.cache/spdnn-gpu/profile.json";
 }
 
-/// Gives the CPU ranks that name no cores those of `cores` nobody named, when there is one for each
-/// of their threads; otherwise they stay free.
+}  // namespace
+
 void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs) {
   std::size_t threads = 0;
   for (const DeviceSpec& spec : specs) {
@@ -34,8 +34,6 @@ void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs) {
     next += spec.threads;
   }
 }
-
-}  // namespace
 
 std::vector<DeviceSpec> resolve_devices(const RunConfig& config) {
   std::vector<DeviceSpec> specs = config.devices;

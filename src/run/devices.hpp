@@ -12,6 +12,10 @@ namespace spdnn {
 /// are pinned when there is a core for each of their threads.
 [[nodiscard]] std::vector<DeviceSpec> resolve_devices(const RunConfig& config);
 
+/// Gives the CPU ranks that name no cores those of `cores` nobody named, when there is one for each
+/// of their threads; otherwise they stay free.
+void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs);
+
 /// A device's name with what was asked of it, for reports.
 [[nodiscard]] std::string device_label(const DeviceSpec& spec, const DeviceInfo& info);
 

@@ -6,6 +6,7 @@
 
 #include "devices.hpp"
 #include "distinct.hpp"
+#include "job.hpp"
 #include "labelled.hpp"
 #include "memory.hpp"
 #include "ranks.hpp"
@@ -127,11 +128,12 @@ std::vector<std::int64_t> expand_ids(const std::vector<std::int64_t>& living, co
 }
 
 /// Reads what a run needs.
-Sources load(const RunConfig& config, Progress& progress, RunResult& result) {
+Sources load(const RunConfig& config, World& world, Progress& progress, RunResult& result) {
   result.job = config.job;
   progress.phase = "reading";
   const double start = now_seconds();
-  Sources sources = load_sources(config);
+  Sources sources;
+  in_turn(world, [&] { sources = load_sources(config); });
   result.seconds.load = now_seconds() - start;
   result.notes = sources.notes;
   result.model_origin = sources.model.origin;
@@ -143,21 +145,22 @@ Sources load(const RunConfig& config, Progress& progress, RunResult& result) {
 }
 
 /// The network to run: the one given where nothing is asked for, or nothing found.
-CompiledModel compile_network(const RunConfig& config, const Sources& sources,
-                              const std::vector<DeviceSpec>& specs, Progress& progress,
-                              RunResult& result) {
-  CompileRequest request;
-  double start = now_seconds();
-  if (config.compile != "off") {
+CompiledModel compile_network(const RunConfig& config, const Sources& sources, const Job& job,
+                              Progress& progress, RunResult& result) {
+  CompiledModel network = share_compiled(job, sources.model, [&] {
+    if (config.compile == "off") return rewrite(config, sources, {});
+    double start = now_seconds();
     progress.phase = "profiling";
+    const std::vector<DeviceSpec> specs = job.specs_here();
     const CostModel cost = cost_of_specs(config, specs);
     result.seconds.profile = now_seconds() - start;
     progress.phase = "compiling";
     start = now_seconds();
-    request = compile_request(config, sources, specs, cost);
-  }
-  CompiledModel network = rewrite(config, sources, request);
-  if (config.compile != "off") result.seconds.compile = now_seconds() - start;
+    CompiledModel compiled =
+        rewrite(config, sources, compile_request(config, sources, specs, cost));
+    result.seconds.compile = now_seconds() - start;
+    return compiled;
+  });
   result.compile = network.report;
   result.notes.insert(result.notes.end(), network.report.notes.begin(), network.report.notes.end());
   return network;
@@ -178,20 +181,44 @@ void write_results(const RunConfig& config, const Work& work, const Outcome& out
   }
 }
 
-RunResult infer(const RunConfig& config, Progress& progress) {
+/// Measures this process's devices, and learns what the others measured.
+Profile profile_job(const RunConfig& config, const Model& model, const Job& job) {
+  RunConfig own = config;
+  if (config.memory_limit) *own.memory_limit /= job.world.local_processes();
+  Profile profile;
+  in_turn(job.world, [&] { profile = profile_specs(own, model, job.specs_here()); });
+  return join_profiles(job, std::move(profile));
+}
+
+/// Ranks of several processes share nothing but images.
+PlanRequest request_for(const RunConfig& config, World& world) {
+  PlanRequest request = config.plan;
+  if (world.processes().size() == 1) return request;
+  if (request.strategy == Strategy::automatic) request.strategy = Strategy::data;
+  if (request.strategy != Strategy::data) {
+    throw InputError(
+        fmt::format("/strategy: '{}' goes with ranks in one process; several "
+                    "processes share images by 'data'",
+                    to_string(request.strategy)));
+  }
+  return request;
+}
+
+RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   RunResult result;
-  const Sources sources = load(config, progress, result);
-  const std::vector<DeviceSpec> specs = resolve_devices(config);
-  const CompiledModel network = compile_network(config, sources, specs, progress, result);
+  const Job job = make_job(config, world);
+  const Sources sources = load(config, world, progress, result);
+  const CompiledModel network = compile_network(config, sources, job, progress, result);
 
   progress.phase = "profiling";
   const double start = now_seconds();
-  const Profile profile = profile_specs(config, network.model, specs);
+  const Profile profile = profile_job(config, network.model, job);
   result.seconds.profile += now_seconds() - start;
 
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
-  result.plan = make_plan(stats_of(network.model, work.images), profile, config.plan);
+  result.plan =
+      make_plan(stats_of(network.model, work.images), profile, request_for(config, world));
 
   progress.phase = "inferring";
   progress.total = work.images.rows() * std::ssize(network.model.layers);
@@ -212,7 +239,8 @@ RunResult infer(const RunConfig& config, Progress& progress) {
       config.skip_fixed_points ? alike_from(network.model) : std::ssize(network.model.layers);
   context.progress = &progress;
   context.forms = &forms;
-  Outcome outcome = run_all_ranks(context, specs, config.profile_range);
+  Outcome outcome = run_all_ranks(context, job, config.profile_range);
+  if (!job.leads()) return {};
   for (auto& [image, outputs] : outcome.outputs) outputs = expand_outputs(network, outputs);
   progress.phase = "verifying";
   progress.total = 0;
@@ -226,7 +254,7 @@ RunResult infer(const RunConfig& config, Progress& progress) {
         measure_outputs(sources.labels, sources.model.outputs(), work.distinct.of, outcome.outputs);
   }
   result.peak_device_bytes = outcome.peak_device_bytes;
-  describe_devices(specs, profile, outcome, result);
+  describe_devices(job.specs, profile, outcome, result);
   count_edges(sources.model, network, outcome, result.edges);
   verify(config, sources, work, std::move(sample), outcome, profile, result);
   result.peak_host_bytes = peak_host_bytes();
@@ -237,9 +265,14 @@ RunResult infer(const RunConfig& config, Progress& progress) {
 
 }  // namespace
 
-RunResult run(const RunConfig& config, Progress& progress) {
+RunResult run(const RunConfig& config, Progress& progress, World& world) {
   const ProfileRange range("run");
-  return config.train ? run_training(config, progress) : infer(config, progress);
+  return config.train ? run_training(config, progress, world) : infer(config, progress, world);
+}
+
+RunResult run(const RunConfig& config, Progress& progress) {
+  const std::unique_ptr<World> world = single_world();
+  return run(config, progress, *world);
 }
 
 ExitStatus exit_status(const RunResult& result) {

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "image_queue.hpp"
+#include "pack.hpp"
 #include "roster.hpp"
 #include "spdnn/comm.hpp"
 
@@ -58,23 +59,55 @@ void copy_outputs(const PassContext& context, const std::vector<std::int64_t>& o
   }
 }
 
+template <class Archive, class Result>
+void name_fields(Archive& archive, Result& rank) {
+  archive(rank.ids, rank.merged, rank.images_per_layer, rank.begun, rank.taken_over,
+          rank.helped_segments, rank.equal, rank.fixed, rank.busy_s);
+}
+
+/// Every rank's results to the first process.
+void join_results(const Job& job, std::vector<PassResult>& ranks) {
+  Communicator& processes = job.world.processes();
+  if (processes.size() == 1) return;
+  Packer packer;
+  for (auto rank = ranks.begin() + job.here.begin; rank != ranks.begin() + job.here.end; ++rank) {
+    name_fields(packer, *rank);
+    packer.add(rank->outputs.size());
+    for (const auto& [id, outputs] : rank->outputs) packer(id, outputs);
+  }
+  auto next = ranks.begin();
+  for (const auto& bytes : gather_on_first(processes, packer.bytes())) {
+    for (Unpacker unpacker(bytes); !unpacker.exhausted(); ++next) {
+      PassResult result;
+      std::size_t kept = 0;
+      name_fields(unpacker, result);
+      for (unpacker(kept); kept > 0; --kept) {
+        std::int64_t id = 0;
+        std::vector<float> outputs;
+        unpacker(id, outputs);
+        result.outputs.emplace(id, std::move(outputs));
+      }
+      *next = std::move(result);
+    }
+  }
+}
+
 }  // namespace
 
-Outcome run_all_ranks(const PassContext& shared, const std::vector<DeviceSpec>& specs,
-                      bool profile_range) {
+Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_range) {
   Outcome outcome;
   std::vector<std::int64_t> origin_of;
+  const std::size_t ranks = job.specs.size();
   ImageQueue queue(shared.plan->images, shared.plan->sharing, shared.plan->grain);
-  Roster roster(static_cast<int>(specs.size()), specs.size() <= usable_cores().size());
+  Roster roster(static_cast<int>(ranks), ranks <= usable_cores().size());
   PassContext context = shared;
   context.queue = &queue;
   context.roster = &roster;
-  outcome.ranks.resize(specs.size());
-  std::vector<std::int64_t> peaks(specs.size());
-  run_ranks(static_cast<int>(specs.size()), [&](Communicator& comm) {
+  outcome.ranks.resize(ranks);
+  job.run_ranks([&](Communicator& comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
-    const std::unique_ptr<Device> device = open_device(specs[rank]);
-    Pass pass(context, comm.rank(), *device, specs[rank].slowdown);
+    const std::unique_ptr<Device> device = open_device(job.specs[rank]);
+    Pass pass(context, comm.rank(), *device, job.specs[rank].slowdown);
     if (rank == 0 && profile_range) set_profiler_capture(true);
     comm.barrier();
     const double start = now_seconds();
@@ -91,11 +124,14 @@ Outcome run_all_ranks(const PassContext& shared, const std::vector<DeviceSpec>& 
       outcome.resident_s = now_seconds() - resident;
       if (profile_range) set_profiler_capture(false);
     }
-    if (specs[rank].kind == DeviceKind::cuda) peaks[rank] = device->peak_bytes();
+    std::int64_t bytes = job.specs[rank].kind == DeviceKind::cuda ? device->peak_bytes() : 0;
+    comm.all_reduce(&bytes, &bytes, 1, DType::i64, Reduction::max, nullptr);
+    if (rank == 0) outcome.peak_device_bytes = bytes;
   });
+  join_results(job, outcome.ranks);
+  if (!job.leads()) return outcome;
   for (PassResult& rank : outcome.ranks) outcome.outputs.merge(rank.outputs);
   copy_outputs(context, origin_of, outcome);
-  outcome.peak_device_bytes = *std::max_element(peaks.begin(), peaks.end());
   return outcome;
 }
 

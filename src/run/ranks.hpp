@@ -1,9 +1,10 @@
-// All ranks of a run, each on a thread of its own, and what they found together.
+// The ranks of a run, each on a thread of its own, and what they found together.
 #pragma once
 
 #include <map>
 #include <vector>
 
+#include "job.hpp"
 #include "pass.hpp"
 
 namespace spdnn {
@@ -17,9 +18,9 @@ struct Outcome {
   std::int64_t peak_device_bytes = 0;
 };
 
-/// Opens `specs`' devices, one for each rank of the context's plan, and runs the context's images
-/// on them. `profile_range` marks the timed part for profilers. Throws the first error of any rank.
-[[nodiscard]] Outcome run_all_ranks(const PassContext& context,
-                                    const std::vector<DeviceSpec>& specs, bool profile_range);
+/// Opens the devices of this process's ranks and runs the context's images on them, together with
+/// the other processes. What all ranks found is in the first process. `profile_range` marks the
+/// timed part for profilers. Throws the first error of any rank.
+[[nodiscard]] Outcome run_all_ranks(const PassContext& context, const Job& job, bool profile_range);
 
 }  // namespace spdnn

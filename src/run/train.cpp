@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "devices.hpp"
+#include "job.hpp"
 #include "labelled.hpp"
 #include "memory.hpp"
 #include "verify.hpp"
@@ -93,7 +94,7 @@ void check_trainable(const RunConfig& config) {
 
 }  // namespace
 
-RunResult run_training(const RunConfig& config, Progress& progress) {
+RunResult run_training(const RunConfig& config, Progress& progress, World& world) {
   check_trainable(config);
   RunResult result;
   result.job = config.job;
@@ -107,14 +108,15 @@ RunResult run_training(const RunConfig& config, Progress& progress) {
   TrainSpec spec = *config.train;
   fs::create_directories(config.output);
   spec.checkpoint.folder = config.output / "checkpoints";
-  const std::vector<DeviceSpec> devices = resolve_devices(config);
+  const Job job = make_job(config, world);
   Metrics metrics(config.output / "metrics.jsonl", spec.checkpoint.resume);
   progress.phase = "training";
   progress.unit = "images/s";
   progress.total = spec.epochs * (sets.train.count - spec.validation);
   const TrainHooks hooks = {[&](const EpochReport& epoch) { metrics.add(epoch); }, &progress.done,
-                            &progress.cancel};
-  TrainResult trained = train_network(spec, sets.train, sets.test, devices, hooks);
+                            &progress.cancel, [&](const auto& body) { job.run_ranks(body); }};
+  TrainResult trained = train_network(spec, sets.train, sets.test, job.specs, hooks);
+  if (!job.leads()) return {};
   progress.phase = "writing";
   progress.total = 0;
   trained.memory.push_back({"data set", bytes_of(sets.train) + bytes_of(sets.test)});
@@ -128,7 +130,7 @@ RunResult run_training(const RunConfig& config, Progress& progress) {
   result.notes = trained.notes;
   result.train = std::move(trained);
   if (result.train->test.images > 0) result.labelled = result.train->test;
-  describe_devices(devices, result);
+  describe_devices(job.specs, result);
   result.peak_host_bytes = peak_host_bytes();
   check_bars(config.require, result);
   return result;

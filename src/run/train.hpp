@@ -5,8 +5,8 @@
 
 namespace spdnn {
 
-/// Runs a configuration whose job is `train`. Writes `metrics.jsonl` and checkpoints to the
-/// output folder.
-[[nodiscard]] RunResult run_training(const RunConfig& config, Progress& progress);
+/// Runs a configuration whose job is `train` on the processes of `world`. The first process writes
+/// `metrics.jsonl` and checkpoints to the output folder, which all of them can read.
+[[nodiscard]] RunResult run_training(const RunConfig& config, Progress& progress, World& world);
 
 }  // namespace spdnn

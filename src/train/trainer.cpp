@@ -65,6 +65,7 @@ class RankTrainer {
   void reduce(Measure& measure);
   [[nodiscard]] bool finish_epoch(EpochReport& report);
   void report_memory();
+  void report_share();
   void export_model();
 
   const Job& job_;
@@ -274,6 +275,18 @@ void RankTrainer::report_memory() {
   if (comm_.rank() == 0) job_.result->memory = std::move(items);
 }
 
+/// What each rank did, to rank 0.
+void RankTrainer::report_share() {
+  const std::vector<std::int64_t> ones(static_cast<std::size_t>(comm_.size()), 1);
+  std::vector<std::int64_t> images(ones.size());
+  std::vector<double> seconds(ones.size());
+  comm_.all_gather(&images_, images.data(), ones, DType::i64, nullptr);
+  comm_.all_gather(&busy_, seconds.data(), ones, DType::f64, nullptr);
+  if (comm_.rank() != 0) return;
+  job_.result->rank_images = std::move(images);
+  job_.result->rank_seconds = std::move(seconds);
+}
+
 /// The trained network, dense layers as sparse ones that are full.
 void RankTrainer::export_model() {
   Model& model = job_.result->model;
@@ -313,9 +326,7 @@ void RankTrainer::run() {
     stop = finish_epoch(report);
   }
   report_memory();
-  const auto rank = static_cast<std::size_t>(comm_.rank());
-  job_.result->rank_images[rank] = images_;
-  job_.result->rank_seconds[rank] = busy_;
+  report_share();
   const double trained = now_seconds();
   std::vector<std::uint32_t> all(static_cast<std::size_t>(job_.test->count));
   std::iota(all.begin(), all.end(), 0U);
@@ -382,12 +393,15 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   const Job job = {
       &spec,    &train, &test,  {held, ids.end()}, {ids.begin(), held}, &layers, &start,
       &resumed, &hooks, &result};
-  result.rank_images.resize(devices.size());
-  result.rank_seconds.resize(devices.size());
-  run_ranks(static_cast<int>(devices.size()), [&](Communicator& comm) {
+  const auto body = [&](Communicator& comm) {
     const std::unique_ptr<Device> device = open_device(devices[comm.rank()]);
     RankTrainer(job, comm, *device).run();
-  });
+  };
+  if (hooks.run_ranks) {
+    hooks.run_ranks(body);
+  } else {
+    run_ranks(static_cast<int>(devices.size()), body);
+  }
   return result;
 }
 

@@ -1,0 +1,232 @@
+// Agreeing on devices, profiles and the network between the processes of a run.
+#include "job.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <numeric>
+
+#include "compiled_cache.hpp"
+#include "devices.hpp"
+#include "pack.hpp"
+
+namespace spdnn {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// This process's part of the host's cores: what the launcher bound it to, or where it left all
+/// local processes on the same cores, an even part of those. Fewer cores than processes are left
+/// to all of them.
+std::vector<int> cores_here(World& world) {
+  std::vector<int> cores = usable_cores();
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  std::string place = host.data();
+  for (const int core : cores) place += fmt::format(" {}", core);
+  const auto text = std::as_bytes(std::span(place));
+  const auto places = gather_bytes(world.processes(), text);
+  const auto same = std::count_if(places.begin(), places.end(), [&](const auto& other) {
+    return std::equal(other.begin(), other.end(), text.begin(), text.end());
+  });
+  if (same < world.local_processes() || std::ssize(cores) < same) return cores;
+  const Range part = split_in_proportion(
+      std::ssize(cores), std::vector<double>(static_cast<std::size_t>(same),
+                                             1.0))[static_cast<std::size_t>(world.local_process())];
+  return {cores.begin() + part.begin, cores.begin() + part.end};
+}
+
+/// This process's GPUs: every so many of the host's, or one that it shares with other processes.
+std::vector<DeviceSpec> gpus_here(const World& world) {
+  std::vector<DeviceSpec> gpus;
+  for (const DeviceInfo& device : list_devices()) {
+    if (device.kind != DeviceKind::cuda) continue;
+    DeviceSpec spec;
+    spec.kind = DeviceKind::cuda;
+    spec.index = device.index;
+    gpus.push_back(spec);
+  }
+  if (gpus.empty()) return gpus;
+  const auto step = static_cast<std::size_t>(world.local_processes());
+  const auto first = static_cast<std::size_t>(world.local_process());
+  std::vector<DeviceSpec> own;
+  for (std::size_t i = first; i < gpus.size(); i += step) own.push_back(gpus[i]);
+  if (own.empty()) own.push_back(gpus[first % gpus.size()]);
+  return own;
+}
+
+std::vector<DeviceSpec> listed_here(const RunConfig& config, World& world) {
+  const std::int64_t processes = world.processes().size();
+  const std::int64_t process = world.processes().rank();
+  const auto listed = std::ssize(config.devices);
+  if (listed < processes) {
+    throw InputError(
+        fmt::format("/devices: lists {} for {} processes; list one for each, or start {} processes",
+                    listed, processes, listed));
+  }
+  return {config.devices.begin() + listed * process / processes,
+          config.devices.begin() + listed * (process + 1) / processes};
+}
+
+std::vector<DeviceSpec> devices_here(const RunConfig& config, World& world) {
+  const std::vector<int> cores = cores_here(world);
+  std::vector<DeviceSpec> specs =
+      config.devices.empty() ? gpus_here(world) : listed_here(config, world);
+  if (specs.empty()) specs.resize(std::max<std::size_t>(cores.size(), 1));
+  const bool own_cores =
+      std::ssize(usable_cores()) >= world.local_processes() || world.local_processes() == 1;
+  if (own_cores) pin_cpu_ranks(cores, specs);
+  return specs;
+}
+
+/// How much every rank has, by rank.
+std::vector<std::int64_t> counts_of(Communicator& comm, std::int64_t own) {
+  const std::vector<std::int64_t> ones(static_cast<std::size_t>(comm.size()), 1);
+  std::vector<std::int64_t> counts(ones.size());
+  comm.all_gather(&own, counts.data(), ones, DType::i64, nullptr);
+  return counts;
+}
+
+/// What other processes need to know of a device.
+template <class Archive, class Spec>
+requires std::is_same_v<std::remove_const_t<Spec>, DeviceSpec>
+void name_fields(Archive& archive, Spec& spec) {
+  archive(spec.kind, spec.index, spec.threads, spec.slowdown);
+}
+
+/// `times` has a list for each shape.
+template <class Archive, class Ranks>
+requires std::is_same_v<std::remove_const_t<Ranks>, DeviceProfile>
+void name_fields(Archive& archive, Ranks& rank) {
+  archive(rank.device.kind, rank.device.index, rank.device.name, rank.device.threads,
+          rank.device.multiprocessors, rank.device.compute_capability, rank.device.memory_bytes,
+          rank.slowdown, rank.memory_limit);
+  for (auto& times : rank.times) {
+    std::size_t count = times.size();
+    archive(count);
+    if constexpr (!std::is_const_v<Ranks>) times.resize(count);
+    for (auto& time : times) {
+      archive(time.kernel, time.declined, time.seconds_per_image, time.batch);
+    }
+  }
+}
+
+}  // namespace
+
+Job make_job(const RunConfig& config, World& world) {
+  if (world.processes().size() == 1) {
+    std::vector<DeviceSpec> specs = resolve_devices(config);
+    const Range all = {0, std::ssize(specs)};
+    return {world, std::move(specs), all};
+  }
+  const std::vector<DeviceSpec> own = devices_here(config, world);
+  Packer packer;
+  for (const DeviceSpec& spec : own) name_fields(packer, spec);
+  const std::vector<std::byte>& packed = packer.bytes();
+  Job job = {world, {}, {}};
+  const auto all = gather_bytes(world.processes(), packed);
+  for (std::size_t p = 0; p < all.size(); ++p) {
+    const auto first = std::ssize(job.specs);
+    for (Unpacker unpacker(all[p]); !unpacker.exhausted();) {
+      name_fields(unpacker, job.specs.emplace_back());
+    }
+    if (static_cast<int>(p) == world.processes().rank()) job.here = {first, std::ssize(job.specs)};
+  }
+  std::copy(own.begin(), own.end(), job.specs.begin() + job.here.begin);
+  return job;
+}
+
+std::vector<std::vector<std::byte>> gather_bytes(Communicator& comm,
+                                                 std::span<const std::byte> own) {
+  const std::vector<std::int64_t> counts = counts_of(comm, std::ssize(own));
+  std::vector<std::byte> all(
+      static_cast<std::size_t>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
+  comm.all_gather(own.data(), all.data(), counts, DType::u8, nullptr);
+  std::vector<std::vector<std::byte>> parts;
+  auto at = all.begin();
+  for (const std::int64_t bytes : counts) {
+    parts.emplace_back(at, at + bytes);
+    at += bytes;
+  }
+  return parts;
+}
+
+std::vector<std::vector<std::byte>> gather_on_first(Communicator& comm,
+                                                    std::span<const std::byte> own) {
+  const std::vector<std::int64_t> counts = counts_of(comm, std::ssize(own));
+  std::vector<std::vector<std::byte>> parts;
+  std::vector<Communicator::Message> receives;
+  for (int rank = 0; comm.rank() == 0 && rank < comm.size(); ++rank) {
+    auto& part = parts.emplace_back(static_cast<std::size_t>(counts[rank]));
+    receives.push_back({rank, part.data(), part.size()});
+  }
+  // Messages have one type for both ways; what is sent is only read.
+  const Communicator::Message send = {0, const_cast<std::byte*>(own.data()), own.size()};
+  comm.exchange(std::span(&send, 1), receives, nullptr);
+  return parts;
+}
+
+void in_turn(World& world, const std::function<void()>& task) {
+  if (world.local_process() == 0) task();
+  world.processes().barrier();
+  if (world.local_process() != 0) task();
+}
+
+Profile join_profiles(const Job& job, Profile own) {
+  if (job.world.processes().size() == 1) return own;
+  Packer packer;
+  for (const DeviceProfile& rank : own.ranks) name_fields(packer, rank);
+  Profile all = {own.shapes, own.shape_of_layer, {}};
+  for (const auto& bytes : gather_bytes(job.world.processes(), packer.bytes())) {
+    for (Unpacker unpacker(bytes); !unpacker.exhausted();) {
+      DeviceProfile& rank = all.ranks.emplace_back();
+      rank.times.resize(own.shapes.size());
+      name_fields(unpacker, rank);
+    }
+  }
+  return all;
+}
+
+CompiledModel share_compiled(const Job& job, const Model& model,
+                             const std::function<CompiledModel()>& compile) {
+  if (job.world.processes().size() == 1) return compile();
+  CompiledModel own;
+  if (job.leads()) own = compile();
+  const std::string key = "shared";
+  std::string folder = (fs::temp_directory_path() / "spdnn-gpu-XXXXXX").string();
+  if (mkdtemp(folder.data()) == nullptr) {
+    throw SystemError(
+        fmt::format("{}: the folder can't be made; set TMPDIR to one that may be "
+                    "written",
+                    folder));
+  }
+  const auto remove = [&folder](void*) { fs::remove_all(folder); };
+  const std::unique_ptr<void, decltype(remove)> removed(folder.data(), remove);
+  const fs::path file = fs::path(folder) / "compiled-shared.spdnn";
+  std::vector<std::byte> bytes;
+  if (job.leads()) {
+    write_compiled(folder, key, model, own);
+    std::ifstream in(file, std::ios::binary);
+    const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    const auto view = std::as_bytes(std::span(text));
+    bytes.assign(view.begin(), view.end());
+  }
+  bytes = gather_bytes(job.world.processes(), bytes)[0];
+  if (job.leads()) return own;
+  write_file_atomically(
+      file, {reinterpret_cast<const char*>(bytes.data()), static_cast<std::size_t>(bytes.size())});
+  std::vector<std::string> notes;
+  std::optional<CompiledModel> got = read_compiled(folder, key, model, notes);
+  if (!got) {
+    throw CommError(fmt::format("the compiled network did not arrive: {}",
+                                notes.empty() ? "no file" : notes.front()));
+  }
+  return *std::move(got);
+}
+
+}  // namespace spdnn
