@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -114,5 +116,18 @@ struct HypergraphRequest {
 /// Never worse than `cyclic_partition` within the same balance, or `proportional_partition`. Equal
 /// requests give equal partitions. Throws `InputError` for a request out of bounds.
 [[nodiscard]] Partition hypergraph_partition(const Model& model, const HypergraphRequest& request);
+
+/// Writes a partition as text, whole or not at all: three lines that name the network's key and the
+/// number of parts, then the owner of each row, from 0, layer by layer, a line each.
+void write_partition(const std::filesystem::path& file, const Partition& partition);
+/// Reads such a file, or one without the three lines, as hMETIS, PaToH and Mt-KaHyPar write them
+/// for what `write_hypergraph` wrote. Throws `InputError` naming the line of what is wrong, and for
+/// a file of another network, or of another number of parts than `parts`.
+[[nodiscard]] Partition read_partition(const std::filesystem::path& file, const Model& model,
+                                       std::optional<int> parts = std::nullopt);
+/// Writes the network's hypergraph in hMETIS's format (.hgr): vertices are the rows, layer by
+/// layer, weighted by nonzeros; nets the neurons that are read, inputs of the first layer not among
+/// them.
+void write_hypergraph(const std::filesystem::path& file, const Model& model);
 
 }  // namespace spdnn

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "spdnn/run.hpp"
@@ -49,5 +50,18 @@ class ProgressPrinter {
 /// A profile's kernel table, for `spdnn-gpu profile`: a table, or JSON.
 [[nodiscard]] std::string profile_text(const Profile& profile);
 [[nodiscard]] std::string profile_json(const Profile& profile);
+
+/// One line of a chart; points that are not above 0 are left out.
+struct ChartSeries {
+  std::string name;
+  std::vector<std::pair<double, double>> points;
+};
+/// A chart over logarithmic axes.
+struct Chart {
+  std::string title, x_label, y_label;
+  std::vector<ChartSeries> series;
+};
+/// The chart as one SVG file's content, with each value under its point.
+[[nodiscard]] std::string chart_svg(const Chart& chart);
 
 }  // namespace spdnn

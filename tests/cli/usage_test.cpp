@@ -18,6 +18,7 @@ TEST_F(Usage, HelpOfEverySubcommandHasAnExample) {
                                                        {"devices"},
                                                        {"profile"},
                                                        {"inspect"},
+                                                       {"partition"},
                                                        {"generate"},
                                                        {"generate", "images"},
                                                        {"generate", "network"},

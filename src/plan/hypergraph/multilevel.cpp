@@ -21,6 +21,8 @@ constexpr double kFirstSweeps = 400;
 constexpr double kSweeps = 60;
 constexpr double kLeastSweeps = 4;
 constexpr double kLastSweeps = 20;
+/// Beginnings of which the best is refined.
+constexpr int kTries = 8;
 /// Temperatures in words of a net, where nets weigh unequally of the one the typical word is on.
 constexpr double kFirstHot = 4.0;
 constexpr double kHot = 0.5;
@@ -103,20 +105,18 @@ class Multilevel {
       : prepared_(prepared), limits_(limits), search_(search), random_(search.seed, 2) {}
 
   std::vector<std::uint32_t> run() {
-    coarsen({});
-    std::vector<std::uint32_t> parts =
-        spread(level(levels() - 1).graph, limits_, Random(search_.seed, 3));
-    parts = refine_up(std::move(parts), true);
-    for (int cycle = 1; cycle < search_.cycles; ++cycle) {
-      std::vector<std::uint32_t> again = parts;
-      own_.clear();
-      for (std::size_t l = 1; l < prepared_.levels.size(); ++l) again = lift(level(l), again);
-      coarsen(again);
-      for (const Level& coarser : own_) again = lift(coarser, again);
-      again = refine_up(std::move(again), false);
-      if (worth(again) <= worth(parts)) parts = std::move(again);
+    // Folded, a network is so small that trying again there costs little.
+    const std::size_t folded = prepared_.levels.size() - 1;
+    std::vector<std::uint32_t> parts = first_parts(folded);
+    for (int again = 1; folded > 0 && again < kTries; ++again) {
+      std::vector<std::uint32_t> other = first_parts(folded);
+      if (worth(other, folded) < worth(parts, folded)) parts = std::move(other);
     }
-    return parts;
+    for (int cycle = 1; cycle < search_.cycles; ++cycle) parts = cycled(parts, folded, folded);
+    if (folded == 0) return parts;
+    own_.clear();
+    parts = refine_up(lower(level(folded), parts), false, 0, 0);
+    return cycled(parts, 0, 0);
   }
 
  private:
@@ -125,8 +125,29 @@ class Multilevel {
     const std::size_t common = prepared_.levels.size();
     return l < common ? prepared_.levels[l] : own_[l - common];
   }
-  [[nodiscard]] double worth(const std::vector<std::uint32_t>& parts) const {
-    return worth_of(level(0).graph, limits_, parts);
+  [[nodiscard]] double worth(const std::vector<std::uint32_t>& parts, std::size_t l) const {
+    return worth_of(level(l).graph, limits_, parts);
+  }
+
+  /// Parts of level `to` from nothing.
+  std::vector<std::uint32_t> first_parts(std::size_t to) {
+    own_.clear();
+    coarsen({});
+    std::vector<std::uint32_t> parts =
+        spread(level(levels() - 1).graph, limits_, Random(random_.next(), 3));
+    return refine_up(std::move(parts), true, levels() - 1, to);
+  }
+
+  /// Coarsens and refines again what is known at level `at`, and keeps the better.
+  std::vector<std::uint32_t> cycled(const std::vector<std::uint32_t>& parts, std::size_t at,
+                                    std::size_t to) {
+    std::vector<std::uint32_t> again = parts;
+    own_.clear();
+    for (std::size_t l = at + 1; l < prepared_.levels.size(); ++l) again = lift(level(l), again);
+    coarsen(again);
+    for (const Level& coarser : own_) again = lift(coarser, again);
+    again = refine_up(std::move(again), false, levels() - 1, to);
+    return worth(again, to) <= worth(parts, to) ? again : parts;
   }
 
   /// Adds levels until there are few vertices. With `parts`, of the coarsest level so far, none
@@ -143,16 +164,16 @@ class Multilevel {
     }
   }
 
-  /// Refines from the coarsest level, whose parts are given, to the finest.
-  std::vector<std::uint32_t> refine_up(std::vector<std::uint32_t> parts, bool from_scratch) {
-    for (std::size_t l = levels(); l-- > 0;) {
+  /// Refines from level `from`, whose parts are given, to level `to`.
+  std::vector<std::uint32_t> refine_up(std::vector<std::uint32_t> parts, bool from_scratch,
+                                       std::size_t from, std::size_t to) {
+    for (std::size_t l = from + 1; l-- > to;) {
       const Hypergraph& graph = level(l).graph;
-      const bool first = from_scratch && l + 1 == levels();
       Assignment assignment(graph, limits_, std::move(parts));
-      anneal(assignment, graph, cooling(graph, first, l == 0), random_);
+      anneal(assignment, graph, cooling(graph, from_scratch && l == from, l == 0), random_);
       if (l == 0) finish(assignment, graph);
       parts = assignment.parts();
-      if (l > 0) parts = lower(level(l), parts);
+      if (l > to) parts = lower(level(l), parts);
     }
     return parts;
   }

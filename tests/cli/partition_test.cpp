@@ -1,0 +1,105 @@
+// spdnn-gpu partition: tables, JSON, charts and the files it keeps.
+#include "process.hpp"
+
+namespace spdnn {
+namespace {
+
+using nlohmann::json;
+using test::expect_part;
+using test::Outcome;
+using test::read_text;
+
+class PartitionCommand : public test::CliTest {
+ protected:
+  std::string config(int layers) const {
+    const json content{
+        {"model",
+         {{"radixnet", {{"neurons", 64}, {"layers", layers}, {"fold", 4}, {"bias", -0.2}}}}},
+        {"input", {{"digits", {{"images", 10}}}}}};
+    return write("net.json", content.dump());
+  }
+};
+
+TEST_F(PartitionCommand, CountsEveryModelAndKeepsTheBest) {
+  const Outcome o = run({"partition", config(6), "--parts", "2,3", "--json", "--save", "kept",
+                         "--chart", "words.svg", "--hypergraph", "net.hgr", "--searches", "1"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const json result = json::parse(o.out);
+  ASSERT_EQ(result["partitions"].size(), 8U);
+  for (const json& row : result["partitions"]) {
+    std::int64_t words = 0;
+    for (const json& layer : row["words_by_layer"]) words += layer.get<std::int64_t>();
+    EXPECT_EQ(row["words"], words);
+    EXPECT_EQ(row["words_by_layer"][0], 0);
+  }
+  // A network of 6 layers of 64 rows; 8 weights a row.
+  expect_part(read_text(folder_ / "net.hgr"), "320 384 10\n");
+  const std::string chart = read_text(folder_ / "words.svg");
+  EXPECT_TRUE(chart.starts_with("<svg")) << chart.substr(0, 80);
+  expect_part(chart, "hypergraph");
+
+  // What was kept is what was counted.
+  std::int64_t least = result["partitions"][0]["words"];
+  for (const json& row : result["partitions"]) {
+    if (row["parts"] == 2) least = std::min(least, row["words"].get<std::int64_t>());
+  }
+  const Outcome again = run({"partition", "net.json", "--parts", "2", "--models", "block",
+                             "--score", "kept/net-2.part", "--json"});
+  ASSERT_EQ(again.status, 0) << again.err;
+  EXPECT_EQ(json::parse(again.out)["partitions"][1]["words"], least);
+}
+
+TEST_F(PartitionCommand, FilesOfOthersAreRefusedWithAReason) {
+  ASSERT_EQ(
+      run({"partition", config(2), "--parts", "2", "--models", "cyclic", "--save", "."}).status, 0);
+  const std::string file = read_text(folder_ / "net-2.part");
+  const auto score = [&](const std::string& text, const std::string& parts = "2") {
+    const Outcome o = run({"partition", "net.json", "--parts", parts, "--models", "block",
+                           "--score", write("other.part", text)});
+    EXPECT_EQ(o.status, text == file && parts == "2" ? 0 : 2) << o.err;
+    return o.err;
+  };
+  EXPECT_EQ(score(file), "");
+  expect_part(score(file, "3"), "other.part: has 2 parts, but there are 3 ranks");
+  std::string other = file;
+  other[other.find("network ") + 8] = other[other.find("network ") + 8] == '0' ? '1' : '0';
+  expect_part(score(other), "is for the network with key");
+  expect_part(score(file + "0\n"), "other.part:132: more owners than the 128 rows of the network");
+  expect_part(score(file.substr(0, file.size() - 4)), "ends after 126 owners");
+  std::string bad = file;
+  bad.replace(bad.size() - 2, 1, "2");
+  expect_part(score(bad), "other.part:131: '2' is no part from 0 to 1");
+  bad.replace(bad.size() - 2, 1, "x");
+  expect_part(score(bad), "other.part:131: 'x' is no part");
+  expect_part(score("% spdnn-gpu partition 1\n% network zz\n"), "other.part:2: 'zz'");
+  expect_part(score("% spdnn-gpu partition 1\n"), "other.part:2: expected '% network KEY'");
+  expect_part(score(""), "other.part:1: ends after 0 owners");
+}
+
+TEST_F(PartitionCommand, PlainListsOfOtherProgramsAreRead) {
+  ASSERT_EQ(
+      run({"partition", config(2), "--models", "cyclic", "--save", ".", "--parts", "2"}).status, 0);
+  const std::string file = read_text(folder_ / "net-2.part");
+  std::string plain = file;
+  for (int line = 0; line < 3; ++line) plain.erase(0, plain.find('\n') + 1);
+  const Outcome o = run({"partition", "net.json", "--parts", "2", "--models", "cyclic", "--json",
+                         "--score", write("plain", plain)});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const json rows = json::parse(o.out)["partitions"];
+  EXPECT_EQ(rows[0]["words_by_layer"], rows[1]["words_by_layer"]);
+}
+
+TEST_F(PartitionCommand, UnknownModelsAndNumbersAreRefused) {
+  Outcome o = run({"partition", config(2), "--models", "blocks"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "'blocks' is none of random, block, cyclic, hypergraph");
+  o = run({"partition", "net.json", "--parts", "0"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "--parts: 0; give 1 to 65535");
+  o = run({"partition", "net.json", "--parts", "2", "--imbalance", "-1"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "imbalance -1; give 0 to 1");
+}
+
+}  // namespace
+}  // namespace spdnn
