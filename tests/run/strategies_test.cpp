@@ -90,7 +90,8 @@ Outcome run_job(const Job& job, const Options& options, Progress& progress) {
   context.alike_from = options.savings ? alike_from(job.model) : std::ssize(job.model.layers);
   context.progress = &progress;
   context.forms = &forms;
-  return run_all_ranks(context, specs, false);
+  const std::unique_ptr<World> world = single_world();
+  return run_all_ranks(context, {*world, specs, {0, std::ssize(specs)}}, false);
 }
 
 Outcome run_job(const Job& job, const Options& options) {
