@@ -30,9 +30,8 @@ namespace {
 template <class T>
 std::span<const TrainKernels<T>> train_table() {
   static const auto table = std::to_array<TrainKernels<T>>({
-      {"panel", DeviceKind::cpu, train_sparse_cpu<T>(), train_dense_cpu<T>(),
-       train_reference<T>().sparse_conv, train_reference<T>().dense_conv, train_reference<T>().pool,
-       loss_cpu<T>, train_update_cpu<T>, sum_of_squares_cpu<T>},
+      {"panel", DeviceKind::cpu, train_sparse_cpu<T>(), train_dense_cpu<T>(), conv_sparse_cpu<T>(),
+       conv_dense_cpu<T>(), pool_cpu<T>(), loss_cpu<T>, train_update_cpu<T>, sum_of_squares_cpu<T>},
       train_reference<T>(),
   });
   return table;

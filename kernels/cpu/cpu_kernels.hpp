@@ -23,6 +23,24 @@ const LinearKernels<float>& train_dense_cpu<float>();
 template <>
 const LinearKernels<double>& train_dense_cpu<double>();
 template <class T>
+[[nodiscard]] const LinearKernels<T>& conv_sparse_cpu();
+template <>
+const LinearKernels<float>& conv_sparse_cpu<float>();
+template <>
+const LinearKernels<double>& conv_sparse_cpu<double>();
+template <class T>
+[[nodiscard]] const LinearKernels<T>& conv_dense_cpu();
+template <>
+const LinearKernels<float>& conv_dense_cpu<float>();
+template <>
+const LinearKernels<double>& conv_dense_cpu<double>();
+template <class T>
+[[nodiscard]] const PoolKernels<T>& pool_cpu();
+template <>
+const PoolKernels<float>& pool_cpu<float>();
+template <>
+const PoolKernels<double>& pool_cpu<double>();
+template <class T>
 void train_update_cpu(const UpdateArgs<T>& args, Stream& stream);
 template <>
 void train_update_cpu<float>(const UpdateArgs<float>& args, Stream& stream);

@@ -1,0 +1,247 @@
+// Sparse convolutions on panels, vectorised over the images: each stored weight is one multiply–add
+// for each pixel of a tile, whose sums stay in registers.
+//
+// forward and backward_data are one loop over tiles of pixels (conv_tiles.hpp): a row's entries are
+// walked once a tile, each with one broadcast and 16 multiply–adds on packed inputs. Work: tiles of
+// one vector of images, and runs of filters where tiles are few. Bytes for an entry and tile: 16
+// vectors from the second-level cache, 8 of index and value; the floor is that cache's load rate.
+// Sums of forward are canonical: one chain a pixel, in the row's stored order; where the window
+// leaves the plane a weight is multiplied by 0, which changes no sum.
+//
+// backward_weights holds a filter's 16 gradients of a tile in registers and sums, for each of its
+// entries, their products with the packed inputs; as many entries as a vector has lanes are summed
+// across it together. Work: runs of filters with all their tiles, so that no two threads add to one
+// entry, and the order of sums does not depend on how many there are.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/conv_sparse.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "cpu/conv_tiles.hpp"
+#include "cpu/cpu_kernels.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace spdnn::HWY_NAMESPACE {
+namespace {
+
+/// Sums of a tile's pixels over the entries that `for_each(add)` calls `add(at, value)` for.
+template <class T, class ForEach, class Store>
+HWY_INLINE void sum_tile(const T* packed, std::int64_t row_stride, const Tiles& tiles,
+                         const Tiles::Place& place, std::int64_t row, const ForEach& for_each,
+                         const Store& store) {
+  const Tag<T> d;
+  Vec<T> sum[kTilePixels];
+  for (Vec<T>& s : sum) s = hn::Zero(d);
+  for_each([&](std::int64_t at, T value) HWY_ATTR {
+    const T* from = packed + at * kLanes<T>;
+    const auto weight = hn::Set(d, value);
+    for (int i = 0; i < kTileY; ++i) {
+      for (int j = 0; j < kTileX; ++j) {
+        sum[i * kTileX + j] = hn::MulAdd(
+            weight, hn::Load(d, from + (i * row_stride + j) * kLanes<T>), sum[i * kTileX + j]);
+      }
+    }
+  });
+  const std::int64_t height = HWY_MIN(std::int64_t{kTileY}, tiles.height - place.y);
+  const std::int64_t width = HWY_MIN(std::int64_t{kTileX}, tiles.width - place.x);
+  for (int i = 0; i < height; ++i) {
+    for (int j = 0; j < width; ++j) store(row, place.y + i, place.x + j, sum[i * kTileX + j]);
+  }
+}
+
+template <class T>
+void forward(const ForwardArgs<T>& args, ThreadTeam& team) {
+  const Window2d& w = args.window;
+  const PatternView& filters = args.layer.pattern;
+  const TileReads reads = forward_reads(w);
+  const Tiles tiles = Tiles::make(w.out_height, w.out_width, args.x);
+  const std::vector<std::int64_t> places = column_places(w, reads);
+  for_each_tile<T>(reads, tiles, args.x, filters.rows, team,
+                   [&](const Tiles::Place& at, Range rows, const T* packed) HWY_ATTR {
+                     const StoreConv<T> store = {args.layer.bias,
+                                                 args.y.panel(at.panel) + at.lane,
+                                                 args.y.width,
+                                                 w.out_pixels(),
+                                                 w.out_width,
+                                                 T{args.activation.lower},
+                                                 T{args.activation.upper}};
+                     for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+                       const auto entries = [&](const auto& add) HWY_ATTR {
+                         for (std::int64_t k = filters.row_offsets[row];
+                              k < filters.row_offsets[row + 1]; ++k) {
+                           add(places[filters.col_indices[k]], args.layer.values[k]);
+                         }
+                       };
+                       sum_tile(packed, reads.row_stride(), tiles, at, row, entries, store);
+                     }
+                   });
+}
+
+template <class T>
+void backward_data(const BackwardDataArgs<T>& args, ThreadTeam& team) {
+  const Window2d& w = args.window;
+  const PatternView& filters = args.layer.pattern;
+  team.parallel_for(filters.nnz, std::int64_t{1} << 14U, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t k = begin; k < end; ++k) {
+      args.workspace[k] = args.layer.values[filters.entries[k]];
+    }
+  });
+  const BackReads back(w, filters.rows);
+  for (std::int64_t p = 0; p < back.phases; ++p) {
+    const Phase phase(w, back.reads, p);
+    const Tiles tiles = Tiles::make(phase.height, phase.width, args.dz);
+    for_each_tile<T>(
+        back.reads, tiles, args.dz, w.channels, team,
+        [&](const Tiles::Place& place, Range channels, const T* packed) HWY_ATTR {
+          const StoreBack<T> store = {args.x.panel(place.panel) + place.lane,
+                                      args.dx.panel(place.panel) + place.lane,
+                                      args.x.width,
+                                      w.in_pixels(),
+                                      w.in_width,
+                                      w.stride,
+                                      phase.py,
+                                      phase.px,
+                                      T{args.activation.lower},
+                                      T{args.activation.upper}};
+          for (std::int64_t c = channels.begin; c < channels.end; ++c) {
+            const auto entries = [&](const auto& add) HWY_ATTR {
+              for (std::size_t t = 0; t < phase.taps.size(); ++t) {
+                const std::int64_t col = c * w.taps() + phase.taps[t];
+                for (std::int64_t e = filters.col_offsets[col]; e < filters.col_offsets[col + 1];
+                     ++e) {
+                  add(filters.row_indices[e] * back.reads.channel_stride() + phase.at[t],
+                      args.workspace[e]);
+                }
+              }
+            };
+            sum_tile(packed, back.reads.row_stride(), tiles, place, c, entries, store);
+          }
+        });
+  }
+}
+
+/// Adds the products of one tile to the gradients of a filter's entries.
+template <class T>
+HWY_INLINE void add_products(const PatternView& filters, const std::vector<std::int64_t>& places,
+                             std::int64_t row, const Vec<T>* dz, const T* packed,
+                             std::int64_t row_stride, T* dvalues) {
+  const Tag<T> d;
+  const std::int64_t end = filters.row_offsets[row + 1];
+  for (std::int64_t k = filters.row_offsets[row]; k < end; k += kLanes<T>) {
+    const auto count = static_cast<int>(HWY_MIN(std::int64_t{kLanes<T>}, end - k));
+    Vec<T> sums[kLanes<T>];
+    for (int e = 0; e < kLanes<T>; ++e) {
+      const T* from = packed + places[filters.col_indices[k + HWY_MIN(e, count - 1)]] * kLanes<T>;
+      Vec<T> chain[kTileY];
+      for (int i = 0; i < kTileY; ++i) {
+        const T* line = from + i * row_stride * kLanes<T>;
+        chain[i] = hn::Mul(dz[i * kTileX], hn::Load(d, line));
+        for (int j = 1; j < kTileX; ++j) {
+          chain[i] = hn::MulAdd(dz[i * kTileX + j], hn::Load(d, line + j * kLanes<T>), chain[i]);
+        }
+      }
+      for (int i = 1; i < kTileY; ++i) chain[0] = hn::Add(chain[0], chain[i]);
+      sums[e] = chain[0];
+    }
+    const auto sum = sums_across<kLanes<T>, T>(sums);
+    if (count == kLanes<T>) {
+      hn::StoreU(hn::Add(hn::LoadU(d, dvalues + k), sum), d, dvalues + k);
+    } else {
+      HWY_ALIGN T last[kLanes<T>];
+      hn::Store(sum, d, last);
+      for (int e = 0; e < count; ++e) dvalues[k + e] += last[e];
+    }
+  }
+}
+
+template <class T>
+void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
+  const Window2d& w = args.window;
+  const PatternView& filters = args.pattern;
+  const TileReads reads = forward_reads(w);
+  const Tiles tiles = Tiles::make(w.out_height, w.out_width, args.x);
+  const std::vector<std::int64_t> places = column_places(w, reads);
+  // Each run of filters packs all tiles for itself, so that there are no more than threads.
+  const std::int64_t parts = HWY_MIN(std::int64_t{team.size()}, filters.rows);
+  team.parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
+    const Range rows = {filters.rows * begin / parts, filters.rows * end / parts};
+    T* packed = scratch<T>(reads.channels * reads.channel_stride() * kLanes<T>);
+    std::fill(args.dvalues + filters.row_offsets[rows.begin],
+              args.dvalues + filters.row_offsets[rows.end], T{0});
+    Vec<T> dz[kTilePixels];
+    for (std::int64_t tile = 0; tile < tiles.count; ++tile) {
+      const Tiles::Place at = tiles.place<T>(tile);
+      pack_tile(reads, args.x.panel(at.panel), args.x.width, at.lane, at.y, at.x, packed);
+      for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+        load_gradients(args.dz, w, at, row, dz);
+        add_products(filters, places, row, dz, packed, reads.row_stride(), args.dvalues);
+      }
+    }
+    sum_conv_bias(args.dz, w.out_pixels(), rows, args.dbias);
+  });
+}
+
+}  // namespace
+
+void conv_forward_f32(const ForwardArgs<float>& a, ThreadTeam& t) { forward(a, t); }
+void conv_forward_f64(const ForwardArgs<double>& a, ThreadTeam& t) { forward(a, t); }
+void conv_data_f32(const BackwardDataArgs<float>& a, ThreadTeam& t) { backward_data(a, t); }
+void conv_data_f64(const BackwardDataArgs<double>& a, ThreadTeam& t) { backward_data(a, t); }
+void conv_weights_f32(const BackwardWeightsArgs<float>& a, ThreadTeam& t) {
+  backward_weights(a, t);
+}
+void conv_weights_f64(const BackwardWeightsArgs<double>& a, ThreadTeam& t) {
+  backward_weights(a, t);
+}
+
+}  // namespace spdnn::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace spdnn {
+namespace {
+
+HWY_EXPORT(conv_forward_f32);
+HWY_EXPORT(conv_forward_f64);
+HWY_EXPORT(conv_data_f32);
+HWY_EXPORT(conv_data_f64);
+HWY_EXPORT(conv_weights_f32);
+HWY_EXPORT(conv_weights_f64);
+
+}  // namespace
+
+template <>
+const LinearKernels<float>& conv_sparse_cpu<float>() {
+  static constexpr LinearKernels<float> kernels = {
+      [](const ForwardArgs<float>& args, Stream& stream) {
+        HWY_DYNAMIC_DISPATCH(conv_forward_f32)(args, stream.team());
+      },
+      [](const BackwardDataArgs<float>& args, Stream& stream) {
+        HWY_DYNAMIC_DISPATCH(conv_data_f32)(args, stream.team());
+      },
+      [](const BackwardWeightsArgs<float>& args, Stream& stream) {
+        HWY_DYNAMIC_DISPATCH(conv_weights_f32)(args, stream.team());
+      }};
+  return kernels;
+}
+
+template <>
+const LinearKernels<double>& conv_sparse_cpu<double>() {
+  static constexpr LinearKernels<double> kernels = {
+      [](const ForwardArgs<double>& args, Stream& stream) {
+        HWY_DYNAMIC_DISPATCH(conv_forward_f64)(args, stream.team());
+      },
+      [](const BackwardDataArgs<double>& args, Stream& stream) {
+        HWY_DYNAMIC_DISPATCH(conv_data_f64)(args, stream.team());
+      },
+      [](const BackwardWeightsArgs<double>& args, Stream& stream) {
+        HWY_DYNAMIC_DISPATCH(conv_weights_f64)(args, stream.team());
+      }};
+  return kernels;
+}
+
+}  // namespace spdnn
+#endif  // HWY_ONCE
