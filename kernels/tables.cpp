@@ -25,6 +25,17 @@ std::span<const SpmmKernel<float>> spmm_kernels<float>() {
   return table;
 }
 
+template <>
+std::span<const SpmmKernel<float>> window_kernels<float>() {
+  static const auto table = std::to_array<SpmmKernel<float>>({
+#if defined(SPDNN_HAVE_CUDA)
+    conv_tile_cuda(), pool_cuda(),
+#endif
+        conv_tile_cpu(), pool_panel_cpu(), window_reference(),
+  });
+  return table;
+}
+
 namespace {
 
 template <class T>

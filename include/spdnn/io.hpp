@@ -272,6 +272,11 @@ class TensorFile {
 void write_safetensors(const std::filesystem::path& file, std::vector<Tensor> tensors,
                        std::map<std::string, std::string> metadata = {});
 
+/// Adds to `metadata` what makes layer `layer`, from 0, of a network in safetensors more than a
+/// linear one: "layers.N.kind" and "layers.N.window". A linear layer needs none.
+void add_window_texts(std::size_t layer, LayerKind kind, Window2d window,
+                      std::map<std::string, std::string>& metadata);
+
 /// How networks lie in files. `.spdnn` and safetensors files hold all layers. The others hold one
 /// matrix: there a path with `{}` in it names a file for each layer, numbered from 1 or 0 on, and
 /// biases lie beside a file STEM.EXT in STEM-bias.tsv, lines `output value`, ids from 1.

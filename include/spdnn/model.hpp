@@ -28,12 +28,42 @@ struct SparseLinear {
   [[nodiscard]] std::int64_t outputs() const noexcept { return weights.rows(); }
 };
 
-/// The kinds of layers. Convolutions, pooling and dense layers join this list with training.
-using Layer = std::variant<SparseLinear>;
+/// y = h(W∗x + b), W the filters `[filters × channels · kernel_height · kernel_width]`; features
+/// are ordered channel, height, width.
+struct SparseConv2d {
+  Window2d window;
+  Csr weights;
+  std::vector<float> bias;  ///< one for each filter, or a single one shared by all
+  Epilogue activation;      ///< bounds of h
+  [[nodiscard]] std::int64_t inputs() const noexcept { return window.inputs(); }
+  [[nodiscard]] std::int64_t outputs() const noexcept {
+    return weights.rows() * window.out_pixels();
+  }
+};
+
+/// The largest or the mean of the inputs in each window, channel by channel.
+struct Pool2d {
+  Window2d window;
+  LayerKind kind = LayerKind::max_pool;  ///< or average_pool
+  [[nodiscard]] std::int64_t inputs() const noexcept { return window.inputs(); }
+  [[nodiscard]] std::int64_t outputs() const noexcept {
+    return window.channels * window.out_pixels();
+  }
+};
+
+/// The kinds of layers.
+using Layer = std::variant<SparseLinear, SparseConv2d, Pool2d>;
 
 [[nodiscard]] std::int64_t layer_inputs(const Layer& layer);
 [[nodiscard]] std::int64_t layer_outputs(const Layer& layer);
-/// Stored weights of a layer: the edges one image costs.
+[[nodiscard]] LayerKind layer_kind(const Layer& layer);
+/// The window of a layer that has one; a linear layer has the default.
+[[nodiscard]] Window2d layer_window(const Layer& layer);
+/// Weights, biases and activation; of a pooling an empty matrix, none, and the identity.
+[[nodiscard]] const Csr& layer_weights(const Layer& layer);
+[[nodiscard]] const std::vector<float>& layer_bias(const Layer& layer);
+[[nodiscard]] Epilogue layer_activation(const Layer& layer);
+/// Stored weights of a layer times the places they are used at: the edges one image costs.
 [[nodiscard]] std::int64_t layer_edges(const Layer& layer);
 
 /// A network: layers applied in order, each taking the one before's outputs.
@@ -51,8 +81,11 @@ struct Model {
   [[nodiscard]] std::int64_t weight_bytes() const;
 };
 
-/// Throws `InputError` naming the layer where widths do not fit, a bias has the wrong length or is
-/// not finite, or the bounds of an activation are reversed.
+/// Whether all layers are linear, which compiling and formats of single matrices ask for.
+[[nodiscard]] bool all_linear(const Model& model);
+
+/// Throws `InputError` naming the layer where widths do not fit, a window does not fit its filters,
+/// a bias has the wrong length or is not finite, or the bounds of an activation are reversed.
 void validate(const Model& model);
 
 /// First layer from which an all-zero image stays all-zero to the end: h(b) = 0 for every output of

@@ -48,6 +48,16 @@ struct BiasView {
   [[nodiscard]] SPDNN_HOST_DEVICE T at(std::int64_t row) const { return data[row * stride]; }
 };
 
+/// What a layer computes.
+enum class LayerKind : std::uint8_t { linear, conv2d, max_pool, average_pool };
+/// "linear", "conv2d", "max_pool" or "avg_pool".
+[[nodiscard]] constexpr std::string_view to_string(LayerKind kind) {
+  return kind == LayerKind::linear     ? "linear"
+         : kind == LayerKind::conv2d   ? "conv2d"
+         : kind == LayerKind::max_pool ? "max_pool"
+                                       : "avg_pool";
+}
+
 /// How a window moves over planes of features, which are ordered channel, height, width. What lies
 /// outside of the planes counts as 0 in a convolution and as absent in a pooling. A convolution's
 /// weights are `[filters × channels · kernel_height · kernel_width]`, columns ordered channel,
@@ -97,6 +107,9 @@ struct SpmmArgs {
   /// The rows to compute; the others of y stay untouched, and `alive` tells of these rows alone.
   /// Kernels of CUDA devices compute every row.
   RowShare rows = {};
+  /// Of a layer with a window, whose rows are filters or channels: a row of it gives a plane of y.
+  LayerKind kind = LayerKind::linear;
+  Window2d window = {};
 };
 
 /// What a kernel must know to accept or decline a layer.
@@ -110,6 +123,13 @@ struct SpmmShape {
   bool shared_value = false;
   bool equal_rows = false;                ///< all rows equally long
   Precision precision = Precision::fp32;  ///< the least a run allows
+  LayerKind kind = LayerKind::linear;
+  Window2d window = {};  ///< of the other kinds; the rows of a pooling are its channels
+  /// Features of the layer's input and output.
+  [[nodiscard]] std::int64_t inputs() const {
+    return kind == LayerKind::linear ? cols : window.inputs();
+  }
+  [[nodiscard]] std::int64_t outputs() const { return rows * window.out_pixels(); }
   friend bool operator==(const SpmmShape&, const SpmmShape&) = default;
 };
 [[nodiscard]] SpmmShape shape_of(const CsrView& weights, std::int64_t batch,
@@ -143,6 +163,12 @@ template <class T>
 [[nodiscard]] std::span<const SpmmKernel<T>> spmm_kernels();
 template <>
 std::span<const SpmmKernel<float>> spmm_kernels<float>();
+
+/// The same for layers with a window: convolutions and poolings, which have no weights.
+template <class T>
+[[nodiscard]] std::span<const SpmmKernel<T>> window_kernels();
+template <>
+std::span<const SpmmKernel<float>> window_kernels<float>();
 
 /// One layer of a chain: Y = h(W·X + b).
 template <class T>

@@ -95,6 +95,8 @@ struct ModelStats {
   std::int64_t max_features = 0;  ///< widest of all inputs and outputs
   double input_bytes_per_image = 0.0;
 };
+/// What kernels must know of a layer; batch and panel_width are unset.
+[[nodiscard]] SpmmShape layer_shape(const Layer& layer);
 [[nodiscard]] ModelStats stats_of(const Model& model, const Csr& images);
 
 /// The measured time of one kernel on one distinct layer shape.

@@ -24,14 +24,21 @@ enum class Topology : std::uint8_t {
   magnitude,  ///< the largest of the dense layer that training starts from
 };
 
-/// One layer to train.
+/// One layer to train. Convolutions and poolings take planes of features, ordered channel, height,
+/// width; a linear layer takes all features as they come.
 struct LayerSpec {
-  std::int64_t outputs = 0;
+  std::int64_t outputs = 0;  ///< neurons or filters; poolings have as many channels as they take
   Topology topology = Topology::random;
   double density = 1.0;        ///< connections of all there could be: random, magnitude
   std::int64_t fold = 16;      ///< radixnet: every output has 2 · fold connections
   std::filesystem::path mask;  ///< a `.spdnn` file with one matrix [outputs × inputs]
   Epilogue activation;
+  LayerKind kind = LayerKind::linear;
+  std::int64_t kernel = 1, stride = 1;  ///< places a side of the window
+  /// Places added on each side; without it as many as make the output ⌈in / stride⌉ a side.
+  std::optional<std::int64_t> padding = {};
+  /// Filters and channels in so many parts, each of which sees its own channels alone.
+  std::int64_t groups = 1;
 };
 
 /// How the densities of random layers are meant.

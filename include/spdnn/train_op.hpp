@@ -70,13 +70,11 @@ struct BackwardWeightsArgs {
   Window2d window = {};  ///< of a convolution
 };
 
-enum class PoolKind : std::uint8_t { max, average };
-
 /// Each output is the largest or the mean of the inputs in its window, channel by channel. A window
 /// holds at least one input; places outside of the plane are left out of both.
 template <class T>
 struct PoolForwardArgs {
-  PoolKind kind = PoolKind::max;
+  LayerKind kind = LayerKind::max_pool;  ///< or average_pool
   Window2d window;
   Panels<const T> x;  ///< features = the window's inputs
   Panels<T> y;        ///< features = channels · pixels of the output; batch and width as in x
@@ -86,7 +84,7 @@ struct PoolForwardArgs {
 /// equal parts to all of them; then times the slope of h, the activation that made X.
 template <class T>
 struct PoolBackwardArgs {
-  PoolKind kind = PoolKind::max;
+  LayerKind kind = LayerKind::max_pool;  ///< or average_pool
   Window2d window;
   Panels<const T> dy;   ///< as the layer's y; 0 in lanes that hold no image
   Epilogue activation;  ///< of the layer below
@@ -155,8 +153,8 @@ struct TrainKernels {
   std::string_view name;
   DeviceKind device;
   LinearKernels<T> sparse, dense;            ///< of linear layers
-  LinearKernels<T> sparse_conv, dense_conv;  ///< of convolutions
-  PoolKernels<T> pool;
+  LinearKernels<T> sparse_conv, dense_conv;  ///< of convolutions; null where a device has none
+  PoolKernels<T> pool;                       ///< null where a device has none
   void (*loss)(const LossArgs<T>& args, Stream& stream);
   void (*update)(const UpdateArgs<T>& args, Stream& stream);
   /// Σ x² of `count` elements, in double, to `*result` in memory of the device.

@@ -9,6 +9,14 @@ inline constexpr std::int64_t kCpuPanelWidth = 32;
 [[nodiscard]] const SpmmKernel<float>& spmm_panel_cpu();
 [[nodiscard]] const LayoutKernels<float>& layout_cpu();
 
+/// Whether the chosen instruction set multiplies and adds in one rounding, as canonical order
+/// needs.
+[[nodiscard]] bool has_fma_cpu();
+/// Convolutions and poolings in inference; the reference takes both.
+[[nodiscard]] const SpmmKernel<float>& conv_tile_cpu();
+[[nodiscard]] const SpmmKernel<float>& pool_panel_cpu();
+[[nodiscard]] const SpmmKernel<float>& window_reference();
+
 /// Each for float and double.
 template <class T>
 [[nodiscard]] const LinearKernels<T>& train_sparse_cpu();

@@ -79,7 +79,7 @@ void forward(const PoolForwardArgs<T>& args, ThreadTeam& team) {
     T* y = args.y.panel(p) + c * w.out_pixels() * width;
     for_each_output<T>(
         w, width, [&](const Part& part, std::int64_t out, std::int64_t lane) HWY_ATTR {
-          if (args.kind == PoolKind::max) {
+          if (args.kind == LayerKind::max_pool) {
             hn::StoreU(largest(part, w.in_width, x + lane, width), d, y + out * width + lane);
             return;
           }
@@ -95,10 +95,10 @@ void forward(const PoolForwardArgs<T>& args, ThreadTeam& team) {
 
 /// Adds what one window hands back, for the images of a vector.
 template <class T>
-HWY_INLINE void hand_back(PoolKind kind, const Part& part, std::int64_t in_width, Vec<T> dy,
+HWY_INLINE void hand_back(LayerKind kind, const Part& part, std::int64_t in_width, Vec<T> dy,
                           const T* x, T* dx, std::int64_t width) {
   const Tag<T> d;
-  if (kind == PoolKind::average) {
+  if (kind == LayerKind::average_pool) {
     const auto each = hn::Div(dy, hn::Set(d, static_cast<T>(part.size())));
     part.for_each(in_width, [&](std::int64_t at) HWY_ATTR {
       hn::StoreU(hn::Add(hn::LoadU(d, dx + at * width), each), d, dx + at * width);

@@ -303,7 +303,7 @@ HWY_EXPORT(run);
 HWY_EXPORT(has_fma);
 
 std::optional<std::string> declines(const SpmmShape& shape, const DeviceInfo& /*device*/) {
-  if (!HWY_DYNAMIC_DISPATCH(has_fma)()) return "the processor has no fused multiply-add";
+  if (!has_fma_cpu()) return "the processor has no fused multiply-add";
   if (shape.value_type != DType::f32) return "values are not fp32";
   if (shape.panel_width % 16 != 0) return "panels are not a multiple of 16 images wide";
   return std::nullopt;
@@ -320,6 +320,8 @@ void dispatch(const SpmmArgs<float>& args, Stream& stream) {
 }
 
 }  // namespace
+
+bool has_fma_cpu() { return HWY_DYNAMIC_DISPATCH(has_fma)(); }
 
 const SpmmKernel<float>& spmm_panel_cpu() {
   static constexpr SpmmKernel<float> kernel = {"panel",  DeviceKind::cpu, Order::canonical,

@@ -25,6 +25,10 @@ inline constexpr std::int64_t kCudaPanelWidth = 64;
 /// Serial sums in double; see spmm_reference.cu.
 [[nodiscard]] const SpmmKernel<float>& spmm_reference_cuda();
 
+/// Convolutions and poolings; see conv_tile.cu.
+[[nodiscard]] const SpmmKernel<float>& conv_tile_cuda();
+[[nodiscard]] const SpmmKernel<float>& pool_cuda();
+
 /// Runs of layers with their activations on chip; see chain_resident.cu.
 [[nodiscard]] const ChainKernel<float>& chain_resident_cuda();
 

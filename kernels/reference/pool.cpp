@@ -58,7 +58,7 @@ void pool_forward_reference(const PoolForwardArgs<T>& args, Stream& /*stream*/) 
   const Window2d& w = args.window;
   for (std::int64_t image = 0; image < args.x.count() * args.x.width; ++image) {
     for_each_output(w, [&](const Part& part, std::int64_t first, std::int64_t out) {
-      if (args.kind == PoolKind::max) {
+      if (args.kind == LayerKind::max_pool) {
         args.y.at(out, image) = args.x.at(largest(w, part, first, args.x, image), image);
         return;
       }
@@ -77,7 +77,7 @@ void pool_backward_reference(const PoolBackwardArgs<T>& args, Stream& /*stream*/
     std::fill(sums.begin(), sums.end(), 0.0);
     for_each_output(w, [&](const Part& part, std::int64_t first, std::int64_t out) {
       const double dy = args.dy.at(out, image);
-      if (args.kind == PoolKind::max) {
+      if (args.kind == LayerKind::max_pool) {
         sums[largest(w, part, first, args.x, image)] += dy;
         return;
       }

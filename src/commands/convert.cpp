@@ -58,15 +58,18 @@ NetworkSettings settings_of(const Options& options) {
 /// The shortest number that reads back as this float: -0.3, not -0.30000001192092896.
 Json number(float value) { return Json::parse(fmt::to_string(value)); }
 
-Json json_of(const SparseLinear& layer) {
-  Json json{{"outputs", layer.outputs()},
-            {"inputs", layer.inputs()},
-            {"nnz", layer.weights.nnz()},
-            {"activation", layer.activation.lower == 0.0F ? "relu" : "identity"},
+Json json_of(const Layer& layer) {
+  const Epilogue h = layer_activation(layer);
+  const std::vector<float>& bias = layer_bias(layer);
+  Json json{{"kind", to_string(layer_kind(layer))},
+            {"outputs", layer_outputs(layer)},
+            {"inputs", layer_inputs(layer)},
+            {"nnz", layer_weights(layer).nnz()},
+            {"activation", h.lower == 0.0F ? "relu" : "identity"},
             {"clip", nullptr},
             {"bias", nullptr}};
-  if (std::isfinite(layer.activation.upper)) json["clip"] = number(layer.activation.upper);
-  if (layer.bias.size() == 1) json["bias"] = number(layer.bias.front());
+  if (std::isfinite(h.upper)) json["clip"] = number(h.upper);
+  if (bias.size() == 1) json["bias"] = number(bias.front());
   return json;
 }
 
@@ -77,7 +80,7 @@ std::string json_text(const Options& options, NetworkFormat from, NetworkFormat 
     return Json{{"path", path.string()}, {"format", names[static_cast<std::size_t>(format)]}};
   };
   Json layers = Json::array();
-  for (const Layer& layer : model.layers) layers.push_back(json_of(std::get<SparseLinear>(layer)));
+  for (const Layer& layer : model.layers) layers.push_back(json_of(layer));
   const Json json{{"from", file(options.from, from)},
                   {"to", file(options.to, to)},
                   {"nnz", model.edges()},
@@ -98,8 +101,9 @@ std::string remedy_of(const Model& model, const std::vector<std::string>& left_o
   std::vector<Json> bias, activation, clip;
   bool one_bias = true;
   for (const Layer& layer : model.layers) {
+    // What is left out is of formats that hold linear layers alone.
     const auto& linear = std::get<SparseLinear>(layer);
-    const Json json = json_of(linear);
+    const Json json = json_of(layer);
     bias.push_back(number(linear.bias.front()));
     one_bias = one_bias && std::all_of(linear.bias.begin(), linear.bias.end(),
                                        [&](float b) { return b == linear.bias.front(); });

@@ -88,7 +88,7 @@ Json json_of(const LayerFacts& f) {
 
 std::vector<Csr> weights_of(const Model& model) {
   std::vector<Csr> weights;
-  for (const Layer& layer : model.layers) weights.push_back(std::get<SparseLinear>(layer).weights);
+  for (const Layer& layer : model.layers) weights.push_back(layer_weights(layer));
   return weights;
 }
 

@@ -133,8 +133,9 @@ void run_passes(const std::vector<const Pass*>& passes, Network& network, Compil
 /// Why a network can't be compiled at all; nothing where it can.
 std::string obstacle(const Model& model) {
   constexpr std::int64_t most = std::numeric_limits<compiler::Neuron>::max();
+  if (!all_linear(model)) return "not all of its layers are linear";
   for (const Layer& layer : model.layers) {
-    const CsrView& w = std::get<SparseLinear>(layer).weights.view();
+    const CsrView& w = layer_weights(layer).view();
     if (w.value_type != DType::f32) return "its weights are not fp32";
     if (std::max(w.rows, w.cols) >= most) return fmt::format("a layer has over {} neurons", most);
   }

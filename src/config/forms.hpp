@@ -11,6 +11,7 @@ namespace spdnn::config {
 // Image ids are 32-bit on devices.
 inline constexpr std::int64_t max_images = std::numeric_limits<std::int32_t>::max();
 inline constexpr std::int64_t max_neurons = std::numeric_limits<std::int32_t>::max();
+inline constexpr std::int64_t max_kernel = 1 << 16;
 inline constexpr std::int64_t max_layers = 1'000'000;
 inline constexpr std::int64_t max_seed = std::numeric_limits<std::int64_t>::max();
 // Far inside float's range, so that sums of weights and biases stay finite.

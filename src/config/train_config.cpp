@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <limits>
 #include <utility>
@@ -43,12 +44,71 @@ constexpr std::array<std::pair<std::string_view, ScheduleKind>, 3> schedules{
 constexpr std::array<std::pair<std::string_view, RewireMethod>, 3> rewirings{
     {{"none", RewireMethod::none}, {"set", RewireMethod::set}, {"rigl", RewireMethod::rigl}}};
 
+/// Which keys a kind of layer has, beside `kind` and `count`: those it needs, and those it may
+/// have.
+struct KindKeys {
+  LayerKind kind;
+  std::vector<std::string_view> needs, may;
+};
+const std::vector<KindKeys>& kinds() {
+  static const std::vector<KindKeys> all = {
+      {LayerKind::linear,
+       {"outputs"},
+       {"topology", "density", "fold", "mask", "activation", "clip"}},
+      {LayerKind::conv2d,
+       {"out_channels", "kernel"},
+       {"stride", "padding", "groups", "topology", "density", "mask", "activation", "clip",
+        "fold"}},
+      {LayerKind::max_pool, {"kernel"}, {"stride", "padding", "fold"}},
+      {LayerKind::average_pool, {"kernel"}, {"stride", "padding", "fold"}}};
+  return all;
+}
+
+/// The layer's kind and its window, once every key goes with the kind.
+LayerSpec shape_spec(const Json& from, const std::string& pointer, const Fail& fail) {
+  const std::string& name = from["kind"].get_ref<const std::string&>();
+  const auto known = std::find_if(kinds().begin(), kinds().end(),
+                                  [&](const KindKeys& k) { return to_string(k.kind) == name; });
+  const auto among = [](const std::vector<std::string_view>& keys, const std::string& key) {
+    return std::find(keys.begin(), keys.end(), key) != keys.end();
+  };
+  for (const auto& [key, value] : from.items()) {
+    if (key == "kind" || key == "count") continue;
+    if (!among(known->needs, key) && !among(known->may, key)) {
+      fail(pointer + "/" + key, fmt::format("does not go with kind '{}'", name));
+    }
+  }
+  for (const std::string_view key : known->needs) {
+    if (!from.contains(key)) {
+      fail(fmt::format("{}/{}", pointer, key), fmt::format("missing; kind '{}' needs it", name));
+    }
+  }
+  const bool pool = known->kind == LayerKind::max_pool || known->kind == LayerKind::average_pool;
+  LayerSpec layer;
+  layer.kind = known->kind;
+  layer.outputs = from.value("outputs", from.value("out_channels", std::int64_t{0}));
+  layer.kernel = from.value("kernel", std::int64_t{1});
+  layer.stride = from.value("stride", pool ? layer.kernel : 1);
+  layer.groups = from.value("groups", std::int64_t{1});
+  if (pool) layer.padding = 0;
+  if (from.contains("padding")) {
+    layer.padding =
+        from["padding"].is_string() ? std::nullopt : optional<std::int64_t>(from, "padding");
+  }
+  return layer;
+}
+
 LayerSpec layer_spec(const Json& from, const std::string& pointer, const FindFile& find,
                      const Fail& fail) {
-  LayerSpec layer;
-  layer.outputs = from["outputs"];
-  layer.topology = word(from["topology"], topologies);
-  const std::string& name = from["topology"].get_ref<const std::string&>();
+  LayerSpec layer = shape_spec(from, pointer, fail);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  if (layer.kind == LayerKind::max_pool || layer.kind == LayerKind::average_pool) {
+    layer.topology = Topology::dense;
+    layer.activation = {-kInfinity, kInfinity};
+    return layer;
+  }
+  const std::string name = from.value("topology", "random");
+  layer.topology = word(Json(name), topologies);
   const bool wants_density =
       layer.topology == Topology::random || layer.topology == Topology::magnitude;
   if (wants_density != from.contains("density")) {
@@ -61,8 +121,7 @@ LayerSpec layer_spec(const Json& from, const std::string& pointer, const FindFil
   }
   if (layer.topology == Topology::mask) layer.mask = find(from["mask"], pointer + "/mask");
   layer.fold = from["fold"];
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  layer.activation = {from["activation"] == "relu" ? 0.0F : -kInfinity,
+  layer.activation = {from.value("activation", "relu") == "relu" ? 0.0F : -kInfinity,
                       optional<float>(from, "clip").value_or(kInfinity)};
   return layer;
 }
@@ -110,6 +169,13 @@ TrainSpec train_spec(const Json& root, const FindFile& find, const Fail& fail) {
   const Json& rewire = from["rewire"];
   spec.rewire = {word(rewire["method"], rewirings), rewire["every_steps"], rewire["fraction"],
                  rewire["until"]};
+  for (std::size_t l = 0; l < spec.layers.size(); ++l) {
+    if (spec.rewire.method != RewireMethod::none && spec.layers[l].groups > 1) {
+      fail("/train/rewire/method", fmt::format("connections of layer {}, which has groups, stay as "
+                                               "they are; leave out groups or rewiring",
+                                               l + 1));
+    }
+  }
   spec.validation = from["validation_images"];
   spec.patience = optional<std::int64_t>(from, "patience");
   if (spec.patience && spec.validation == 0) {

@@ -18,34 +18,67 @@ template <class... Fs>
 Overloaded(Fs...) -> Overloaded<Fs...>;
 
 bool zero_stays_zero(const Layer& layer) {
-  return std::visit(Overloaded{[](const SparseLinear& linear) {
-                      return std::all_of(linear.bias.begin(), linear.bias.end(), [&](float b) {
-                        return std::min(std::max(b, linear.activation.lower),
-                                        linear.activation.upper) == 0.0F;
-                      });
-                    }},
-                    layer);
+  const Epilogue h = layer_activation(layer);
+  const std::vector<float>& bias = layer_bias(layer);
+  return std::all_of(bias.begin(), bias.end(),
+                     [&](float b) { return std::min(std::max(b, h.lower), h.upper) == 0.0F; });
+}
+
+/// What is wrong with a window; empty where it is right.
+std::string window_fault(const Window2d& w) {
+  const auto fits = [&](std::int64_t in, std::int64_t kernel, std::int64_t pad, std::int64_t out) {
+    return in >= 1 && kernel >= 1 && pad >= 0 && pad < kernel && out >= 1 &&
+           (out - 1) * w.stride - pad < in;
+  };
+  constexpr double kMost = 0x1p31;
+  const auto planes = [&](std::int64_t height, std::int64_t width) {
+    return static_cast<double>(w.channels) * static_cast<double>(height) *
+           static_cast<double>(width);
+  };
+  if (w.channels >= 1 && w.stride >= 1 && w.stride < std::int64_t{1} << 31 &&
+      planes(w.in_height, w.in_width) < kMost && planes(w.kernel_height, w.kernel_width) < kMost &&
+      planes(w.out_height, w.out_width) < kMost &&
+      fits(w.in_height, w.kernel_height, w.pad_top, w.out_height) &&
+      fits(w.in_width, w.kernel_width, w.pad_left, w.out_width)) {
+    return "";
+  }
+  return fmt::format(
+      "a window of {} × {} with stride {} and padding {}, {} over {} channels of {} "
+      "× {} can't put out {} × {}; every window must hold an input",
+      w.kernel_height, w.kernel_width, w.stride, w.pad_top, w.pad_left, w.channels, w.in_height,
+      w.in_width, w.out_height, w.out_width);
 }
 
 void validate_layer(const Layer& layer, std::size_t index) {
   const auto fail = [&](const std::string& what) {
     throw InputError(fmt::format("layer {}: {}", index + 1, what));
   };
-  std::visit(Overloaded{[&](const SparseLinear& linear) {
-               const auto biases = std::ssize(linear.bias);
-               if (biases != 1 && biases != linear.outputs()) {
-                 fail(fmt::format("{} biases for {} outputs; give one each, or one for all", biases,
-                                  linear.outputs()));
-               }
-               for (const float b : linear.bias) {
-                 if (!std::isfinite(b)) fail(fmt::format("bias {} is not finite", b));
-               }
-               const Epilogue& h = linear.activation;
-               if (!(h.lower <= h.upper)) {
-                 fail(fmt::format("activation bounds [{}, {}] are reversed", h.lower, h.upper));
-               }
-             }},
-             layer);
+  const LayerKind kind = layer_kind(layer);
+  const Csr& weights = layer_weights(layer);
+  if (kind != LayerKind::linear) {
+    const Window2d w = layer_window(layer);
+    const std::string fault = window_fault(w);
+    if (!fault.empty()) fail(fault);
+    if (kind != LayerKind::conv2d) return;
+    if (weights.cols() != w.channels * w.taps()) {
+      fail(fmt::format("filters have {} columns, but {} channels under {} × {} need {}",
+                       weights.cols(), w.channels, w.kernel_height, w.kernel_width,
+                       w.channels * w.taps()));
+    }
+  }
+  const std::vector<float>& bias = layer_bias(layer);
+  const auto biases = std::ssize(bias);
+  if (biases != 1 && biases != weights.rows()) {
+    fail(fmt::format("{} biases for {} outputs; give one each, or one for all", biases,
+                     weights.rows()));
+  }
+  for (const float b : bias) {
+    if (!std::isfinite(b)) fail(fmt::format("bias {} is not finite", b));
+  }
+  const Epilogue h = layer_activation(layer);
+  if (!(h.lower <= h.upper)) {
+    fail(fmt::format("activation bounds [{}, {}] are reversed", h.lower, h.upper));
+  }
 }
 
 bool same_bytes(const void* a, const void* b, std::int64_t bytes) {
@@ -70,10 +103,9 @@ bool alike(const CsrView& a, const CsrView& b) {
 }
 
 bool alike(const Layer& a, const Layer& b) {
-  const auto& x = std::get<SparseLinear>(a);
-  const auto& y = std::get<SparseLinear>(b);
-  return x.activation == y.activation && x.bias == y.bias &&
-         alike(x.weights.view(), y.weights.view());
+  return layer_kind(a) == layer_kind(b) && layer_window(a) == layer_window(b) &&
+         layer_activation(a) == layer_activation(b) && layer_bias(a) == layer_bias(b) &&
+         alike(layer_weights(a).view(), layer_weights(b).view());
 }
 
 }  // namespace
@@ -115,8 +147,51 @@ std::int64_t layer_outputs(const Layer& layer) {
   return std::visit([](const auto& l) { return l.outputs(); }, layer);
 }
 
+LayerKind layer_kind(const Layer& layer) {
+  return std::visit(Overloaded{[](const SparseLinear& /*l*/) { return LayerKind::linear; },
+                               [](const SparseConv2d& /*l*/) { return LayerKind::conv2d; },
+                               [](const Pool2d& pool) { return pool.kind; }},
+                    layer);
+}
+
+Window2d layer_window(const Layer& layer) {
+  return std::visit(Overloaded{[](const SparseLinear& /*l*/) { return Window2d{}; },
+                               [](const auto& windowed) { return windowed.window; }},
+                    layer);
+}
+
+const Csr& layer_weights(const Layer& layer) {
+  static const Csr none;
+  return std::visit(Overloaded{[](const Pool2d& /*l*/) -> const Csr& { return none; },
+                               [](const auto& l) -> const Csr& { return l.weights; }},
+                    layer);
+}
+
+const std::vector<float>& layer_bias(const Layer& layer) {
+  using Biases = std::vector<float>;
+  static const Biases none;
+  return std::visit(Overloaded{[](const Pool2d& /*l*/) -> const Biases& { return none; },
+                               [](const auto& l) -> const Biases& { return l.bias; }},
+                    layer);
+}
+
+Epilogue layer_activation(const Layer& layer) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  return std::visit(Overloaded{[](const Pool2d& /*l*/) {
+                                 return Epilogue{-kInfinity, kInfinity};
+                               },
+                               [](const auto& l) { return l.activation; }},
+                    layer);
+}
+
 std::int64_t layer_edges(const Layer& layer) {
-  return std::visit([](const auto& l) { return l.weights.nnz(); }, layer);
+  return layer_weights(layer).nnz() * layer_window(layer).out_pixels();
+}
+
+bool all_linear(const Model& model) {
+  return std::all_of(model.layers.begin(), model.layers.end(), [](const Layer& layer) {
+    return std::holds_alternative<SparseLinear>(layer);
+  });
 }
 
 std::int64_t Model::inputs() const { return layers.empty() ? 0 : layer_inputs(layers.front()); }
@@ -132,7 +207,7 @@ std::int64_t Model::edges() const {
 std::int64_t Model::weight_bytes() const {
   std::int64_t sum = 0;
   for (const Layer& layer : layers) {
-    sum += std::visit([](const auto& l) { return l.weights.view().bytes(); }, layer);
+    sum += layer_weights(layer).view().bytes();
   }
   return sum;
 }

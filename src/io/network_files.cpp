@@ -115,15 +115,22 @@ Model model_of(const fs::path& file, std::vector<StoredLayer> stored,
     const Activation* const activation =
         said_of(settings.activation, l, stored.size(), "activation", file);
     const float* const clip = said_of(settings.clip, l, stored.size(), "clip", file);
-    SparseLinear layer;
-    layer.weights = std::move(from.weights);
-    layer.bias = bias != nullptr ? std::vector{*bias} : std::move(from.bias);
-    if (layer.bias.empty()) layer.bias = {0.0F};
+    if (from.kind == LayerKind::max_pool || from.kind == LayerKind::average_pool) {
+      model.layers.emplace_back(Pool2d{from.window, from.kind});
+      continue;
+    }
+    std::vector<float> biases = bias != nullptr ? std::vector{*bias} : std::move(from.bias);
+    if (biases.empty()) biases = {0.0F};
     const Activation h =
         activation != nullptr ? *activation : from.activation.value_or(Activation::relu);
-    layer.activation = {h == Activation::relu ? 0.0F : -kInfinity,
-                        clip != nullptr ? *clip : from.clip.value_or(kInfinity)};
-    model.layers.emplace_back(std::move(layer));
+    const Epilogue bounds = {h == Activation::relu ? 0.0F : -kInfinity,
+                             clip != nullptr ? *clip : from.clip.value_or(kInfinity)};
+    if (from.kind == LayerKind::conv2d) {
+      model.layers.emplace_back(
+          SparseConv2d{from.window, std::move(from.weights), std::move(biases), bounds});
+    } else {
+      model.layers.emplace_back(SparseLinear{std::move(from.weights), std::move(biases), bounds});
+    }
   }
   return model;
 }
@@ -240,18 +247,21 @@ std::vector<std::string> write_network(const fs::path& path, const Model& model,
   if (holds_all_layers(format) && is_pattern(path)) {
     throw InputError(path, "one file of this format holds all layers; leave out the {}");
   }
+  if (format != NetworkFormat::safetensors && !all_linear(model)) {
+    throw InputError(path,
+                     "this format holds linear layers alone; write a network with "
+                     "convolutions or poolings as safetensors");
+  }
   std::vector<std::string> left_out;
   bool has_bias = false, has_activation = false;
   for (const Layer& layer : model.layers) {
-    const auto& linear = std::get<SparseLinear>(layer);
-    has_bias = has_bias || std::any_of(linear.bias.begin(), linear.bias.end(),
-                                       [](float b) { return b != 0.0F; });
-    has_activation = has_activation || linear.activation != Epilogue{0.0F, kInfinity};
+    const std::vector<float>& bias = layer_bias(layer);
+    has_bias = has_bias || std::any_of(bias.begin(), bias.end(), [](float b) { return b != 0.0F; });
+    has_activation = has_activation || layer_activation(layer) != Epilogue{0.0F, kInfinity};
   }
   if (format == NetworkFormat::spdnn) {
     std::vector<Csr> weights;
-    for (const Layer& layer : model.layers)
-      weights.push_back(std::get<SparseLinear>(layer).weights);
+    for (const Layer& layer : model.layers) weights.push_back(layer_weights(layer));
     write_cache(path, weights, model.origin);
     if (has_bias) left_out.emplace_back("biases");
   } else if (format == NetworkFormat::safetensors) {

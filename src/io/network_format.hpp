@@ -24,6 +24,8 @@ struct StoredLayer {
   std::vector<float> bias;  ///< empty where the file has none
   std::optional<Activation> activation;
   std::optional<float> clip;
+  LayerKind kind = LayerKind::linear;
+  Window2d window = {};  ///< of the other kinds
 };
 
 /// Formats with one matrix a file.

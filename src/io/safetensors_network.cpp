@@ -1,7 +1,9 @@
 // Networks as safetensors: layers.N.values, .row_offsets and .col_indices (CSR) or, read only, a
-// dense layers.N.weight; layers.N.bias; N from 0; metadata layers.N.inputs, .activation and .clip.
+// dense layers.N.weight; layers.N.bias; N from 0; metadata layers.N.inputs, .activation and .clip;
+// of layers that are not linear .kind and .window.
 #include <fmt/format.h>
 
+#include <array>
 #include <charconv>
 #include <cmath>
 
@@ -14,6 +16,12 @@ namespace spdnn {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// A window's numbers in the order in which metadata list them.
+std::array<std::int64_t*, 10> window_numbers(Window2d& w) {
+  return {&w.channels, &w.in_height, &w.in_width, &w.kernel_height, &w.kernel_width,
+          &w.stride,   &w.pad_top,   &w.pad_left, &w.out_height,    &w.out_width};
+}
 
 std::string name_in(std::size_t layer, std::string_view what) {
   return fmt::format("layers.{}.{}", layer, what);
@@ -69,6 +77,37 @@ std::int64_t read_inputs(const TensorFile& file, std::size_t layer,
                                name_in(layer, "inputs")));
 }
 
+/// Kind and window of a layer; one without is linear.
+void read_window(const TensorFile& file, std::size_t layer, StoredLayer& stored) {
+  const auto kind = file.metadata().find(name_in(layer, "kind"));
+  if (kind == file.metadata().end() || kind->second == to_string(LayerKind::linear)) return;
+  bool known = false;
+  for (const LayerKind k : {LayerKind::conv2d, LayerKind::max_pool, LayerKind::average_pool}) {
+    if (kind->second != to_string(k)) continue;
+    stored.kind = k;
+    known = true;
+  }
+  if (!known) {
+    refuse(file, layer, "kind", kind->second, "linear, conv2d, max_pool or avg_pool");
+  }
+  const auto text = file.metadata().find(name_in(layer, "window"));
+  const std::string numbers = text == file.metadata().end() ? "" : text->second;
+  Window2d& w = stored.window;
+  const char* at = numbers.data();
+  const char* const end = at + numbers.size();
+  for (std::int64_t* number : window_numbers(w)) {
+    const auto [rest, problem] = std::from_chars(at, end, *number);
+    const bool last = number == &w.out_width;
+    if (problem != std::errc() || *number < 0 || *number > kMaxNeurons ||
+        (last ? rest != end : rest == end || *rest != ' ')) {
+      refuse(file, layer, "window", numbers,
+             "ten numbers: channels, height and width of the input, height and width of the "
+             "window, stride, padding above and left, height and width of the output");
+    }
+    at = last ? rest : rest + 1;
+  }
+}
+
 const Tensor& need(const TensorFile& file, const std::string& name) {
   if (const Tensor* const tensor = file.find(name)) return *tensor;
   throw InputError(
@@ -116,6 +155,12 @@ Csr read_weights(const TensorFile& file, std::size_t layer,
                        read_inputs(file, layer, before));
 }
 
+bool has_layer(const TensorFile& file, std::size_t layer) {
+  return file.find(name_in(layer, "values")) != nullptr ||
+         file.find(name_in(layer, "weight")) != nullptr ||
+         file.metadata().contains(name_in(layer, "kind"));
+}
+
 /// How a layer is kept while it is written: tensors are views.
 struct Arrays {
   std::vector<std::int64_t> row_offsets;
@@ -123,8 +168,8 @@ struct Arrays {
   std::vector<float> values, bias;
 };
 
-Arrays arrays_of(const SparseLinear& layer) {
-  const CsrView& view = layer.weights.view();
+Arrays arrays_of(const Layer& layer) {
+  const CsrView& view = layer_weights(layer).view();
   Arrays arrays;
   for (std::int64_t row = 0; row <= view.rows; ++row) {
     arrays.row_offsets.push_back(view.row_begin(row));
@@ -135,12 +180,22 @@ Arrays arrays_of(const SparseLinear& layer) {
     arrays.col_indices.push_back(static_cast<std::int32_t>(view.col(k)));
     arrays.values.push_back(static_cast<float>(view.value(k)));
   }
-  arrays.bias = layer.bias;
+  arrays.bias = layer_bias(layer);
   arrays.bias.resize(static_cast<std::size_t>(view.rows), arrays.bias.front());
   return arrays;
 }
 
 }  // namespace
+
+void add_window_texts(std::size_t layer, LayerKind kind, Window2d window,
+                      std::map<std::string, std::string>& metadata) {
+  if (kind == LayerKind::linear) return;
+  metadata[name_in(layer, "kind")] = to_string(kind);
+  std::string& text = metadata[name_in(layer, "window")];
+  for (const std::int64_t* number : window_numbers(window)) {
+    text += (text.empty() ? "" : " ") + std::to_string(*number);
+  }
+}
 
 std::vector<StoredLayer> read_safetensors_layers(const fs::path& path) {
   const TensorFile file = read_safetensors(path);
@@ -148,6 +203,11 @@ std::vector<StoredLayer> read_safetensors_layers(const fs::path& path) {
   do {
     const std::size_t l = layers.size();
     StoredLayer layer;
+    read_window(file, l, layer);
+    if (layer.kind == LayerKind::max_pool || layer.kind == LayerKind::average_pool) {
+      layers.push_back(std::move(layer));
+      continue;
+    }
     layer.weights = read_weights(file, l, layers);
     if (const Tensor* const bias = file.find(name_in(l, "bias"))) {
       layer.bias = finite_floats(path, *bias);
@@ -161,8 +221,7 @@ std::vector<StoredLayer> read_safetensors_layers(const fs::path& path) {
     layer.activation = read_activation(file, l);
     layer.clip = read_clip(file, l);
     layers.push_back(std::move(layer));
-  } while (file.find(name_in(layers.size(), "values")) != nullptr ||
-           file.find(name_in(layers.size(), "weight")) != nullptr);
+  } while (has_layer(file, layers.size()));
   return layers;
 }
 
@@ -172,17 +231,18 @@ void write_safetensors_layers(const fs::path& path, const Model& model) {
   std::map<std::string, std::string> metadata;
   arrays.reserve(model.layers.size());
   for (std::size_t l = 0; l < model.layers.size(); ++l) {
-    const auto& layer = std::get<SparseLinear>(model.layers[l]);
+    const Layer& layer = model.layers[l];
+    add_window_texts(l, layer_kind(layer), layer_window(layer), metadata);
+    if (std::holds_alternative<Pool2d>(layer)) continue;
     const Arrays& a = arrays.emplace_back(arrays_of(layer));
     tensors.push_back(make_tensor(name_in(l, "row_offsets"), a.row_offsets));
     tensors.push_back(make_tensor(name_in(l, "col_indices"), a.col_indices));
     tensors.push_back(make_tensor(name_in(l, "values"), a.values));
     tensors.push_back(make_tensor(name_in(l, "bias"), a.bias));
-    metadata[name_in(l, "inputs")] = fmt::to_string(layer.inputs());
-    metadata[name_in(l, "activation")] = layer.activation.lower == 0.0F ? "relu" : "identity";
-    if (std::isfinite(layer.activation.upper)) {
-      metadata[name_in(l, "clip")] = fmt::to_string(layer.activation.upper);
-    }
+    metadata[name_in(l, "inputs")] = fmt::to_string(layer_weights(layer).cols());
+    const Epilogue h = layer_activation(layer);
+    metadata[name_in(l, "activation")] = h.lower == 0.0F ? "relu" : "identity";
+    if (std::isfinite(h.upper)) metadata[name_in(l, "clip")] = fmt::to_string(h.upper);
   }
   write_safetensors(path, std::move(tensors), std::move(metadata));
 }

@@ -32,7 +32,7 @@ constexpr int kMostQueued = 100;
 
 /// One layer of the model and the memory to time it in.
 struct Sample {
-  const SparseLinear* layer;
+  const Layer* layer;
   std::int64_t batch;
 };
 
@@ -41,7 +41,7 @@ std::int64_t sample_batch(const SpmmShape& shape, const DeviceInfo& device) {
   const std::int64_t width = panel_width(device);
   if (device.kind == DeviceKind::cpu) return kSamplePanels * width;
   const std::int64_t panel_bytes =
-      (shape.rows + shape.cols) * width * static_cast<std::int64_t>(sizeof(float));
+      (shape.inputs() + shape.outputs()) * width * static_cast<std::int64_t>(sizeof(float));
   const std::int64_t most = kSamplePanelsPerMultiprocessor * device.multiprocessors;
   return width * std::clamp(kSampleBytes / std::max<std::int64_t>(panel_bytes, 1), kSamplePanels,
                             std::max(most, kSamplePanels));
@@ -70,11 +70,11 @@ double fastest(const DeviceInfo& device, Stream& stream, const Work& work) {
 /// Seconds an image takes through `kernel`.
 double time_kernel(const SpmmKernel<float>& kernel, const Sample& sample, Device& device,
                    Stream& stream) {
-  const CsrView& weights = sample.layer->weights.view();
+  const CsrView& weights = layer_weights(*sample.layer).view();
   const std::int64_t width = panel_width(device.info());
   const PreparedWeights prepared = kernel.prepare(weights, device, stream);
-  Panels<float> x = {nullptr, weights.cols, sample.batch, width, nullptr};
-  Panels<float> y = {nullptr, weights.rows, sample.batch, width, nullptr};
+  Panels<float> x = {nullptr, layer_inputs(*sample.layer), sample.batch, width, nullptr};
+  Panels<float> y = {nullptr, layer_outputs(*sample.layer), sample.batch, width, nullptr};
   const Buffer x_memory = device.allocate(static_cast<std::size_t>(x.size()) * sizeof(float));
   const Buffer y_memory = device.allocate(static_cast<std::size_t>(y.size()) * sizeof(float));
   const Buffer bias = device.allocate(sizeof(float));
@@ -82,15 +82,16 @@ double time_kernel(const SpmmKernel<float>& kernel, const Sample& sample, Device
   y.data = y_memory.as<float>();
   stream.zero(x.data, x_memory.bytes());
   stream.zero(bias.data(), bias.bytes());
-  const SpmmArgs<float> args = {&prepared, {bias.as<float>(), 0}, sample.layer->activation, x, y,
-                                nullptr};
+  const SpmmArgs<float> args = {
+      &prepared, {bias.as<float>(), 0},     layer_activation(*sample.layer), x, y, nullptr,
+      {},        layer_kind(*sample.layer), layer_window(*sample.layer)};
   return fastest(device.info(), stream, [&] { kernel.run(args, stream); }) /
          static_cast<double>(sample.batch);
 }
 
 /// Seconds in which the device copies an image's inputs and outputs, each read or written once.
 double time_copy(const SpmmShape& shape, std::int64_t batch, Device& device, Stream& stream) {
-  const std::int64_t floats = (shape.rows + shape.cols + 1) / 2 * batch;
+  const std::int64_t floats = (shape.inputs() + shape.outputs() + 1) / 2 * batch;
   const auto bytes = static_cast<std::size_t>(floats) * sizeof(float);
   if (bytes == 0) return 0.0;
   const Buffer from = device.allocate(bytes);
@@ -102,8 +103,15 @@ double time_copy(const SpmmShape& shape, std::int64_t batch, Device& device, Str
 
 std::string key_of(const DeviceInfo& device, const SpmmShape& s, std::string_view kernel,
                    std::int64_t batch) {
-  return fmt::format("{}|{} x{}|{}|{}x{} nnz {} max {}|{}{}{}{}|{}", kVersion, device.name,
-                     device.threads, kernel, s.rows, s.cols, s.nnz, s.max_row_nnz,
+  const Window2d& w = s.window;
+  const std::string window =
+      s.kind == LayerKind::linear
+          ? ""
+          : fmt::format("{} {}x{}x{} by {}x{}/{} pad {},{} to {}x{}|", to_string(s.kind),
+                        w.channels, w.in_height, w.in_width, w.kernel_height, w.kernel_width,
+                        w.stride, w.pad_top, w.pad_left, w.out_height, w.out_width);
+  return fmt::format("{}|{} x{}|{}|{}{}x{} nnz {} max {}|{}{}{}{}|{}", kVersion, device.name,
+                     device.threads, kernel, window, s.rows, s.cols, s.nnz, s.max_row_nnz,
                      size_of(s.index_type), size_of(s.value_type), s.shared_value ? "s" : "",
                      s.equal_rows ? "e" : "", batch);
 }
@@ -148,7 +156,8 @@ std::vector<KernelTime> time_shape(const SpmmShape& shape, const Sample& sample,
                                    Stream& stream, std::map<std::string, double>& known) {
   std::vector<KernelTime> times;
   bool taken = false;
-  for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
+  const bool linear = shape.kind == LayerKind::linear;
+  for (const SpmmKernel<float>& kernel : linear ? spmm_kernels<float>() : window_kernels<float>()) {
     if (kernel.device != device.info().kind) continue;
     KernelTime& time = times.emplace_back();
     time.kernel = kernel.name;
@@ -176,7 +185,8 @@ double floor_of(const SpmmShape& shape, std::int64_t batch, Device& device, Stre
   double& copy = known[key_of(device.info(), shape, "copy", batch)];
   if (copy == 0.0) copy = time_copy(shape, batch, device, stream);
   const double rate = device.info().fma_per_s;
-  return std::max(copy, rate > 0.0 ? static_cast<double>(shape.nnz) / rate : 0.0);
+  return std::max(
+      copy, rate > 0.0 ? static_cast<double>(shape.nnz * shape.window.out_pixels()) / rate : 0.0);
 }
 
 /// Bytes a rank may use: its part of the host's limit for CPU ranks, the device's own on a GPU.
@@ -212,10 +222,10 @@ SparseLinear random_layer(std::int64_t entries, bool shared) {
 }
 
 /// Seconds an image takes through a layer with the fastest kernel of a device.
-double fastest(const SparseLinear& layer, Device& device, Stream& stream,
+double fastest(const Layer& layer, Device& device, Stream& stream,
                std::map<std::string, double>& known) {
   const std::int64_t batch = kSamplePanels * panel_width(device.info());
-  const SpmmShape shape = shape_of(layer.weights.view(), 0, 0);
+  const SpmmShape shape = layer_shape(layer);
   double least = std::numeric_limits<double>::infinity();
   for (const KernelTime& time : time_shape(shape, {&layer, batch}, device, stream, known)) {
     if (time.declined.empty()) least = std::min(least, time.seconds_per_image);
@@ -228,8 +238,8 @@ double fastest(const SparseLinear& layer, Device& device, Stream& stream,
 CostModel cost_of(Device& device, Stream& stream, std::map<std::string, double>& known) {
   constexpr std::int64_t kMany = 32;
   constexpr std::int64_t kFew = 2;
-  const SparseLinear shared = random_layer(kMany, true);
-  const auto rows = static_cast<double>(shared.outputs());
+  const Layer shared = random_layer(kMany, true);
+  const auto rows = static_cast<double>(layer_outputs(shared));
   const double many = fastest(shared, device, stream, known) / rows;
   const double few = fastest(random_layer(kFew, true), device, stream, known) / rows;
   const double own = fastest(random_layer(kMany, false), device, stream, known) / rows;
@@ -267,16 +277,15 @@ CostModel measure_cost(const ProfileRequest& request) {
 
 Profile measure_profile(const Model& model, const ProfileRequest& request) {
   Profile profile;
-  std::vector<const SparseLinear*> samples;
+  std::vector<const Layer*> samples;
   for (const Layer& layer : model.layers) {
-    const auto& linear = std::get<SparseLinear>(layer);
-    SpmmShape shape = shape_of(linear.weights.view(), 0, 0);
+    SpmmShape shape = layer_shape(layer);
     shape.precision = request.precision;
     const auto found = std::find(profile.shapes.begin(), profile.shapes.end(), shape);
     profile.shape_of_layer.push_back(found - profile.shapes.begin());
     if (found == profile.shapes.end()) {
       profile.shapes.push_back(shape);
-      samples.push_back(&linear);
+      samples.push_back(&layer);
     }
   }
   std::map<std::string, double> known = load_cache(request);

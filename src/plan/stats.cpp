@@ -18,13 +18,20 @@ std::string_view to_string(Strategy strategy) {
   return "unknown";
 }
 
+SpmmShape layer_shape(const Layer& layer) {
+  SpmmShape shape = shape_of(layer_weights(layer).view(), 0, 0);
+  shape.kind = layer_kind(layer);
+  shape.window = layer_window(layer);
+  if (std::holds_alternative<Pool2d>(layer)) shape.rows = shape.window.channels;
+  return shape;
+}
+
 ModelStats stats_of(const Model& model, const Csr& images) {
   ModelStats stats;
   stats.images = images.rows();
   stats.max_features = model.inputs();
   for (const Layer& layer : model.layers) {
-    const CsrView& weights = std::get<SparseLinear>(layer).weights.view();
-    stats.layers.push_back({shape_of(weights, 0, 0), weights.bytes()});
+    stats.layers.push_back({layer_shape(layer), layer_weights(layer).view().bytes()});
     stats.max_features = std::max(stats.max_features, layer_outputs(layer));
   }
   if (images.rows() > 0) {

@@ -184,6 +184,7 @@ fs::path compiled_folder() {
 }
 
 std::optional<std::string> compiled_key(const Model& model, const CompileRequest& request) {
+  if (!all_linear(model)) return std::nullopt;
   std::vector<std::uint64_t> parts;
   for (const Layer& layer : model.layers) {
     const auto& linear = std::get<SparseLinear>(layer);

@@ -17,8 +17,10 @@ namespace {
 constexpr double kWorthPacking = 0.05;
 
 const SpmmKernel<float>& find_kernel(const std::string& name, DeviceKind kind) {
-  for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
-    if (kernel.device == kind && kernel.name == name) return kernel;
+  for (const auto kernels : {spmm_kernels<float>(), window_kernels<float>()}) {
+    for (const SpmmKernel<float>& kernel : kernels) {
+      if (kernel.device == kind && kernel.name == name) return kernel;
+    }
   }
   throw DeviceError(fmt::format("the plan names kernel '{}', which this build lacks", name));
 }
@@ -109,11 +111,13 @@ void Flow::run_layer(std::int64_t layer, const float* from, float* to, std::int6
   const Layer& l = context_.model->layers[layer];
   const SpmmArgs<float> args = {&weights_.layer(layer),
                                 weights_.bias(layer),
-                                std::get<SparseLinear>(l).activation,
+                                layer_activation(l),
                                 panels(from, layer_inputs(l), images),
                                 panels(to, layer_outputs(l), images),
                                 alive,
-                                rows};
+                                rows,
+                                layer_kind(l),
+                                layer_window(l)};
   weights_.kernel(layer).run(args, stream_);
 }
 

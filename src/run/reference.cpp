@@ -102,6 +102,98 @@ void apply_layer(const SparseLinear& layer, std::int64_t images, const Activatio
   });
 }
 
+/// Calls `visit(feature of the plane)` for each input that tap (ky, kx) of a window meets at output
+/// pixel (oy, ox): one, or none outside of the plane.
+template <class Visit>
+void for_input(const Window2d& w, std::int64_t oy, std::int64_t ox, std::int64_t ky,
+               std::int64_t kx, const Visit& visit) {
+  const std::int64_t y = oy * w.stride + ky - w.pad_top;
+  const std::int64_t x = ox * w.stride + kx - w.pad_left;
+  if (y >= 0 && y < w.in_height && x >= 0 && x < w.in_width) visit(y * w.in_width + x);
+}
+
+/// One output pixel of a filter for all images, in its row's stored order.
+void apply_filter(const SparseConv2d& layer, std::int64_t row, std::int64_t oy, std::int64_t ox,
+                  std::int64_t images, const Activations& x, float* sum, double* exact) {
+  const CsrView& w = layer.weights.view();
+  const Window2d& window = layer.window;
+  std::fill_n(sum, images, 0.0F);
+  std::fill_n(exact, images, 0.0);
+  for (std::int64_t k = w.row_begin(row); k < w.row_begin(row + 1); ++k) {
+    const std::int64_t channel = w.col(k) / window.taps();
+    const std::int64_t tap = w.col(k) % window.taps();
+    const auto add = [&](std::int64_t in_plane) {
+      const std::int64_t at = (channel * window.in_pixels() + in_plane) * images;
+      add_entry(static_cast<float>(w.value(k)), x.canonical.data() + at, sum, images);
+      add_entry(w.value(k), x.exact.data() + at, exact, images);
+    };
+    for_input(window, oy, ox, tap / window.kernel_width, tap % window.kernel_width, add);
+  }
+  const float bias = layer.bias[layer.bias.size() == 1 ? 0 : row];
+  const Epilogue& h = layer.activation;
+  for (std::int64_t i = 0; i < images; ++i) {
+    sum[i] = std::fmin(std::fmax(sum[i] + bias, h.lower), h.upper);
+    exact[i] =
+        std::fmin(std::fmax(exact[i] + static_cast<double>(bias), static_cast<double>(h.lower)),
+                  static_cast<double>(h.upper));
+  }
+}
+
+/// One output pixel of a channel for all images, in one precision.
+template <class T>
+void apply_window(const Pool2d& layer, std::int64_t channel, std::int64_t oy, std::int64_t ox,
+                  std::int64_t images, const T* x, T* y) {
+  const Window2d& window = layer.window;
+  const bool largest = layer.kind == LayerKind::max_pool;
+  std::fill_n(y, images, largest ? -std::numeric_limits<T>::infinity() : T{0});
+  std::int64_t inputs = 0;
+  for (std::int64_t tap = 0; tap < window.taps(); ++tap) {
+    for_input(window, oy, ox, tap / window.kernel_width, tap % window.kernel_width,
+              [&](std::int64_t in_plane) {
+                ++inputs;
+                const T* from = x + (channel * window.in_pixels() + in_plane) * images;
+                for (std::int64_t i = 0; i < images; ++i) {
+                  y[i] = largest ? std::fmax(y[i], from[i]) : y[i] + from[i];
+                }
+              });
+  }
+  for (std::int64_t i = 0; i < images && !largest; ++i) y[i] /= static_cast<T>(inputs);
+}
+
+/// Calls `pixel(unit, oy, ox, first output)` for every output pixel of a layer with a window.
+template <class Pixel>
+void for_each_pixel(const Window2d& w, std::int64_t units, std::int64_t images, Activations& y,
+                    ThreadTeam& team, const Pixel& pixel) {
+  y.canonical.resize(static_cast<std::size_t>(units * w.out_pixels() * images));
+  y.exact.resize(y.canonical.size());
+  team.parallel_for(units, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t unit = begin; unit < end; ++unit) {
+      for (std::int64_t at = 0; at < w.out_pixels(); ++at) {
+        pixel(unit, at / w.out_width, at % w.out_width, (unit * w.out_pixels() + at) * images);
+      }
+    }
+  });
+}
+
+void apply_layer(const SparseConv2d& layer, std::int64_t images, const Activations& x,
+                 Activations& y, ThreadTeam& team) {
+  for_each_pixel(layer.window, layer.weights.rows(), images, y, team,
+                 [&](std::int64_t row, std::int64_t oy, std::int64_t ox, std::int64_t at) {
+                   apply_filter(layer, row, oy, ox, images, x, y.canonical.data() + at,
+                                y.exact.data() + at);
+                 });
+}
+
+void apply_layer(const Pool2d& layer, std::int64_t images, const Activations& x, Activations& y,
+                 ThreadTeam& team) {
+  for_each_pixel(
+      layer.window, layer.window.channels, images, y, team,
+      [&](std::int64_t channel, std::int64_t oy, std::int64_t ox, std::int64_t at) {
+        apply_window(layer, channel, oy, ox, images, x.canonical.data(), y.canonical.data() + at);
+        apply_window(layer, channel, oy, ox, images, x.exact.data(), y.exact.data() + at);
+      });
+}
+
 /// Compares one image's outputs, feature by feature.
 void compare(const SampleRequest& request, std::int64_t index, const Activations& expected,
              SampleOutcome& outcome) {
@@ -149,7 +241,7 @@ SampleOutcome check_sample(const SampleRequest& request) {
   Activations y;
   const std::int64_t dead_from = dead_stays_dead_from(*request.model);
   for (std::int64_t l = 0; l < std::ssize(request.model->layers); ++l) {
-    const auto& layer = std::get<SparseLinear>(request.model->layers[l]);
+    const Layer& layer = request.model->layers[l];
     const auto zero = [](auto value) { return value == 0; };
     if (l >= dead_from && std::all_of(x.canonical.begin(), x.canonical.end(), zero) &&
         std::all_of(x.exact.begin(), x.exact.end(), zero)) {
@@ -158,10 +250,9 @@ SampleOutcome check_sample(const SampleRequest& request) {
       x = std::move(y);
       break;
     }
-    apply_layer(layer, images, x, y, stream->team());
-    if (request.release_weights && layer.weights.storage() != nullptr) {
-      layer.weights.storage()->release();
-    }
+    std::visit([&](const auto& kind) { apply_layer(kind, images, x, y, stream->team()); }, layer);
+    const Storage* storage = layer_weights(layer).storage();
+    if (request.release_weights && storage != nullptr) storage->release();
     std::swap(x, y);
   }
   for (std::int64_t i = 0; i < images; ++i) compare(request, i, x, outcome);

@@ -13,10 +13,12 @@ namespace {
 constexpr std::size_t kMostNamed = 5;
 
 bool is_canonical(const std::string& name, DeviceKind kind) {
-  const auto kernels = spmm_kernels<float>();
-  return std::any_of(kernels.begin(), kernels.end(), [&](const SpmmKernel<float>& kernel) {
-    return kernel.device == kind && kernel.name == name && kernel.order == Order::canonical;
-  });
+  const auto among = [&](std::span<const SpmmKernel<float>> kernels) {
+    return std::any_of(kernels.begin(), kernels.end(), [&](const SpmmKernel<float>& kernel) {
+      return kernel.device == kind && kernel.name == name && kernel.order == Order::canonical;
+    });
+  };
+  return among(spmm_kernels<float>()) || among(window_kernels<float>());
 }
 
 }  // namespace

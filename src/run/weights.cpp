@@ -11,7 +11,7 @@ const PreparedWeights& SharedForms::get(std::int64_t index, const SpmmKernel<flo
     form = &forms_.try_emplace(&kernel, model_.layers.size()).first->second[index];
   }
   std::call_once(form->made, [&] {
-    const CsrView& host = std::get<SparseLinear>(model_.layers[index]).weights.view();
+    const CsrView& host = layer_weights(model_.layers[index]).view();
     form->weights = kernel.prepare(host, device, stream);
   });
   return form->weights;
@@ -28,12 +28,12 @@ DeviceWeights::DeviceWeights(const Model& model, std::vector<const SpmmKernel<fl
       stream_(stream) {}
 
 const Csr& DeviceWeights::host(std::int64_t index) const {
-  return std::get<SparseLinear>(model_.layers[index]).weights;
+  return layer_weights(model_.layers[index]);
 }
 
 void DeviceWeights::upload(std::int64_t first) {
   for (const Layer& layer : model_.layers) {
-    const std::vector<float>& bias = std::get<SparseLinear>(layer).bias;
+    const std::vector<float>& bias = layer_bias(layer);
     bias_offsets_.push_back(std::ssize(host_biases_));
     host_biases_.insert(host_biases_.end(), bias.begin(), bias.end());
   }
@@ -70,7 +70,7 @@ const PreparedWeights& DeviceWeights::layer(std::int64_t index) {
 }
 
 BiasView<float> DeviceWeights::bias(std::int64_t index) const {
-  const std::size_t count = std::get<SparseLinear>(model_.layers[index]).bias.size();
+  const std::size_t count = layer_bias(model_.layers[index]).size();
   return {biases_.as<float>() + bias_offsets_[index], count == 1 ? 0 : 1};
 }
 

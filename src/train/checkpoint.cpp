@@ -48,6 +48,7 @@ struct Names {
 /// The two arrays of a layer, of parameters or of state, as tensors.
 void add_layer(const Network<float>& network, std::size_t l, const std::string& group,
                const float* array, std::vector<Tensor>& tensors) {
+  if (std::holds_alternative<PoolForm>(network.layers()[l].form)) return;
   const Pattern& pattern = network.layers()[l].pattern;
   const Names name(group, l);
   const Range values = network.values_of(l);
@@ -79,6 +80,13 @@ std::map<std::string, std::string> texts_of(const TrainSpec& spec, const TrainSt
   for (std::size_t l = 0; l < network.layers().size(); ++l) {
     const TrainLayer& layer = network.layers()[l];
     const std::string name = fmt::format("layers.{}.", l);
+    if (const auto* pool = std::get_if<PoolForm>(&layer.form)) {
+      add_window_texts(l, pool->kind, pool->window, texts);
+      continue;
+    }
+    if (const auto* conv = std::get_if<ConvForm>(&layer.form)) {
+      add_window_texts(l, LayerKind::conv2d, conv->window, texts);
+    }
     texts[name + "inputs"] = std::to_string(layer.pattern.cols());
     texts[name + "activation"] = layer.activation.lower == 0.0F ? "relu" : "identity";
     if (std::isfinite(layer.activation.upper)) {
@@ -129,6 +137,7 @@ StartLayer read_state(const TensorFile& file, std::size_t array, std::size_t l,
                       const StartLayer& layer) {
   const Names name(fmt::format("optimizer.{}.", array), l);
   const Pattern& pattern = layer.pattern;
+  if (pattern.rows() == 0) return {};
   const std::span<const float> values =
       pattern.is_dense() ? file.values<float>(name("weight"), {pattern.rows(), pattern.cols()})
                          : file.values<float>(name("values"), {pattern.nnz()});
@@ -203,6 +212,11 @@ Checkpoint read_checkpoint(const fs::path& path) {
   checkpoint.fingerprint = file.metadata().at("spdnn.config");
   const auto layers = number<std::size_t>(file, "spdnn.layers");
   for (std::size_t l = 0; l < layers; ++l) {
+    const auto form = file.metadata().find(fmt::format("layers.{}.kind", l));
+    if (form != file.metadata().end() && form->second != to_string(LayerKind::conv2d)) {
+      checkpoint.layers.emplace_back();  // a pooling, which has no parameters
+      continue;
+    }
     const auto inputs = number<std::int64_t>(file, fmt::format("layers.{}.inputs", l));
     checkpoint.layers.push_back(read_layer(file, l, inputs));
   }

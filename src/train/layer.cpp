@@ -71,7 +71,7 @@ TrainLayer conv_layer(const Window2d& window, Pattern pattern, const Epilogue& a
   return {std::move(pattern), activation, ConvForm{window}};
 }
 
-TrainLayer pool_layer(const Window2d& window, PoolKind kind) {
+TrainLayer pool_layer(const Window2d& window, LayerKind kind) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   return {{}, {-kInfinity, kInfinity}, PoolForm{window, kind}};
 }

@@ -17,7 +17,7 @@ struct ConvForm {
 /// Largest or mean of each window, channel by channel; no weights.
 struct PoolForm {
   Window2d window;
-  PoolKind kind = PoolKind::max;
+  LayerKind kind = LayerKind::max_pool;
 };
 
 /// One layer. Its outputs come unit by unit: the units [a, b) are the features
@@ -45,7 +45,14 @@ struct TrainLayer {
 /// Throws `InputError` where the pattern's columns are not the window's.
 [[nodiscard]] TrainLayer conv_layer(const Window2d& window, Pattern pattern,
                                     const Epilogue& activation);
-[[nodiscard]] TrainLayer pool_layer(const Window2d& window, PoolKind kind);
+[[nodiscard]] TrainLayer pool_layer(const Window2d& window, LayerKind kind);
+
+/// Whether there are kernels for the layer.
+template <class T>
+[[nodiscard]] bool can_compute(const TrainLayer& layer, const TrainKernels<T>& kernels) {
+  if (std::holds_alternative<ConvForm>(layer.form)) return kernels.sparse_conv.forward != nullptr;
+  return std::holds_alternative<LinearForm>(layer.form) || kernels.pool.forward != nullptr;
+}
 
 /// y = what the layer makes of x.
 template <class T>

@@ -32,9 +32,15 @@ Network<T>::Network(std::vector<TrainLayer> layers, const TrainKernels<T>& kerne
                     Stream& stream)
     : layers_(std::move(layers)), kernels_(&kernels), device_(&device), stream_(&stream) {
   if (layers_.empty()) throw InputError("a network to train has no layer; give at least 1");
-  for (const TrainLayer& layer : layers_) {
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    if (!can_compute(layers_[l], kernels)) {
+      throw DeviceError(
+          fmt::format("layer {}: convolutions and poolings are not trained on {} "
+                      "devices yet; name CPU devices",
+                      l + 1, to_string(kernels.device)));
+    }
     value_begin_.push_back(value_count_);
-    value_count_ += layer.pattern.nnz();
+    value_count_ += layers_[l].pattern.nnz();
   }
   parameter_count_ = value_count_;
   for (const TrainLayer& layer : layers_) {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "spdnn/model.hpp"
 #include "spdnn/random.hpp"
 
 namespace spdnn::train {
@@ -15,8 +16,79 @@ namespace {
 /// Streams of random numbers for patterns lie apart from those of initial values.
 constexpr std::uint64_t kPatternStream = std::uint64_t{1} << 32U;
 
-double size_of_layer(std::int64_t inputs, const LayerSpec& layer) {
-  return static_cast<double>(inputs) * static_cast<double>(layer.outputs);
+/// A layer's place in the network: what it takes, and the size of its weights.
+struct Frame {
+  Window2d window;  ///< of convolutions and poolings
+  std::int64_t rows = 0, cols = 0;
+};
+
+bool has_weights(const LayerSpec& layer) {
+  return layer.kind == LayerKind::linear || layer.kind == LayerKind::conv2d;
+}
+
+void check_groups(const LayerSpec& layer, std::size_t l, const Planes& in) {
+  if (layer.groups == 1) return;
+  if (layer.outputs % layer.groups != 0 || in.channels % layer.groups != 0) {
+    throw InputError(fmt::format("layer {}: {} groups must divide its {} filters and {} channels",
+                                 l + 1, layer.groups, layer.outputs, in.channels));
+  }
+  if (layer.topology != Topology::dense && layer.topology != Topology::random) {
+    throw InputError(
+        fmt::format("layer {}: groups go with the topologies 'dense' and 'random'", l + 1));
+  }
+}
+
+/// Every layer's place, from the first on.
+std::vector<Frame> frames_of(const TrainSpec& spec, Planes in) {
+  std::vector<Frame> frames;
+  for (std::size_t l = 0; l < spec.layers.size(); ++l) {
+    const LayerSpec& layer = spec.layers[l];
+    if (layer.kind == LayerKind::linear) {
+      frames.push_back({{}, layer.outputs, in.features()});
+      in = Planes(layer.outputs);
+      continue;
+    }
+    check_groups(layer, l, in);
+    Frame frame;
+    try {
+      frame.window =
+          make_window(in.channels, in.height, in.width, layer.kernel, layer.stride, layer.padding);
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("layer {}: {}", l + 1, error.what()));
+    }
+    if (layer.kind == LayerKind::conv2d) {
+      frame.rows = layer.outputs;
+      frame.cols = in.channels * frame.window.taps();
+    }
+    in = {layer.kind == LayerKind::conv2d ? layer.outputs : in.channels, frame.window.out_height,
+          frame.window.out_width};
+    frames.push_back(frame);
+  }
+  return frames;
+}
+
+TrainLayer layer_in(const Frame& frame, const LayerSpec& layer, Pattern pattern) {
+  switch (layer.kind) {
+    case LayerKind::linear: return linear_layer(std::move(pattern), layer.activation);
+    case LayerKind::conv2d: return conv_layer(frame.window, std::move(pattern), layer.activation);
+    case LayerKind::max_pool:
+    case LayerKind::average_pool: break;
+  }
+  return pool_layer(frame.window, layer.kind);
+}
+
+/// The pattern of filters that see their own group's channels alone, from one whose columns are
+/// those of a single group.
+Pattern spread_groups(const Pattern& narrow, std::int64_t groups) {
+  std::vector<std::uint32_t> indices = narrow.col_indices();
+  const std::int64_t rows = narrow.rows() / groups;
+  for (std::int64_t row = 0; row < narrow.rows(); ++row) {
+    const auto shift = static_cast<std::uint32_t>(row / rows * narrow.cols());
+    for (std::int64_t k = narrow.row_offsets()[row]; k < narrow.row_offsets()[row + 1]; ++k) {
+      indices[k] += shift;
+    }
+  }
+  return {narrow.rows(), narrow.cols() * groups, narrow.row_offsets(), std::move(indices)};
 }
 
 /// Connections of a layer of a density: at least one.
@@ -61,6 +133,9 @@ Pattern pattern_of(const CsrView& w) {
 
 Pattern radixnet_pattern(const TrainSpec& spec, std::size_t l, std::int64_t inputs) {
   const LayerSpec& layer = spec.layers[l];
+  if (layer.kind != LayerKind::linear) {
+    throw InputError(fmt::format("layer {}: topology 'radixnet' goes with linear layers", l + 1));
+  }
   if (inputs != layer.outputs) {
     throw InputError(
         fmt::format("layer {}: a RadiX-Net layer has as many outputs as inputs, not "
@@ -124,21 +199,22 @@ Pattern magnitude_pattern(const LayerSpec& layer, std::size_t l, std::int64_t in
 
 }  // namespace
 
-std::vector<double> layer_densities(const TrainSpec& spec, std::int64_t inputs) {
+std::vector<double> layer_densities(const TrainSpec& spec, const Planes& input) {
+  const std::vector<Frame> frames = frames_of(spec, input);
   std::vector<double> densities;
   std::vector<std::size_t> open;  // layers whose share is not yet known
   std::vector<double> sizes, weights;
   double total = 0.0;
   for (std::size_t l = 0; l < spec.layers.size(); ++l) {
     const LayerSpec& layer = spec.layers[l];
+    const auto cols = static_cast<double>(frames[l].cols / layer.groups);
     densities.push_back(layer.topology == Topology::dense ? 1.0 : layer.density);
-    sizes.push_back(size_of_layer(inputs, layer));
-    weights.push_back(static_cast<double>(inputs + layer.outputs));
-    if (layer.topology == Topology::random) {
+    sizes.push_back(cols * static_cast<double>(frames[l].rows));
+    weights.push_back(cols + static_cast<double>(frames[l].rows));
+    if (layer.topology == Topology::random && has_weights(layer)) {
       open.push_back(l);
       total += layer.density * sizes[l];
     }
-    inputs = layer.outputs;
   }
   if (spec.density_rule == DensityRule::as_given) return densities;
   // Layers that ε would overfill are full, and the others share what is left.
@@ -159,26 +235,44 @@ std::vector<double> layer_densities(const TrainSpec& spec, std::int64_t inputs) 
   return densities;
 }
 
-std::vector<TrainLayer> make_layers(const TrainSpec& spec, std::int64_t inputs,
+std::vector<TrainLayer> make_layers(const TrainSpec& spec, const Planes& input,
                                     const std::vector<StartLayer>& start) {
-  const std::vector<double> densities = layer_densities(spec, inputs);
+  const std::vector<Frame> frames = frames_of(spec, input);
+  const std::vector<double> densities = layer_densities(spec, input);
   std::vector<TrainLayer> layers;
   for (std::size_t l = 0; l < spec.layers.size(); ++l) {
     const LayerSpec& layer = spec.layers[l];
+    const Frame& frame = frames[l];
+    const bool grouped = layer.groups > 1;
+    const auto random = [&](double density) {
+      const std::int64_t cols = frame.cols / layer.groups;
+      return random_pattern(frame.rows, cols, connections(density, frame.rows, cols),
+                            Random(spec.seed, kPatternStream + l));
+    };
     Pattern pattern;
-    switch (layer.topology) {
-      case Topology::dense: pattern = Pattern::dense(layer.outputs, inputs); break;
-      case Topology::random:
-        pattern =
-            random_pattern(layer.outputs, inputs, connections(densities[l], layer.outputs, inputs),
-                           Random(spec.seed, kPatternStream + l));
-        break;
-      case Topology::radixnet: pattern = radixnet_pattern(spec, l, inputs); break;
-      case Topology::mask: pattern = mask_pattern(layer, inputs); break;
-      case Topology::magnitude: pattern = magnitude_pattern(layer, l, inputs, start); break;
+    if (has_weights(layer)) {
+      switch (layer.topology) {
+        case Topology::dense:
+          pattern = grouped ? random(1.0) : Pattern::dense(frame.rows, frame.cols);
+          break;
+        case Topology::random: pattern = random(densities[l]); break;
+        case Topology::radixnet: pattern = radixnet_pattern(spec, l, frame.cols); break;
+        case Topology::mask: pattern = mask_pattern(layer, frame.cols); break;
+        case Topology::magnitude: pattern = magnitude_pattern(layer, l, frame.cols, start); break;
+      }
+      if (grouped) pattern = spread_groups(pattern, layer.groups);
     }
-    layers.push_back(linear_layer(std::move(pattern), layer.activation));
-    inputs = layer.outputs;
+    layers.push_back(layer_in(frame, layer, std::move(pattern)));
+  }
+  return layers;
+}
+
+std::vector<TrainLayer> restore_layers(const TrainSpec& spec, const Planes& input,
+                                       const std::vector<StartLayer>& saved) {
+  const std::vector<Frame> frames = frames_of(spec, input);
+  std::vector<TrainLayer> layers;
+  for (std::size_t l = 0; l < spec.layers.size(); ++l) {
+    layers.push_back(layer_in(frames[l], spec.layers[l], saved[l].pattern));
   }
   return layers;
 }

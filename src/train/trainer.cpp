@@ -7,6 +7,7 @@
 
 #include "batch_pass.hpp"
 #include "checkpoint.hpp"
+#include "export.hpp"
 #include "loader.hpp"
 #include "rewire.hpp"
 #include "spdnn/random.hpp"
@@ -66,7 +67,6 @@ class RankTrainer {
   [[nodiscard]] bool finish_epoch(EpochReport& report);
   void report_memory();
   void report_share();
-  void export_model();
 
   const Job& job_;
   const TrainSpec& spec_;
@@ -287,32 +287,6 @@ void RankTrainer::report_share() {
   job_.result->rank_seconds = std::move(seconds);
 }
 
-/// The trained network, dense layers as sparse ones that are full.
-void RankTrainer::export_model() {
-  Model& model = job_.result->model;
-  model.name = "trained";
-  model.origin = fmt::format("trained for {} epochs, seed {}", state_.epoch, spec_.seed);
-  for (std::size_t l = 0; l < network_.layers().size(); ++l) {
-    const TrainLayer& layer = network_.layers()[l];
-    const Pattern& p = layer.pattern;
-    job_.result->layers.push_back({p.cols(), p.rows(), p.nnz()});
-    std::vector<std::int64_t> offsets = p.row_offsets();
-    std::vector<std::uint32_t> indices = p.col_indices();
-    if (p.is_dense()) {
-      for (std::int64_t row = 0; row <= p.rows(); ++row) offsets.push_back(row * p.cols());
-      for (std::int64_t k = 0; k < p.nnz(); ++k) {
-        indices.push_back(static_cast<std::uint32_t>(k % p.cols()));
-      }
-    }
-    const float* values = network_.parameters() + network_.values_of(l).begin;
-    const float* bias = network_.parameters() + network_.biases_of(l).begin;
-    model.layers.push_back(SparseLinear{make_csr(p.rows(), p.cols(), std::move(offsets),
-                                                 std::move(indices), {values, values + p.nnz()}),
-                                        {bias, bias + p.rows()},
-                                        layer.activation});
-  }
-}
-
 void RankTrainer::run() {
   const double start = now_seconds();
   bool stop = false;
@@ -335,17 +309,23 @@ void RankTrainer::run() {
   job_.result->train_s = trained - start;
   job_.result->stopped_early = stop && state_.epoch < spec_.epochs;
   job_.result->test = test;
-  export_model();
+  job_.result->model = trained_model(
+      network_, fmt::format("trained for {} epochs, seed {}", state_.epoch, spec_.seed));
+  for (const TrainLayer& layer : network_.layers()) {
+    job_.result->layers.push_back({layer.inputs(), layer.outputs(), layer.pattern.nnz()});
+  }
+}
+
+void check_outputs(const std::vector<TrainLayer>& layers, const LabelledImages& train) {
+  const std::int64_t outputs = layers.empty() ? 0 : layers.back().outputs();
+  if (outputs == train.classes) return;
+  throw InputError(
+      fmt::format("the last layer has {} outputs, but the images {} classes; give "
+                  "it one output for each",
+                  outputs, train.classes));
 }
 
 void check_data(const TrainSpec& spec, const LabelledImages& train, const LabelledImages& test) {
-  const std::int64_t outputs = spec.layers.empty() ? 0 : spec.layers.back().outputs;
-  if (outputs != train.classes) {
-    throw InputError(
-        fmt::format("the last layer has {} outputs, but the images {} classes; give "
-                    "it one output for each",
-                    outputs, train.classes));
-  }
   if (test.count > 0 && (test.features() != train.features() || test.classes > train.classes)) {
     throw InputError(
         fmt::format("test images have {} features and {} classes, training images {} "
@@ -371,17 +351,17 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   std::vector<StartLayer> start;
   if (spec.checkpoint.resume) resumed = newest_checkpoint(spec, result.notes);
   if (!resumed && !spec.start_from.empty()) start = read_checkpoint(spec.start_from).layers;
+  const Planes planes(train.channels, train.height, train.width);
   std::vector<TrainLayer> layers;
   if (resumed) {
-    for (std::size_t l = 0; l < spec.layers.size(); ++l) {
-      layers.push_back(linear_layer(resumed->layers[l].pattern, spec.layers[l].activation));
-    }
+    layers = restore_layers(spec, planes, resumed->layers);
     result.resumed_epochs = resumed->state.epoch;
   } else {
     if (spec.checkpoint.resume) result.notes.emplace_back("no checkpoint to resume: started anew");
-    layers = make_layers(spec, train.features(), start);
+    layers = make_layers(spec, planes, start);
   }
   check_widths(layers);
+  check_outputs(layers, train);
   if (!start.empty() && start.size() != layers.size()) {
     throw InputError(spec.start_from, fmt::format("has {} layers, and the configuration {}",
                                                   start.size(), layers.size()));

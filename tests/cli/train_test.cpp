@@ -135,6 +135,56 @@ TEST_F(Train, CheckpointsAreEvaluatedOnTheTestImages) {
   }
 }
 
+/// Convolutions and poolings of every kind: trained, resumed, and evaluated under every strategy
+/// that divides images or filters.
+TEST_F(Train, ConvolutionsAreTrainedResumedAndEvaluated) {
+  const std::string file = write("conv.json", R"({"job": "train",
+    "model": {"layers": [
+      {"kind": "conv2d", "out_channels": 8, "kernel": 3, "topology": "dense"},
+      {"kind": "max_pool", "kernel": 2},
+      {"kind": "conv2d", "out_channels": 12, "kernel": 3, "density": 0.3},
+      {"kind": "conv2d", "out_channels": 16, "kernel": 3, "stride": 2, "padding": 1, "groups": 4,
+       "topology": "dense", "clip": 2},
+      {"kind": "avg_pool", "kernel": 2, "stride": 1, "padding": "same"},
+      {"outputs": 4, "topology": "dense", "activation": "identity"}]},
+    "input": {"mnist": "set"}, "devices": [{"cpu": {}}, {"cpu": {}}],
+    "train": {"epochs": 4, "batch": 64, "optimizer": {"rate": 0.005}},
+    "require": {"min_accuracy": 0.9}, "output": "conv"})");
+  const Outcome o = run({"run", file});
+  ASSERT_EQ(o.status, 0) << o.out << o.err;
+  const json trained = json::parse(read_text(folder_ / "conv/result.json"));
+  EXPECT_EQ(trained["train"]["layers"][1]["connections"], 0);
+  EXPECT_EQ(trained["train"]["layers"][2]["connections"], std::llround(0.3 * 12 * 72));
+  EXPECT_EQ(trained["train"]["layers"][3]["connections"], 16 * 27);  // of its own 3 channels
+  const std::string end = last_checkpoint("conv", 4);
+  fs::remove(folder_ / "conv/checkpoints/checkpoint-000004.safetensors");
+  ASSERT_EQ(run({"run", file, "--resume"}).status, 0);
+  EXPECT_EQ(last_checkpoint("conv", 4), end);
+
+  const std::string evaluate = write("e.json", R"({"model": {"path":
+    "conv/checkpoints/checkpoint-000004.safetensors"}, "input": {"mnist": "set"},
+    "compile": "safe", "devices": [{"cpu": {"threads": 2}}, {"cpu": {}}, {"cpu": {}}],
+    "verify": {"sample_against_reference": 40}, "output": "evaluated"})");
+  for (const char* strategy : {"data", "model", "data_then_model", "task_stealing"}) {
+    const Outcome run_of =
+        run({"run", evaluate, "--set", std::string("/strategy=") + strategy, "--set", "/batch=64"});
+    ASSERT_EQ(run_of.status, 0) << strategy << run_of.out << run_of.err;
+    const json evaluated = json::parse(read_text(folder_ / "evaluated/result.json"));
+    EXPECT_EQ(evaluated["status"], "verified") << strategy;
+    EXPECT_EQ(evaluated["confusion"], trained["confusion"]) << strategy;
+  }
+  // A copy in the same format holds all of it; formats of matrices do not.
+  const std::string checkpoint =
+      (folder_ / "conv/checkpoints/checkpoint-000004.safetensors").string();
+  ASSERT_EQ(run({"convert", checkpoint, (folder_ / "copy.safetensors").string()}).status, 0);
+  EXPECT_EQ(run({"run", evaluate, "--set", "/model/path=copy.safetensors"}).status, 0);
+  EXPECT_EQ(json::parse(read_text(folder_ / "evaluated/result.json"))["confusion"],
+            trained["confusion"]);
+  const Outcome refused = run({"convert", checkpoint, (folder_ / "copy.spdnn").string()});
+  EXPECT_EQ(refused.status, 2);
+  expect_part(refused.err, "linear layers alone");
+}
+
 /// The same samples as text: the same losses, digit for digit.
 TEST_F(Train, TakesLabelledText) {
   ASSERT_EQ(run({"run", config(2)}).status, 0);
@@ -231,6 +281,18 @@ TEST_F(Train, WhatDoesNotFitIsNamed) {
   expect_refused({"/train/patience=3"}, "/train/validation_images");
   expect_refused({"/devices=[{\"cpu\":{\"slowdown\":2}}]"}, "slowdown");
   expect_refused({"/train/start_from=c.json"}, "c.json");
+  expect_refused({"/model/layers/0/kernel=3"}, "/model/layers/0/kernel: does not go with kind");
+  const auto layer = [](const char* text) { return std::string("/model/layers/0=") + text; };
+  expect_refused({layer(R"({"kind": "conv2d", "kernel": 3, "density": 0.5})")}, "out_channels");
+  expect_refused({layer(R"({"kind": "max_pool", "kernel": 2, "density": 0.5})")}, "density");
+  expect_refused({layer(R"({"kind": "max_pool", "kernel": 9})")}, "layer 1: a window of 9 × 9");
+  expect_refused(
+      {layer(R"({"kind": "conv2d", "out_channels": 4, "kernel": 3, "padding": 3, "density": 1})")},
+      "padding 3");
+  const std::string grouped =
+      layer(R"({"kind": "conv2d", "out_channels": 4, "kernel": 3, "groups": 2, "density": 1})");
+  expect_refused({grouped, "/train/rewire={}"}, "2 groups");
+  expect_refused({grouped}, "/train/rewire/method");
 }
 
 }  // namespace

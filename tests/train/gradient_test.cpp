@@ -51,7 +51,7 @@ Window2d add_conv(std::vector<TrainLayer>& layers, const Window2d& window, std::
   return {filters, window.out_height, window.out_width};
 }
 
-Window2d add_pool(std::vector<TrainLayer>& layers, const Window2d& window, PoolKind kind) {
+Window2d add_pool(std::vector<TrainLayer>& layers, const Window2d& window, LayerKind kind) {
   layers.push_back(train::pool_layer(window, kind));
   return {window.channels, window.out_height, window.out_width};
 }
@@ -62,7 +62,7 @@ Window2d over(const Window2d& planes, std::int64_t kernel, std::int64_t stride,
 }
 
 /// Convolution, pooling, convolution and a linear layer; density 1: dense.
-std::vector<TrainLayer> convolutional(const Window2d& in, double density, PoolKind pool,
+std::vector<TrainLayer> convolutional(const Window2d& in, double density, LayerKind pool,
                                       std::int64_t kernel, std::int64_t stride,
                                       const Epilogue& hidden, std::mt19937_64& random) {
   std::vector<TrainLayer> layers;
@@ -79,7 +79,7 @@ std::vector<Case> cases(std::mt19937_64& random) {
                           Epilogue last) {
     return linear_layers(widths, density, hidden, last, random);
   };
-  const auto conv = [&](const Window2d& in, double density, PoolKind pool, std::int64_t kernel,
+  const auto conv = [&](const Window2d& in, double density, LayerKind pool, std::int64_t kernel,
                         std::int64_t stride, const Epilogue& hidden) {
     return convolutional(in, density, pool, kernel, stride, hidden, random);
   };
@@ -93,11 +93,12 @@ std::vector<Case> cases(std::mt19937_64& random) {
       {"dense, clipped", entropy, linear({9, 18, 11, 6}, 1.0, kClipped, kIdentity), 34},
       {"dense, squares", squares, linear({9, 18, 6}, 1.0, kRelu, kRelu), 3},
       {"one layer", entropy, linear({20, 10}, 0.5, kRelu, kIdentity), 64},
-      {"conv, max", entropy, conv({2, 5, 4}, 0.5, PoolKind::max, 3, 1, kRelu), 5},
-      {"conv, max, stride", squares, conv({3, 6, 7}, 0.4, PoolKind::max, 3, 2, kClipped), 33},
-      {"conv, average", entropy, conv({2, 6, 5}, 0.4, PoolKind::average, 5, 1, kRelu), 3},
-      {"dense conv", entropy, conv({2, 4, 5}, 1.0, PoolKind::max, 3, 1, kRelu), 4},
-      {"dense conv, stride 3", entropy, conv({1, 9, 8}, 1.0, PoolKind::average, 2, 3, kRelu), 35},
+      {"conv, max", entropy, conv({2, 5, 4}, 0.5, LayerKind::max_pool, 3, 1, kRelu), 5},
+      {"conv, max, stride", squares, conv({3, 6, 7}, 0.4, LayerKind::max_pool, 3, 2, kClipped), 33},
+      {"conv, average", entropy, conv({2, 6, 5}, 0.4, LayerKind::average_pool, 5, 1, kRelu), 3},
+      {"dense conv", entropy, conv({2, 4, 5}, 1.0, LayerKind::max_pool, 3, 1, kRelu), 4},
+      {"dense conv, stride 3", entropy, conv({1, 9, 8}, 1.0, LayerKind::average_pool, 2, 3, kRelu),
+       35},
   };
   // As users like it: the last of sparse layers dense.
   std::vector<TrainLayer> mixed = linear({11, 23, 19}, 0.5, kRelu, kRelu);

@@ -52,6 +52,21 @@ inline TrainSpec small_spec() {
   return spec;
 }
 
+/// A sparse convolution, a pooling and a dense layer.
+inline TrainSpec convolutional_spec() {
+  TrainSpec spec = small_spec();
+  LayerSpec conv = spec.layers.front();
+  conv.kind = LayerKind::conv2d;
+  conv.outputs = 12;
+  conv.kernel = 3;
+  conv.density = 0.5;
+  LayerSpec pool;
+  pool.kind = LayerKind::max_pool;
+  pool.kernel = pool.stride = 2;
+  spec.layers = {conv, pool, spec.layers.back()};
+  return spec;
+}
+
 inline std::vector<DeviceSpec> cpu_ranks(int ranks, int threads = 1) {
   std::vector<DeviceSpec> specs(static_cast<std::size_t>(ranks));
   for (DeviceSpec& spec : specs) spec.threads = threads;
@@ -62,13 +77,12 @@ inline std::vector<DeviceSpec> cpu_ranks(int ranks, int threads = 1) {
 inline std::vector<float> parameters_of(const Model& model) {
   std::vector<float> all;
   for (const Layer& layer : model.layers) {
-    const auto& linear = std::get<SparseLinear>(layer);
-    const CsrView& w = linear.weights.view();
+    const CsrView& w = layer_weights(layer).view();
     for (std::int64_t k = 0; k < w.nnz; ++k) {
       all.push_back(static_cast<float>(w.col(k)));
       all.push_back(static_cast<float>(w.value(k)));
     }
-    all.insert(all.end(), linear.bias.begin(), linear.bias.end());
+    all.insert(all.end(), layer_bias(layer).begin(), layer_bias(layer).end());
   }
   return all;
 }

@@ -22,8 +22,8 @@ std::vector<TrainLayer> layers(std::mt19937_64& random) {
           train::linear_layer(train::Pattern::dense(21, 33), kRelu),
           train::conv_layer(planes, test::random_pattern(13, 45, 0.3, random), kRelu),
           train::conv_layer(planes, train::Pattern::dense(13, 45), kRelu),
-          train::pool_layer(pooled, PoolKind::max),
-          train::pool_layer(pooled, PoolKind::average)};
+          train::pool_layer(pooled, LayerKind::max_pool),
+          train::pool_layer(pooled, LayerKind::average_pool)};
 }
 
 /// The features of `range` alone.

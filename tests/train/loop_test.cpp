@@ -46,6 +46,18 @@ TEST(TrainLoop, SquaresAreLearnedToo) {
   EXPECT_GT(run(spec, cpu_ranks(1)).test.accuracy(), 0.9);
 }
 
+TEST(TrainLoop, ConvolutionsLearn) {
+  const TrainSpec spec = test::convolutional_spec();
+  EXPECT_GT(run(spec, cpu_ranks(1)).test.accuracy(), 0.95);
+  TrainSpec rewired = spec;
+  rewired.epochs = 2;
+  rewired.rewire = {RewireMethod::rigl, 3, 0.3, 0.75};
+  const TrainResult first = run(rewired, cpu_ranks(1, 2));
+  const TrainResult second = run(rewired, cpu_ranks(1));
+  EXPECT_EQ(parameters_of(first.model), parameters_of(second.model));
+  EXPECT_GT(first.epochs.back().rewired, 0);
+}
+
 TEST(TrainLoop, EqualRunsGiveEqualBits) {
   TrainSpec spec = small_spec();
   spec.epochs = 2;

@@ -78,12 +78,12 @@ std::vector<TrainLayer> convolutional_layers(std::mt19937_64& random, double den
   };
   const Window2d first = make_window(2, 7, 6, 3, 1, {});
   layers.push_back(train::conv_layer(first, filters(7, first), kRelu));
-  layers.push_back(train::pool_layer(make_window(7, 7, 6, 2, 2, 0), PoolKind::max));
+  layers.push_back(train::pool_layer(make_window(7, 7, 6, 2, 2, 0), LayerKind::max_pool));
   const Window2d second = make_window(7, 3, 3, 3, 1, {});
   layers.push_back(train::conv_layer(second, filters(9, second), kRelu));
   const Window2d third = make_window(9, 3, 3, 3, 1, {});
   layers.push_back(train::conv_layer(third, filters(8, third), kRelu));
-  layers.push_back(train::pool_layer(make_window(8, 3, 3, 3, 3, 0), PoolKind::average));
+  layers.push_back(train::pool_layer(make_window(8, 3, 3, 3, 3, 0), LayerKind::average_pool));
   layers.push_back(train::linear_layer(test::layer_pattern(11, 8, density, random), kRelu));
   layers.push_back(train::linear_layer(Pattern::dense(4, 11), kIdentity));
   return layers;
