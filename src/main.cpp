@@ -39,7 +39,8 @@ std::string unknown_subcommand(const CLI::App& app, const std::vector<std::strin
 
 /// Says what went wrong, and what status that is; every error of the library ends here.
 int report(const std::exception& error) {
-  if (spdnn::interrupted()) {
+  // A launcher interrupts all processes when one has died, which is what is to be told.
+  if (spdnn::interrupted() && dynamic_cast<const spdnn::OthersFailed*>(&error) == nullptr) {
     std::fprintf(stderr, "interrupted: %s\n", error.what());
     return spdnn::interrupted_status;
   }

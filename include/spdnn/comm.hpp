@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "spdnn/device.hpp"
@@ -77,6 +78,13 @@ class Communicator {
   /// Marks the group as failed: every rank that waits or calls gets `CommError` with `reason`.
   virtual void abort(const std::string& reason) = 0;
 
+  /// What this rank is at, for the message that names it should it die or hang: a phase (a literal)
+  /// and how far it is in it, e.g. "segment", 17. In several processes, a rank that computes and
+  /// shows nothing for long counts as hung, unless its place is below 0. Cheap.
+  virtual void show(const char* /*phase*/, std::int64_t /*place*/) {}
+  /// The device of this rank, for the same message.
+  virtual void show_device(const std::string& /*name*/) {}
+
   /// Bytes this rank has sent to others so far.
   [[nodiscard]] virtual std::int64_t bytes_sent() const = 0;
 };
@@ -98,6 +106,9 @@ void run_ranks(int size, const std::function<void(Communicator&)>& body, const L
 /// How the processes of a job find one another, and how long they wait.
 struct WorldSpec {
   std::size_t largest_message = std::size_t{1} << 30U;  ///< bytes; longer pieces go as several
+  /// Called on a thread of its own where this process is the one to say that another has died or
+  /// hangs, and computes on without noticing; it does not return.
+  std::function<void(const std::string& reason)> last_resort;
 };
 
 /// The processes of one job: this one alone, or as many as a launcher (mpirun, srun) started, each
@@ -125,8 +136,22 @@ class World {
   struct Ending {
     bool speaks = false;  ///< this process's error is the one to report; no other reports any
     ExitStatus status = ExitStatus::failure;  ///< all processes end with it
+    std::string reason;  ///< in place of the error's own where another process died or hangs
   };
   [[nodiscard]] virtual Ending fail(const std::exception& error) = 0;
+  /// How long ranks of other processes may show nothing new before they count as hung; 20 s at
+  /// first.
+  virtual void set_patience(double seconds) = 0;
+
+  /// Beside the groups, processes send each other letters, which arrive in order.
+  using Handler = std::function<void(int from, std::span<const std::byte> letter)>;
+  /// Sends a letter of `topic` (from 16 on); returns at once.
+  virtual void send(int process, int topic, std::span<const std::byte> letter) = 0;
+  /// Who opens the letters of a topic, one at a time, on any thread; those that came before wait
+  /// for it. It may send, but not wait. With null, letters wait for the next one.
+  virtual void serve(int topic, Handler handler) = 0;
+  /// Opens letters until `done` holds. Throws `CommError` once the group of `comm` has failed.
+  virtual void wait_until(Communicator& comm, const std::function<bool()>& done) = 0;
 };
 
 /// The processes that the launcher of this one started, connected by MPI, or this one alone where

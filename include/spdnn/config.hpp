@@ -90,6 +90,12 @@ struct RequireConfig {
   std::optional<double> min_accuracy;
 };
 
+/// `comm`: how the processes of a job work together.
+struct CommConfig {
+  std::string backend = "auto";  ///< "auto", "in_process" or "mpi"
+  double patience_s = 20.0;      ///< a rank that shows nothing new for so long counts as hung
+};
+
 struct RunConfig {
   std::string job = "infer";
   ModelConfig model;
@@ -107,8 +113,9 @@ struct RunConfig {
   std::optional<std::int64_t>
       memory_limit;  ///< bytes for the whole run on the host, and for each GPU
   std::uint64_t seed = 1;
-  bool cache = true;               ///< keep binary caches of text files
-  bool save_outputs = false;       ///< write the last layer's nonzeros as outputs.tsv
+  bool cache = true;          ///< keep binary caches of text files
+  bool save_outputs = false;  ///< write the last layer's nonzeros as outputs.tsv
+  CommConfig comm;
   std::optional<TrainSpec> train;  ///< of job train; its checkpoints go to the output folder
   RequireConfig require;
   bool profile_range = false;      ///< mark the measured part for profilers: `--profile-range`

@@ -19,7 +19,10 @@ constexpr auto kSpeech = std::chrono::milliseconds(300);
 }  // namespace
 
 Endings::Endings(MpiJob& job, int process, int processes)
-    : job_(job), process_(process), told_(static_cast<std::size_t>(processes)) {
+    : job_(job),
+      process_(process),
+      told_(static_cast<std::size_t>(processes)),
+      buried_(told_.size()) {
   job_.mail.serve(kTopic, [this](int from, std::span<const std::byte> letter) {
     Told told;
     std::memcpy(&told, letter.data(), sizeof told);
@@ -38,10 +41,24 @@ Endings::~Endings() { job_.mail.serve(kTopic, nullptr); }
 
 bool Endings::all_told() {
   const std::lock_guard lock(mutex_);
-  return std::all_of(told_.begin(), told_.end(), [](const auto& told) { return told.has_value(); });
+  for (std::size_t p = 0; p < told_.size(); ++p) {
+    if (!told_[p] && !buried_[p]) return false;
+  }
+  return true;
+}
+
+void Endings::bury(int process) {
+  const std::lock_guard lock(mutex_);
+  buried_[process] = true;
+}
+
+bool Endings::has_told(int process) {
+  const std::lock_guard lock(mutex_);
+  return told_[process].has_value() || buried_[process];
 }
 
 World::Ending Endings::conclude(const Told& own, const std::string& reason) {
+  concluding_ = true;
   std::vector<std::byte> letter(sizeof own + reason.size());
   std::memcpy(letter.data(), &own, sizeof own);
   std::memcpy(letter.data() + sizeof own, reason.data(), reason.size());
@@ -61,7 +78,7 @@ World::Ending Endings::conclude(const Told& own, const std::string& reason) {
       speaker =
           std::find_if(told_.begin(), told_.end(), [](const auto& t) { return t.has_value(); });
     }
-    ending = {speaker - told_.begin() == process_, (*speaker)->status};
+    ending = {speaker - told_.begin() == process_, (*speaker)->status, ""};
   }
   if (!ending.speaks) std::this_thread::sleep_for(kSpeech);
   return ending;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "combine.hpp"
+#include "mpi_watch.hpp"
 
 namespace spdnn::comm {
 namespace {
@@ -75,12 +76,7 @@ class MpiCommunicator::Transfers {
   }
   /// Returns when all are done.
   void wait(const Call& call) {
-    Backoff backoff;
-    while (!test()) {
-      comm_.check(describe(call));
-      if (comm_.job_.mail.poll()) backoff.reset();
-      backoff.pause();
-    }
+    if (!test()) comm_.wait_until(describe(call), [this] { return test(); });
     requests_.clear();
   }
 
@@ -274,7 +270,9 @@ MpiCommunicator::MpiCommunicator(MpiJob& job, MpiGroup group, int rank)
 
 MpiCommunicator::~MpiCommunicator() {
   // The first group of a rank ends when its work does; that of the processes outlives all letters.
-  if (group_.lineage.size() > 1 || group_.lineage.back() == 0 || size() == 1) return;
+  if (group_.lineage.size() > 1 || group_.lineage.back() == 0) return;
+  show("end", -1);
+  if (size() == 1) return;
   try {
     job_.tell_leaving(group_.places, group_.lineage.back(), group_.places[rank_]);
   } catch (const CommError&) {  // NOLINT(bugprone-empty-catch): the others see that it is gone
@@ -296,6 +294,34 @@ void MpiCommunicator::check(const std::string& call) const {
     reason = fmt::format("rank {} called {}, but rank {} has left the group", rank_, call, left);
   }
   throw OthersFailed(fmt::format("{} (rank {} was in {})", reason, rank_, call));
+}
+
+void MpiCommunicator::wait_until(const std::string& what, const std::function<bool()>& done) {
+  struct Wait {
+    Wait(Watch* watch, int slot) : watch_(watch), slot_(slot) {
+      if (watch_ != nullptr) watch_->begin_wait(slot_);
+    }
+    ~Wait() {
+      if (watch_ != nullptr) watch_->end_wait(slot_);
+    }
+    Watch* watch_;
+    int slot_;
+  };
+  const Wait wait(job_.watch, group_.places[rank_].slot);
+  Backoff backoff;
+  while (!done()) {
+    check(what);
+    if (job_.mail.poll()) backoff.reset();
+    backoff.pause();
+  }
+}
+
+void MpiCommunicator::show(const char* phase, std::int64_t place) {
+  if (job_.watch != nullptr) job_.watch->show(group_.places[rank_].slot, rank_, phase, place);
+}
+
+void MpiCommunicator::show_device(const std::string& name) {
+  if (job_.watch != nullptr) job_.watch->show_device(group_.places[rank_].slot, name);
 }
 
 void MpiCommunicator::abort(const std::string& reason) {

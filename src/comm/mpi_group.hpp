@@ -25,6 +25,11 @@ class MpiCommunicator final : public HostCommunicator {
   [[nodiscard]] int size() const override { return static_cast<int>(group_.places.size()); }
   [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override;
   void abort(const std::string& reason) override;
+  void show(const char* phase, std::int64_t place) override;
+  void show_device(const std::string& name) override;
+  /// Returns when `done` holds, which is looked at again and again while letters are opened. Throws
+  /// where the group fails, in words that name `what`.
+  void wait_until(const std::string& what, const std::function<bool()>& done);
 
  private:
   class Transfers;

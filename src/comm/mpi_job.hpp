@@ -52,6 +52,8 @@ class Failures {
   std::atomic<bool> any_{false};
 };
 
+class Watch;
+
 /// This process's part in the job.
 struct MpiJob {
   /// `messages` carries what ranks send one another, `letters` what processes do.
@@ -63,6 +65,7 @@ struct MpiJob {
   std::atomic<std::uint32_t> newest_group{0};  ///< highest number that one of this process's has
   Failures failures;
   Mail mail;
+  Watch* watch = nullptr;  ///< what the ranks show is shown to it
 
   /// Tells the processes at `places` of a failure of `group`, or that `who` has left it.
   void tell_failure(const std::vector<Place>& places, std::uint32_t group,

@@ -10,6 +10,7 @@
 
 #include "mpi_endings.hpp"
 #include "mpi_group.hpp"
+#include "mpi_watch.hpp"
 #include "world.hpp"
 
 namespace spdnn::comm {
@@ -76,12 +77,15 @@ class MpiWorld final : public World {
     all.lineage = {0};
     processes_.emplace(job_, std::move(all), process);
     endings_.emplace(job_, process, count);
+    watch_.emplace(job_, *endings_, process, count, spec.last_resort);
+    job_.watch = &*watch_;
   }
   ~MpiWorld() override {
     // Nobody leaves before all are done: then no message is under way, and finalising is short.
     if (failed_ || std::uncaught_exceptions() > 0) return;
     try {
       processes_->barrier();
+      watch_->stop();
       library_.ends_well = true;
     } catch (const CommError&) {  // NOLINT(bugprone-empty-catch): others failed, and say so
     }
@@ -119,12 +123,28 @@ class MpiWorld final : public World {
   }
 
   [[nodiscard]] Ending fail(const std::exception& error) override {
+    failed_ = true;
+    // A launcher that ends all processes because one has died looks like an interruption.
+    const std::string found = watch_->finding();
+    if (!found.empty()) {
+      Ending ending = endings_->conclude({true, ExitStatus::failure}, found);
+      ending.reason = found;
+      return ending;
+    }
     const bool own = dynamic_cast<const OthersFailed*>(&error) == nullptr;
     const std::string reason =
         fmt::format("process {} failed: {}", processes_->rank(), error.what());
-    failed_ = true;
     if (own) job_.failures.fail_all(reason);
     return endings_->conclude({own, status_of(error)}, reason);
+  }
+  void set_patience(double seconds) override { watch_->set_patience(seconds); }
+
+  void send(int process, int topic, std::span<const std::byte> letter) override {
+    job_.mail.send(process, topic, letter);
+  }
+  void serve(int topic, Handler handler) override { job_.mail.serve(topic, std::move(handler)); }
+  void wait_until(Communicator& comm, const std::function<bool()>& done) override {
+    dynamic_cast<MpiCommunicator&>(comm).wait_until("a wait for other processes", done);
   }
 
  private:
@@ -132,6 +152,7 @@ class MpiWorld final : public World {
   MpiJob job_;
   std::optional<MpiCommunicator> processes_;
   std::optional<Endings> endings_;
+  std::optional<Watch> watch_;
   int local_process_ = 0, local_processes_ = 1;
   bool failed_ = false;
 };

@@ -17,7 +17,16 @@ class SingleWorld final : public World {
     spdnn::run_ranks(ranks, body);
   }
   [[nodiscard]] Ending fail(const std::exception& error) override {
-    return {true, comm::status_of(error)};
+    return {true, comm::status_of(error), ""};
+  }
+  void set_patience(double /*seconds*/) override {}
+  // One process has nobody to write to: its ranks share memory.
+  void send(int /*process*/, int /*topic*/, std::span<const std::byte> /*letter*/) override {
+    throw CommError("one process sends no letters");
+  }
+  void serve(int /*topic*/, Handler /*handler*/) override {}
+  void wait_until(Communicator& /*comm*/, const std::function<bool()>& /*done*/) override {
+    throw CommError("one process gets no letters");
   }
 
  private:

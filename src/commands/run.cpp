@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "command.hpp"
@@ -49,6 +50,20 @@ void show(const RunResult& result, const RunConfig& config, const Options& optio
   }
 }
 
+void check_backend(const CommConfig& config, World& world) {
+  const int processes = world.processes().size();
+  if (config.backend == "in_process" && processes > 1) {
+    throw InputError(
+        fmt::format("/comm/backend: is 'in_process', but there are {} processes; "
+                    "start one, or remove the key",
+                    processes));
+  }
+  if (config.backend == "mpi" && processes == 1) {
+    throw InputError(
+        "/comm/backend: is 'mpi', but this process is alone; start several with mpirun or srun");
+  }
+}
+
 /// Runs on all processes of a job. The first one shows and writes what comes of it.
 ExitStatus run_on(World& world, const Options& options, const std::vector<std::string>& arguments) {
   RunConfig config = load_config(options.config.file, options.config.overrides);
@@ -57,6 +72,8 @@ ExitStatus run_on(World& world, const Options& options, const std::vector<std::s
     if (!config.train) throw InputError("--resume: goes with a configuration whose job is 'train'");
     config.train->checkpoint.resume = true;
   }
+  check_backend(config.comm, world);
+  world.set_patience(config.comm.patience_s);
   const bool leads = world.processes().rank() == 0;
   Progress progress;
   const InterruptScope interrupts(progress, leads);
@@ -75,14 +92,23 @@ ExitStatus run_on(World& world, const Options& options, const std::vector<std::s
   return static_cast<ExitStatus>(status);
 }
 
+/// Where another process died and this one does not come to notice: says so, and ends.
+[[noreturn]] void end_at_once(const std::string& reason) {
+  if (!reason.empty()) fmt::print(stderr, "error: {}\n", reason);
+  std::_Exit(static_cast<int>(ExitStatus::failure));
+}
+
 ExitStatus run_command(const Options& options, const std::vector<std::string>& arguments) {
-  const std::unique_ptr<World> world = open_world();
+  WorldSpec spec;
+  spec.last_resort = end_at_once;
+  const std::unique_ptr<World> world = open_world(spec);
   try {
     return run_on(*world, options, arguments);
   } catch (const std::exception& error) {
     const World::Ending ending = world->fail(error);
-    if (ending.speaks) throw;
-    return ending.status;
+    if (!ending.speaks) return ending.status;
+    if (!ending.reason.empty()) throw OthersFailed(ending.reason);
+    throw;
   }
 }
 

@@ -87,6 +87,7 @@ class Loader {
     out_.seed = root["seed"].get<std::uint64_t>();
     out_.cache = root["cache"];
     out_.save_outputs = root["save_outputs"];
+    out_.comm = {root["comm"]["backend"], root["comm"]["patience_seconds"]};
     const Json& require = root["require"];
     out_.require = {optional<bool>(require, "verified"),
                     optional<double>(require, "max_infer_seconds"),

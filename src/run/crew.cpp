@@ -24,10 +24,7 @@ void relax() {
 
 }  // namespace
 
-Crew::Crew(const std::vector<double>& speeds, bool spin)
-    : members_(speeds.size()), spins_(spin ? kSpins : 0) {
-  share_rows(speeds);
-}
+Crew::Crew(const std::vector<double>& speeds) : members_(speeds.size()) { share_rows(speeds); }
 
 void Crew::share_rows(const std::vector<double>& speeds) {
   const std::vector<Range> shares = split_in_proportion(kPieces, speeds);
@@ -37,24 +34,39 @@ void Crew::share_rows(const std::vector<double>& speeds) {
   }
 }
 
-void Crew::begin(const CrewStep& step, Pace& pace) {
+void Crew::share_by_speed() {
+  std::vector<double> speeds;
+  for (const Member& member : members_) {
+    const auto pieces = static_cast<double>(member.rows.end - member.rows.begin);
+    // A member keeps a piece at least, or nothing would tell when it has become faster.
+    speeds.push_back(std::max(pieces, 1.0) / std::max(member.busy_s, 1e-9));
+  }
+  share_rows(speeds);
+}
+
+SharedCrew::SharedCrew(const std::vector<double>& speeds, bool spin)
+    : Crew(speeds), spins_(spin ? kSpins : 0) {}
+
+void SharedCrew::begin(const CrewStep& step, Pace& pace) {
   step_ = step;
   meet(pace);
 }
 
-void Crew::dismiss(Pace& pace) {
+void SharedCrew::dismiss(Pace& pace) {
   over_ = true;
   meet(pace);
 }
 
-bool Crew::next(Pace& pace) {
+bool SharedCrew::next(const std::array<float*, 2>& /*own*/, Pace& pace) {
   meet(pace);
   return !over_;
 }
 
-RowShare Crew::rows(std::size_t member) const { return members_[member].rows; }
+void SharedCrew::finish_layer(std::int64_t /*layer*/, const Panels<float>& /*y*/, Pace& pace) {
+  meet(pace);
+}
 
-void Crew::meet(Pace& pace) {
+void SharedCrew::meet(Pace& pace) {
   pace.begin_wait();
   const std::uint32_t meeting = meetings_.load(std::memory_order_acquire);
   check();  // after the load: an abort from here on ends this meeting
@@ -72,35 +84,25 @@ void Crew::meet(Pace& pace) {
   check();
 }
 
-void Crew::check() const {
+void SharedCrew::check() const {
   if (!failed_.load(std::memory_order_acquire)) return;
   const std::lock_guard lock(mutex_);
   throw CommError(failure_);
 }
 
-void Crew::tell(std::size_t member, std::uint8_t* alive, double busy_s) {
+void SharedCrew::tell(std::size_t member, std::uint8_t* alive, double busy_s) {
   members_[member].alive = alive;
   members_[member].busy_s = busy_s;
 }
 
-void Crew::combine_alive(std::uint8_t* alive) const {
+void SharedCrew::combine_alive(std::uint8_t* alive) const {
   for (const Member& member : members_) {
     if (member.alive == alive) continue;
     for (std::int64_t i = 0; i < step_.images; ++i) alive[i] |= member.alive[i];
   }
 }
 
-void Crew::rebalance() {
-  std::vector<double> speeds;
-  for (const Member& member : members_) {
-    const auto pieces = static_cast<double>(member.rows.end - member.rows.begin);
-    // A member keeps a piece at least, or nothing would tell when it has become faster.
-    speeds.push_back(std::max(pieces, 1.0) / std::max(member.busy_s, 1e-9));
-  }
-  share_rows(speeds);
-}
-
-void Crew::abort(const std::string& reason) {
+void SharedCrew::abort(const std::string& reason) {
   {
     const std::lock_guard lock(mutex_);
     failure_ = reason;

@@ -9,17 +9,25 @@
 
 namespace spdnn {
 
+/// Who begins which images.
+class ImageSource {
+ public:
+  virtual ~ImageSource() = default;
+  /// The next images for `rank` to begin, `batch` of them at most; empty when there are none that
+  /// it may have.
+  [[nodiscard]] virtual Range take(int rank, std::int64_t batch) = 0;
+};
+
 /// Each rank's share of the images, handed out in batches. All functions may be called from any
 /// thread, and none blocks.
-class ImageQueue {
+class ImageQueue final : public ImageSource {
  public:
   /// `grain`: images that are never divided between two ranks, but for the last of a share.
   ImageQueue(const std::vector<Range>& shares, Sharing sharing, std::int64_t grain);
 
-  /// The next images for `rank` to begin, `batch` of them at most; empty when there are none that
-  /// it may have. With `Sharing::stealing` a rank whose share is used up takes the back half of the
-  /// largest rest of another's as its own.
-  [[nodiscard]] Range take(int rank, std::int64_t batch);
+  /// With `Sharing::stealing` a rank whose share is used up takes the back half of the largest rest
+  /// of another's as its own.
+  [[nodiscard]] Range take(int rank, std::int64_t batch) override;
 
  private:
   /// A range in one word, so that its front and its back are taken without a lock.

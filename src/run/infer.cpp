@@ -190,18 +190,24 @@ Profile profile_job(const RunConfig& config, const Model& model, const Job& job)
   return join_profiles(job, std::move(profile));
 }
 
-/// Ranks of several processes share nothing but images.
+/// Ranks of several processes do not hand over images under way.
 PlanRequest request_for(const RunConfig& config, World& world) {
   PlanRequest request = config.plan;
   if (world.processes().size() == 1) return request;
-  if (request.strategy == Strategy::automatic) request.strategy = Strategy::data;
-  if (request.strategy != Strategy::data) {
+  if (request.strategy == Strategy::automatic) request.strategy = Strategy::task_stealing;
+  if (request.strategy == Strategy::data_then_model) {
     throw InputError(
-        fmt::format("/strategy: '{}' goes with ranks in one process; several "
-                    "processes share images by 'data'",
-                    to_string(request.strategy)));
+        "/strategy: 'data_then_model' goes with ranks in one process; in several, "
+        "'task_stealing' evens out images, and 'model' shares rows");
   }
   return request;
+}
+
+/// Ranks of several processes that share rows hold the leader's images in memory of their own.
+void level_batches(World& world, Plan& plan) {
+  if (world.processes().size() == 1 || plan.helping != Helping::rows) return;
+  const std::int64_t least = *std::min_element(plan.batch.begin(), plan.batch.end());
+  std::fill(plan.batch.begin(), plan.batch.end(), least);
 }
 
 RunResult infer(const RunConfig& config, Progress& progress, World& world) {
@@ -219,6 +225,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   result.unique_images = work.images.rows();
   result.plan =
       make_plan(stats_of(network.model, work.images), profile, request_for(config, world));
+  level_batches(world, result.plan);
 
   progress.phase = "inferring";
   progress.total = work.images.rows() * std::ssize(network.model.layers);

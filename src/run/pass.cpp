@@ -17,6 +17,7 @@ constexpr std::int64_t kSideBySide = 16;
 
 struct Pass::State {
   const PassContext& context;
+  Communicator& comm;
   int rank;
   Device& device;
   Pace pace;
@@ -29,8 +30,13 @@ struct Pass::State {
   double alone_rate = 0.0;        ///< edges/s of a few images that this rank computed alone
   std::int64_t image_layers = 0;  ///< done by this rank, for the speed it has
 
-  State(const PassContext& c, int r, Device& d, double slowdown)
-      : context(c), rank(r), device(d), pace(slowdown), stream(d.make_stream()) {}
+  State(const PassContext& c, Communicator& with, Device& d, double slowdown)
+      : context(c),
+        comm(with),
+        rank(with.rank()),
+        device(d),
+        pace(slowdown),
+        stream(d.make_stream()) {}
 
   [[nodiscard]] const Plan& plan() const { return *context.plan; }
   [[nodiscard]] bool may_begin_images() const {
@@ -109,6 +115,7 @@ struct Pass::State {
     bool here = true;
     for (std::size_t s = first; s < plan().segments.size() && here; ++s) {
       find_help(s);
+      comm.show("segment", static_cast<std::int64_t>(s));
       const std::int64_t images = flow->bound();
       const double start = now_seconds();
       here = flow->run_segment(s, crew.get(), pace);
@@ -191,8 +198,8 @@ struct Pass::State {
   }
 };
 
-Pass::Pass(const PassContext& context, int rank, Device& device, double slowdown)
-    : state_(std::make_unique<State>(context, rank, device, slowdown)) {}
+Pass::Pass(const PassContext& context, Communicator& comm, Device& device, double slowdown)
+    : state_(std::make_unique<State>(context, comm, device, slowdown)) {}
 
 Pass::~Pass() = default;
 

@@ -9,7 +9,7 @@
 
 namespace spdnn {
 
-class ImageQueue;
+class ImageSource;
 class Roster;
 class SharedForms;
 
@@ -26,7 +26,7 @@ struct PassContext {
   Progress* progress = nullptr;
   SharedForms* forms = nullptr;
   // Filled in by `run_all_ranks`:
-  ImageQueue* queue = nullptr;
+  ImageSource* queue = nullptr;
   Roster* roster = nullptr;
 };
 
@@ -46,7 +46,7 @@ struct PassResult {
 /// Drives one device. Used from the thread that opened the device.
 class Pass {
  public:
-  Pass(const PassContext& context, int rank, Device& device, double slowdown);
+  Pass(const PassContext& context, Communicator& comm, Device& device, double slowdown);
   ~Pass();
   /// Allocates memory and brings resident weights and biases to the device.
   void prepare();

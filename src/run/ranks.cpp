@@ -6,6 +6,7 @@
 
 #include "image_queue.hpp"
 #include "pack.hpp"
+#include "remote.hpp"
 #include "roster.hpp"
 #include "spdnn/comm.hpp"
 
@@ -99,15 +100,23 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
   std::vector<std::int64_t> origin_of;
   const std::size_t ranks = job.specs.size();
   ImageQueue queue(shared.plan->images, shared.plan->sharing, shared.plan->grain);
-  Roster roster(static_cast<int>(ranks), ranks <= usable_cores().size());
-  PassContext context = shared;
-  context.queue = &queue;
-  context.roster = &roster;
+  SharedRoster roster(static_cast<int>(ranks), ranks <= usable_cores().size());
+  const bool alone = job.world.processes().size() == 1;
+  ImageDesk desk(job.world, queue);
   outcome.ranks.resize(ranks);
   job.run_ranks([&](Communicator& comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
     const std::unique_ptr<Device> device = open_device(job.specs[rank]);
-    Pass pass(context, comm.rank(), *device, job.specs[rank].slowdown);
+    comm.show_device(device->info().name);
+    comm.show("preparing", -1);
+    PassContext context = shared;
+    DeskSource asked(desk, comm);
+    context.queue = &queue;
+    if (!alone && shared.plan->sharing != Sharing::own) context.queue = &asked;
+    std::unique_ptr<ModelRoster> model;
+    if (!alone) model = std::make_unique<ModelRoster>(comm, shared.plan->speeds);
+    context.roster = alone ? static_cast<Roster*>(&roster) : model.get();
+    Pass pass(context, comm, *device, job.specs[rank].slowdown);
     if (rank == 0 && profile_range) set_profiler_capture(true);
     comm.barrier();
     const double start = now_seconds();
@@ -115,10 +124,11 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
     comm.barrier();
     const double resident = now_seconds();
     outcome.ranks[rank] = pass.run();
+    comm.show("gathering", -1);
     const std::vector<std::int64_t> ids = gather(comm, outcome.ranks[rank].ids);
     const std::vector<std::int64_t> merged = gather(comm, outcome.ranks[rank].merged);
     if (rank == 0) {
-      origin_of = origins(context.images->rows(), merged);
+      origin_of = origins(shared.images->rows(), merged);
       outcome.ids = living(ids, origin_of);
       outcome.infer_s = now_seconds() - start;
       outcome.resident_s = now_seconds() - resident;
@@ -131,7 +141,7 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
   join_results(job, outcome.ranks);
   if (!job.leads()) return outcome;
   for (PassResult& rank : outcome.ranks) outcome.outputs.merge(rank.outputs);
-  copy_outputs(context, origin_of, outcome);
+  copy_outputs(shared, origin_of, outcome);
   return outcome;
 }
 

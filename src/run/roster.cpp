@@ -6,13 +6,14 @@
 
 namespace spdnn {
 
-Roster::Roster(int ranks, bool spin) : spin_(spin), places_(static_cast<std::size_t>(ranks)) {}
+SharedRoster::SharedRoster(int ranks, bool spin)
+    : spin_(spin), places_(static_cast<std::size_t>(ranks)) {}
 
-void Roster::check() const {
+void SharedRoster::check() const {
   if (failure_) throw CommError(*failure_);
 }
 
-std::optional<Assignment> Roster::offer(int rank, Slots* landing) {
+std::optional<Assignment> SharedRoster::offer(int rank, Slots* landing) {
   std::unique_lock lock(mutex_);
   check();
   Place& place = places_[rank];
@@ -26,17 +27,17 @@ std::optional<Assignment> Roster::offer(int rank, Slots* landing) {
   return std::exchange(place.assignment, std::nullopt);
 }
 
-void Roster::tell_remaining(int rank, double seconds) {
+void SharedRoster::tell_remaining(int rank, double seconds) {
   places_[rank].remaining.store(seconds, std::memory_order_relaxed);
 }
 
-Roster::Helper Roster::take(int rank) {
+Roster::Helper SharedRoster::take(int rank) {
   places_[rank].idle = false;
   --idle_count_;
   return {rank, places_[rank].landing};
 }
 
-std::vector<Roster::Helper> Roster::claim(int rank, std::size_t most) {
+std::vector<Roster::Helper> SharedRoster::claim(int rank, std::size_t most) {
   const std::lock_guard lock(mutex_);
   check();
   double all = 0.0;
@@ -51,7 +52,7 @@ std::vector<Roster::Helper> Roster::claim(int rank, std::size_t most) {
   return helpers;
 }
 
-std::vector<Roster::Helper> Roster::claim_all(int rank) {
+std::vector<Roster::Helper> SharedRoster::claim_all(int rank) {
   std::unique_lock lock(mutex_);
   changed_.wait(
       lock, [&] { return failure_ || idle_count_.load() + 1 == static_cast<int>(places_.size()); });
@@ -63,7 +64,7 @@ std::vector<Roster::Helper> Roster::claim_all(int rank) {
   return helpers;
 }
 
-void Roster::give(const Helper& helper, const Assignment& assignment) {
+void SharedRoster::give(const Helper& helper, const Assignment& assignment) {
   {
     const std::lock_guard lock(mutex_);
     places_[helper.rank].assignment = assignment;
@@ -71,14 +72,14 @@ void Roster::give(const Helper& helper, const Assignment& assignment) {
   changed_.notify_all();
 }
 
-std::shared_ptr<Crew> Roster::form_crew(int leader, const std::vector<Helper>& helpers,
-                                        const std::vector<double>& speeds) {
+std::shared_ptr<Crew> SharedRoster::form_crew(int leader, const std::vector<Helper>& helpers,
+                                              const std::vector<double>& speeds) {
   constexpr double kLeast = 1e-30;  // a rank that was to have nothing may still be helped
   std::vector<double> of_members = {std::max(speeds[leader], kLeast)};
   for (const Helper& helper : helpers) {
     of_members.push_back(std::max(speeds[helper.rank], kLeast));
   }
-  const auto crew = std::make_shared<Crew>(of_members, spin_);
+  const auto crew = std::make_shared<SharedCrew>(of_members, spin_);
   {
     const std::lock_guard lock(mutex_);
     check();
@@ -88,7 +89,7 @@ std::shared_ptr<Crew> Roster::form_crew(int leader, const std::vector<Helper>& h
   return crew;
 }
 
-void Roster::abort(const std::string& reason) {
+void SharedRoster::abort(const std::string& reason) {
   const std::lock_guard lock(mutex_);
   if (!failure_) failure_ = reason;
   for (Place& place : places_) {

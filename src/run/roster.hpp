@@ -32,23 +32,20 @@ struct Membership {
 
 using Assignment = std::variant<Parcel, Membership>;
 
-/// The ranks of one process that may help one another. A rank is active until it offers itself;
-/// when all of them have, the work is done. All functions may be called from any thread; those
-/// that wait throw `CommError` once the roster is aborted.
+/// Where ranks that may help one another meet. A rank is active until it offers itself; when all of
+/// them have, the work is done. Functions that wait throw `CommError` once the roster is aborted.
 class Roster {
  public:
-  /// `spin`: waiting members of a crew may keep their cores busy for a short while.
-  Roster(int ranks, bool spin);
-
+  virtual ~Roster() = default;
   /// `rank` has nothing to do; its `landing` slots may be written from now on. Waits for work;
   /// nothing when no rank has any.
-  [[nodiscard]] std::optional<Assignment> offer(int rank, Slots* landing);
+  [[nodiscard]] virtual std::optional<Assignment> offer(int rank, Slots* landing) = 0;
 
   /// Ranks waiting for work now. Cheap.
-  [[nodiscard]] int idle() const { return idle_count_.load(std::memory_order_relaxed); }
+  [[nodiscard]] virtual int idle() const = 0;
 
   /// The work `rank` still has, in seconds as it estimates them.
-  void tell_remaining(int rank, double seconds);
+  virtual void tell_remaining(int rank, double seconds) = 0;
 
   /// A rank claimed by another, which must give it an assignment.
   struct Helper {
@@ -57,17 +54,34 @@ class Roster {
   };
   /// Claims idle ranks for active rank `rank`: its part of them by what each active rank has left,
   /// one at least and `most` at most; none when none is idle.
-  [[nodiscard]] std::vector<Helper> claim(int rank, std::size_t most);
+  [[nodiscard]] virtual std::vector<Helper> claim(int rank, std::size_t most) = 0;
   /// Waits until all ranks but `rank` are idle, and claims them.
-  [[nodiscard]] std::vector<Helper> claim_all(int rank);
-  void give(const Helper& helper, const Assignment& assignment);
+  [[nodiscard]] virtual std::vector<Helper> claim_all(int rank) = 0;
+  virtual void give(const Helper& helper, const Assignment& assignment) = 0;
 
   /// A crew of `helpers` under active rank `leader`, which has no other one now; `speeds` by rank.
-  [[nodiscard]] std::shared_ptr<Crew> form_crew(int leader, const std::vector<Helper>& helpers,
-                                                const std::vector<double>& speeds);
+  [[nodiscard]] virtual std::shared_ptr<Crew> form_crew(int leader,
+                                                        const std::vector<Helper>& helpers,
+                                                        const std::vector<double>& speeds) = 0;
 
   /// Ends every wait with `reason`.
-  void abort(const std::string& reason);
+  virtual void abort(const std::string& reason) = 0;
+};
+
+/// The ranks of one process. All functions may be called from any thread.
+class SharedRoster final : public Roster {
+ public:
+  /// `spin`: waiting members of a crew may keep their cores busy for a short while.
+  SharedRoster(int ranks, bool spin);
+  [[nodiscard]] std::optional<Assignment> offer(int rank, Slots* landing) override;
+  [[nodiscard]] int idle() const override { return idle_count_.load(std::memory_order_relaxed); }
+  void tell_remaining(int rank, double seconds) override;
+  [[nodiscard]] std::vector<Helper> claim(int rank, std::size_t most) override;
+  [[nodiscard]] std::vector<Helper> claim_all(int rank) override;
+  void give(const Helper& helper, const Assignment& assignment) override;
+  [[nodiscard]] std::shared_ptr<Crew> form_crew(int leader, const std::vector<Helper>& helpers,
+                                                const std::vector<double>& speeds) override;
+  void abort(const std::string& reason) override;
 
  private:
   struct Place {

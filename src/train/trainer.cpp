@@ -197,6 +197,7 @@ void RankTrainer::train_epoch(EpochReport& report) {
     if (job_.hooks->cancel != nullptr && *job_.hooks->cancel) {
       throw CommError("the run was cancelled");
     }
+    comm_.show("step", optimizer_.steps());
     Batch batch = loader_.next();
     const std::int64_t images = std::min(spec_.batch, count - step * spec_.batch);
     const double rate = train_step(batch, images, report.train, report.rewired);
@@ -220,7 +221,11 @@ Measure RankTrainer::measure(const LabelledImages& data, const std::vector<std::
   if (&data != job_.train) other.emplace(data, most_images_, width_, network_.device());
   Loader& loader = other ? *other : loader_;
   loader.start(ids, std::move(mine));
-  for (std::size_t step = 0; step < steps; ++step) add_loss(loader.next(), 1.0F, measure);
+  for (std::size_t step = 0; step < steps; ++step) {
+    comm_.show("measuring", static_cast<std::int64_t>(step));
+    add_loss(loader.next(), 1.0F, measure);
+  }
+  comm_.show("writing", -1);
   reduce(measure);
   return measure;
 }
@@ -375,6 +380,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
       &resumed, &hooks, &result};
   const auto body = [&](Communicator& comm) {
     const std::unique_ptr<Device> device = open_device(devices[comm.rank()]);
+    comm.show_device(device->info().name);
     RankTrainer(job, comm, *device).run();
   };
   if (hooks.run_ranks) {

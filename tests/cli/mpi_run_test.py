@@ -8,11 +8,14 @@ import json
 import os
 import pathlib
 import random
+import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import unittest
 
 MPIEXEC, PROGRAM = sys.argv[1:3]
@@ -38,17 +41,22 @@ class MpiRun(unittest.TestCase):
         self.environment = {**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache"),
                             "SPDNN_DATA": str(self.folder)}
 
-    def run_program(self, processes, config, output, *options):
-        """Status, standard output and error; with 0 processes, without a launcher."""
+    def start(self, processes, config, output, *options):
+        """With 0 processes, without a launcher."""
         (self.folder / "config.json").write_text(json.dumps(config))
         launcher = [] if processes == 0 else [
             MPIEXEC, "-n", str(processes), "--oversubscribe", "--allow-run-as-root",
             "-x", "ASAN_OPTIONS=detect_leaks=0"]
-        done = subprocess.run(
+        return subprocess.Popen(
             [*launcher, PROGRAM, "run", "config.json", "--output", output, *options],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120,
-            check=False)
-        return done.returncode, done.stdout, done.stderr
+            cwd=self.folder, env=self.environment, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+
+    def run_program(self, processes, config, output, *options):
+        """Status, standard output and error."""
+        process = self.start(processes, config, output, *options)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
 
     def result(self, processes, config, output, *options):
         status, out, err = self.run_program(processes, config, output, *options)
@@ -75,7 +83,8 @@ class MpiRun(unittest.TestCase):
             tar.extractall(self.folder)
         config = {"model": {"graph_challenge": {"neurons": 1024, "layers": 120}},
                   "input": {"graph_challenge": {}}, "verify": {"categories": True}}
-        for processes, strategy, compile_ in ((4, "data", "full"), (2, "data", "off")):
+        for processes, strategy, compile_ in ((4, "data", "full"), (4, "model", "off"),
+                                              (2, "model", "full"), (2, "task_stealing", "off")):
             with self.subTest(processes=processes, strategy=strategy, compile=compile_):
                 result, _ = self.result(processes, config, "official", "--set",
                                         f"/devices={cpus(processes)}", "--set",
@@ -124,6 +133,57 @@ class MpiRun(unittest.TestCase):
         self.result(2, self.training(2), "two")
         for a, b in zip(self.losses("one"), self.losses("two")):
             self.assertAlmostEqual(a, b, delta=1e-4)
+
+    def strike(self, with_signal, limit, *options):
+        """Sends a signal to one of four ranks as it trains; what the run says, having ended within
+        `limit` seconds. A resume on three goes on."""
+        epochs = 300
+        process = self.start(4, self.training(4, epochs), "out", *options)
+        self.addCleanup(process.kill)
+        checkpoints = self.folder / "out/checkpoints"
+        deadline = time.monotonic() + 60
+        while not (checkpoints.is_dir() and any(checkpoints.iterdir())):
+            self.assertLess(time.monotonic(), deadline)
+            self.assertIsNone(process.poll())
+            time.sleep(0.05)
+        time.sleep(random.random() * 0.2)
+        os.kill(pid_of_rank(process.pid, 2), with_signal)
+        start = time.monotonic()
+        _, err = process.communicate(timeout=120)
+        self.assertLess(time.monotonic() - start, limit)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertEqual(err.count("error:"), 1, err)
+        line = next(line for line in err.splitlines() if "error:" in line)
+        for part in ("process 2", "host", "rank 2 on", "in "):
+            self.assertIn(part, line)
+        result, _ = self.result(3, self.training(3, epochs), "out", "--resume")
+        self.assertGreater(result["train"]["resumed_epochs"], 0)
+        self.assertEqual(len(self.losses("out")), epochs)
+        return line
+
+    def test_killed_rank_ends_the_run(self):
+        self.write_images()
+        for _ in range(int(os.environ.get("SPDNN_KILLS", "3"))):
+            self.assertIn("died", self.strike(signal.SIGKILL, 5))
+            shutil.rmtree(self.folder / "out")
+
+    def test_hung_rank_ends_the_run(self):
+        self.write_images()
+        line = self.strike(signal.SIGSTOP, 10, "--set", "/comm/patience_seconds=3")
+        self.assertIn("no sign of life", line)
+
+
+def pid_of_rank(launcher, rank):
+    """The process that a launcher started as `rank`."""
+    wanted = f"OMPI_COMM_WORLD_RANK={rank}".encode()
+    for folder in pathlib.Path("/proc").iterdir():
+        try:
+            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if parent == launcher and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                return int(folder.name)
+        except (OSError, IndexError, ValueError):
+            continue
+    raise AssertionError(f"no process of rank {rank}")
 
 
 if __name__ == "__main__":
