@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "combine.hpp"
+#include "mpi_transfers.hpp"
 #include "mpi_watch.hpp"
 
 namespace spdnn::comm {
@@ -48,74 +49,6 @@ void copy_bytes(void* to, const void* from, std::int64_t bytes) {
 }
 
 }  // namespace
-
-/// Messages under way. Those that are not waited for are let go of.
-class MpiCommunicator::Transfers {
- public:
-  /// Headers are told from pieces, which the other side may not expect.
-  Transfers(MpiCommunicator& comm, bool headers) : comm_(comm), headers_(headers) {}
-  Transfers(const Transfers&) = delete;
-  Transfers& operator=(const Transfers&) = delete;
-  ~Transfers() { abandon(); }
-
-  void send(int to, const void* data, std::size_t bytes) {
-    each_part(bytes, [&](std::size_t at, int part, MPI_Request* request) {
-      check_mpi(MPI_Isend(static_cast<const std::byte*>(data) + at, part, MPI_BYTE,
-                          comm_.group_.places[to].process, comm_.tag(comm_.rank_, to, headers_),
-                          comm_.job_.messages, request),
-                "MPI_Isend");
-    });
-  }
-  void receive(int from, void* data, std::size_t bytes) {
-    each_part(bytes, [&](std::size_t at, int part, MPI_Request* request) {
-      check_mpi(MPI_Irecv(static_cast<std::byte*>(data) + at, part, MPI_BYTE,
-                          comm_.group_.places[from].process, comm_.tag(from, comm_.rank_, headers_),
-                          comm_.job_.messages, request),
-                "MPI_Irecv");
-    });
-  }
-  /// Returns when all are done.
-  void wait(const Call& call) {
-    if (!test()) comm_.wait_until(describe(call), [this] { return test(); });
-    requests_.clear();
-  }
-
- private:
-  template <class Post>
-  void each_part(std::size_t bytes, const Post& post) {
-    const std::size_t most = comm_.job_.largest_message;
-    for (std::size_t at = 0; at < bytes; at += most) {
-      requests_.push_back(MPI_REQUEST_NULL);
-      post(at, static_cast<int>(std::min(most, bytes - at)), &requests_.back());
-    }
-  }
-  [[nodiscard]] bool test() {
-    int done = 0;
-    check_mpi(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done,
-                          MPI_STATUSES_IGNORE),
-              "MPI_Testall");
-    return done != 0;
-  }
-  /// After a failure: receives are taken back, or end where their message is on its way and its
-  /// sender lives. What was sent to a rank that failed may never leave, and is not waited for.
-  void abandon() noexcept {
-    constexpr double kPatience = 0.1;
-    const double start = now_seconds();
-    for (MPI_Request& request : requests_) {
-      if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);
-    }
-    Backoff backoff;
-    int done = requests_.empty() ? 1 : 0;
-    while (done == 0 && now_seconds() - start < kPatience) {
-      MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE);
-      backoff.pause();
-    }
-  }
-
-  MpiCommunicator& comm_;
-  bool headers_;
-  std::vector<MPI_Request> requests_;
-};
 
 /// What a rank tells another of its call, and in an exchange, of what goes between the two.
 struct MpiCommunicator::Header {
@@ -188,7 +121,7 @@ class MpiCommunicator::Meeting {
     std::vector<std::array<char, kLongest>> texts(in_.size());
     const std::string own = describe(call_);
     own.copy(texts[comm_.rank_].data(), kLongest - 1);
-    Transfers transfers(comm_, true);
+    MpiTransfers transfers(comm_, true);
     for (int peer = 0; peer < comm_.size(); ++peer) {
       if (peer == comm_.rank_) continue;
       transfers.send(peer, texts[comm_.rank_].data(), kLongest);
@@ -223,7 +156,7 @@ class MpiCommunicator::Meeting {
   const Call& call_;
   bool finished_ = false;
   std::vector<Header> out_, in_;
-  Transfers transfers_;  // after the headers, which it lets go of first
+  MpiTransfers transfers_;  // after the headers, which it lets go of first
 };
 
 /// Headers and pieces on their way.
@@ -256,7 +189,7 @@ class MpiCommunicator::StartedExchange final : public Pending {
   MpiCommunicator& comm_;
   const Call& call_;
   Meeting meeting_;
-  Transfers pieces_;
+  MpiTransfers pieces_;
   bool finished_ = false;
 };
 
@@ -359,7 +292,7 @@ void MpiCommunicator::perform(Call& call) {
 void MpiCommunicator::gather(Meeting& meeting, const Call& call, const void* own,
                              const std::vector<Range>& pieces) {
   auto* all = static_cast<std::byte*>(call.receive);
-  Transfers transfers(*this, false);
+  MpiTransfers transfers(*this, false);
   for (int peer = 0; peer < size(); ++peer) {
     if (peer == rank_) continue;
     transfers.send(peer, own, static_cast<std::size_t>(pieces[rank_].size()));
@@ -380,7 +313,7 @@ void MpiCommunicator::combine_own(Meeting& meeting, const Call& call,
   const std::int64_t bytes = pieces[rank_].size();
   std::vector<double> parts(static_cast<std::size_t>((bytes + 7) / 8 * size()));
   std::vector<const void*> inputs;
-  Transfers transfers(*this, false);
+  MpiTransfers transfers(*this, false);
   for (int peer = 0; peer < size(); ++peer) {
     if (peer == rank_) {
       inputs.push_back(bytes > 0 ? send + pieces[rank_].begin : nullptr);

@@ -32,7 +32,7 @@ class MpiCommunicator final : public HostCommunicator {
   void wait_until(const std::string& what, const std::function<bool()>& done);
 
  private:
-  class Transfers;
+  friend class MpiTransfers;
   class Meeting;
   class StartedExchange;
   struct Header;

@@ -190,22 +190,12 @@ Profile profile_job(const RunConfig& config, const Model& model, const Job& job)
   return join_profiles(job, std::move(profile));
 }
 
-/// Ranks of several processes do not hand over images under way.
-PlanRequest request_for(const RunConfig& config, World& world) {
-  PlanRequest request = config.plan;
-  if (world.processes().size() == 1) return request;
-  if (request.strategy == Strategy::automatic) request.strategy = Strategy::task_stealing;
-  if (request.strategy == Strategy::data_then_model) {
-    throw InputError(
-        "/strategy: 'data_then_model' goes with ranks in one process; in several, "
-        "'task_stealing' evens out images, and 'model' shares rows");
-  }
-  return request;
-}
-
-/// Ranks of several processes that share rows hold the leader's images in memory of their own.
+/// Ranks of several processes hold what they share, or take over, in memory of their own.
 void level_batches(World& world, Plan& plan) {
-  if (world.processes().size() == 1 || plan.helping != Helping::rows) return;
+  if (world.processes().size() == 1 || plan.helping == Helping::none) return;
+  if (plan.helping == Helping::images_then_rows) {
+    plan.notes.emplace_back("ranks of several processes hand over images under way, not rows");
+  }
   const std::int64_t least = *std::min_element(plan.batch.begin(), plan.batch.end());
   std::fill(plan.batch.begin(), plan.batch.end(), least);
 }
@@ -223,8 +213,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
 
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
-  result.plan =
-      make_plan(stats_of(network.model, work.images), profile, request_for(config, world));
+  result.plan = make_plan(stats_of(network.model, work.images), profile, config.plan);
   level_batches(world, result.plan);
 
   progress.phase = "inferring";

@@ -142,7 +142,7 @@ struct Pass::State {
     give_pools();
     if (parts > 1) {
       give_images(segment, parts);
-    } else if (crew == nullptr && crews_pay && alone_rate > 0.0) {
+    } else if (crew == nullptr && crews_pay && alone_rate > 0.0 && context.roster->forms_crews()) {
       form_crew(context.roster->claim(rank, context.plan->images.size()));
     }
   }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "help_desk.hpp"
 #include "image_queue.hpp"
 #include "pack.hpp"
 #include "remote.hpp"
@@ -103,6 +104,8 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
   SharedRoster roster(static_cast<int>(ranks), ranks <= usable_cores().size());
   const bool alone = job.world.processes().size() == 1;
   ImageDesk desk(job.world, queue);
+  std::optional<HelpDesk> help;
+  if (!alone && shared.plan->helping == Helping::images_then_rows) help.emplace(job);
   outcome.ranks.resize(ranks);
   job.run_ranks([&](Communicator& comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
@@ -113,9 +116,13 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
     DeskSource asked(desk, comm);
     context.queue = &queue;
     if (!alone && shared.plan->sharing != Sharing::own) context.queue = &asked;
-    std::unique_ptr<ModelRoster> model;
-    if (!alone) model = std::make_unique<ModelRoster>(comm, shared.plan->speeds);
-    context.roster = alone ? static_cast<Roster*>(&roster) : model.get();
+    std::unique_ptr<Roster> own;
+    if (help) {
+      own = std::make_unique<DeskRoster>(*help, shared, comm, *device);
+    } else if (!alone) {
+      own = std::make_unique<ModelRoster>(comm, shared.plan->speeds);
+    }
+    context.roster = own == nullptr ? static_cast<Roster*>(&roster) : own.get();
     Pass pass(context, comm, *device, job.specs[rank].slowdown);
     if (rank == 0 && profile_range) set_profiler_capture(true);
     comm.barrier();

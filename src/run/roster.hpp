@@ -59,6 +59,8 @@ class Roster {
   [[nodiscard]] virtual std::vector<Helper> claim_all(int rank) = 0;
   virtual void give(const Helper& helper, const Assignment& assignment) = 0;
 
+  /// Whether any ranks may form a crew.
+  [[nodiscard]] virtual bool forms_crews() const { return true; }
   /// A crew of `helpers` under active rank `leader`, which has no other one now; `speeds` by rank.
   [[nodiscard]] virtual std::shared_ptr<Crew> form_crew(int leader,
                                                         const std::vector<Helper>& helpers,
