@@ -19,8 +19,9 @@ int main(int argc, char** argv) {
   using spdnn::test::the_world;
   testing::InitGoogleTest(&argc, argv);
   const bool mpi = std::getenv("SPDNN_TEST_MPI") != nullptr;
-  // Pieces of a few messages each, which otherwise would take gigabytes.
-  the_world() = mpi ? spdnn::open_world({.largest_message = 500}) : spdnn::single_world();
+  spdnn::WorldSpec spec;
+  spec.largest_message = 500;  // pieces of several messages, which otherwise would take gigabytes
+  the_world() = mpi ? spdnn::open_world(spec) : spdnn::single_world();
   const int failed = RUN_ALL_TESTS();
   the_world().reset();
   return failed;
