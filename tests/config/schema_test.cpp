@@ -85,7 +85,7 @@ TEST_F(Schema, ParserAcceptsEveryDefaultAndEveryWord) {
 TEST_F(Schema, ShippedConfigurationsLoad) {
   write("my_network.spdnn", "");
   write("my_images.spdnn", "");
-  fs::create_directory(folder_.path() / "mnist");
+  for (const char* data : {"mnist", "cifar10"}) fs::create_directory(folder_.path() / data);
   ConfigOverrides overrides;
   overrides.data_dir = folder_.path();
   int loaded = 0;
