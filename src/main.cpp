@@ -74,6 +74,7 @@ int run_program(int argc, char** argv) {
   spdnn::add_convert(app, line);
   spdnn::add_inspect(app, line);
   spdnn::add_partition(app, line);
+  spdnn::add_simulate(app, line);
   spdnn::add_schema(app, line);
   if (const std::string unknown = unknown_subcommand(app, line.arguments); !unknown.empty()) {
     return fail(ExitStatus::bad_input, unknown);

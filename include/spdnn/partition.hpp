@@ -117,6 +117,14 @@ struct HypergraphRequest {
 /// requests give equal partitions. Throws `InputError` for a request out of bounds.
 [[nodiscard]] Partition hypergraph_partition(const Model& model, const HypergraphRequest& request);
 
+/// Whether this build has Zoltan.
+[[nodiscard]] bool have_zoltan();
+/// What Zoltan's PHG makes of the layers one after another, each knowing the owners of the one
+/// before it, with rows moved where it leaves a part above the limits. Searches, effort, threads
+/// and phases are not Zoltan's. Throws `InputError` where the build has no Zoltan, `SystemError`
+/// where it fails.
+[[nodiscard]] Partition zoltan_partition(const Model& model, const HypergraphRequest& request);
+
 /// Writes a partition as text, whole or not at all: three lines that name the network's key and the
 /// number of parts, then the owner of each row, from 0, layer by layer, a line each.
 void write_partition(const std::filesystem::path& file, const Partition& partition);

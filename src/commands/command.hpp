@@ -26,6 +26,7 @@ void add_generate(CLI::App& app, CommandLine& line);
 void add_convert(CLI::App& app, CommandLine& line);
 void add_inspect(CLI::App& app, CommandLine& line);
 void add_partition(CLI::App& app, CommandLine& line);
+void add_simulate(CLI::App& app, CommandLine& line);
 void add_schema(CLI::App& app, CommandLine& line);
 
 /// Options by which a configuration is read: `--set` and `--data-dir`.

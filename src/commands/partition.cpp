@@ -1,15 +1,12 @@
 // spdnn-gpu partition: what each way of dividing a network's rows makes cross between the parts.
-#include "spdnn/partition.hpp"
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <thread>
 
-#include "command.hpp"
+#include "partition_models.hpp"
 #include "spdnn/config.hpp"
 #include "spdnn/report.hpp"
 
@@ -19,44 +16,13 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-struct Options {
-  ConfigOptions config;
-  std::vector<int> parts = {2, 4, 8, 16};
-  std::vector<std::string> models;
+struct Options : PartitionOptions {
   std::vector<double> speeds;
-  fs::path score;
-  HypergraphRequest request;
-  std::int64_t layers = 0;
-  bool json = false;
-  fs::path chart, save, hypergraph;
+  fs::path score, save, hypergraph;
 };
 
-/// A way of dividing rows, by its name.
-using Maker = Partition (*)(const Model&, const HypergraphRequest&);
 int parts_of(const HypergraphRequest& request) {
   return static_cast<int>(std::ssize(request.speeds));
-}
-const std::vector<std::pair<std::string, Maker>>& makers() {
-  static const std::vector<std::pair<std::string, Maker>> all = {
-      {"random",
-       [](const Model& m, const HypergraphRequest& r) {
-         return random_partition(m, parts_of(r), r.seed);
-       }},
-      {"block", [](const Model& m,
-                   const HypergraphRequest& r) { return proportional_partition(m, r.speeds); }},
-      {"cyclic",
-       [](const Model& m, const HypergraphRequest& r) { return cyclic_partition(m, parts_of(r)); }},
-      {"hypergraph", hypergraph_partition}};
-  return all;
-}
-
-Maker maker_of(const std::string& name) {
-  std::string names;
-  for (const auto& [known, maker] : makers()) {
-    if (known == name) return maker;
-    names += (names.empty() ? "" : ", ") + known;
-  }
-  throw InputError(fmt::format("--models: '{}' is none of {}", name, names));
 }
 
 /// One line of the table.
@@ -108,7 +74,7 @@ Chart chart_of(const Model& model, const std::vector<Row>& rows) {
 Row measure(const Model& model, const std::string& name, const HypergraphRequest& request,
             Partition& partition) {
   const auto start = std::chrono::steady_clock::now();
-  partition = maker_of(name)(model, request);
+  partition = make_partition(name, model, request);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   Row row{name, parts_of(request), count_traffic(model, partition), 0.0, seconds.count()};
   row.imbalance = imbalance(row.traffic, request.speeds);
@@ -150,37 +116,14 @@ void add_rows(const Model& model, const Options& options, const HypergraphReques
   write_partition(saved.back(), best);
 }
 
-/// The requests: one for each number of parts, or the one that the speeds stand for.
-std::vector<HypergraphRequest> requests_of(const Options& options) {
-  std::vector<HypergraphRequest> requests;
-  HypergraphRequest request = options.request;
-  if (!options.speeds.empty()) {
-    request.speeds = options.speeds;
-    return {request};
-  }
-  for (const int parts : options.parts) {
-    if (parts < 1 || parts > kMaxParts) {
-      throw InputError(fmt::format("--parts: {}; give 1 to {}", parts, kMaxParts));
-    }
-    request.speeds.assign(static_cast<std::size_t>(parts), 1.0);
-    requests.push_back(request);
-  }
-  return requests;
-}
-
-void warn_of(const std::vector<std::string>& notes) {
-  for (const std::string& note : notes) std::fprintf(stderr, "note: %s\n", note.c_str());
-}
-
 ExitStatus partition_command(const Options& options) {
-  for (const std::string& name : options.models) (void)maker_of(name);
-  const std::vector<HypergraphRequest> requests = requests_of(options);
-  std::vector<std::string> notes;
-  Model model = load_model(load_config(options.config.file, options.config.overrides), notes);
-  warn_of(notes);
-  if (options.layers > 0 && options.layers < std::ssize(model.layers)) {
-    model.layers.resize(static_cast<std::size_t>(options.layers));
+  check_partition_models(options.models);
+  std::vector<HypergraphRequest> requests = requests_of(options);
+  if (!options.speeds.empty()) {
+    requests.resize(1);
+    requests.front().speeds = options.speeds;
   }
+  const Model model = network_of(options);
   std::vector<Row> rows;
   std::vector<fs::path> saved;
   for (const HypergraphRequest& request : requests) add_rows(model, options, request, rows, saved);
@@ -209,57 +152,19 @@ ExitStatus partition_command(const Options& options) {
   return ExitStatus::done;
 }
 
-void add_search_options(CLI::App& command, HypergraphRequest& request) {
-  command
-      .add_option("--imbalance", request.imbalance,
-                  "How far a part may exceed its share of a layer's weights")
-      ->type_name("PART")
-      ->capture_default_str();
-  command.add_option("--seed", request.seed, "Seed of random partitions and searches")
-      ->type_name("S")
-      ->capture_default_str();
-  command.add_option("--effort", request.effort, "How long to search, relative")
-      ->type_name("E")
-      ->capture_default_str();
-  command.add_option("--searches", request.searches, "Searches, of which the best is kept")
-      ->type_name("N")
-      ->capture_default_str();
-  command.add_option("--threads", request.threads, "Searches at a time")
-      ->type_name("T")
-      ->capture_default_str();
-  command
-      .add_option("--phase-layers", request.phase_layers,
-                  "Layers partitioned at once, those before them fixed; 0: as many as memory is "
-                  "fine with")
-      ->type_name("L")
-      ->capture_default_str();
-}
-
 }  // namespace
 
 void add_partition(CLI::App& app, CommandLine& line) {
   CLI::App* command = app.add_subcommand(
       "partition", "Divide a network's rows between ranks, and count what crosses between them");
   const auto options = std::make_shared<Options>();
-  options->request.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  for (const auto& [name, maker] : makers()) options->models.push_back(name);
-  add_config_options(*command, options->config);
-  command->add_option("--parts", options->parts, "Numbers of parts, with commas between")
-      ->delimiter(',')
-      ->type_name("K,…")
-      ->capture_default_str();
+  options->parts = {2, 4, 8, 16};
+  add_partition_options(*command, *options);
   command
       ->add_option("--speeds", options->speeds,
                    "Speeds of the parts in place of --parts: their shares of every layer")
       ->delimiter(',')
       ->type_name("S,…");
-  command->add_option("--models", options->models, "Ways of dividing, with commas between")
-      ->delimiter(',')
-      ->type_name("NAME,…")
-      ->capture_default_str();
-  command->add_option("--layers", options->layers, "Only the first so many layers; 0: all")
-      ->type_name("L");
-  add_search_options(*command, options->request);
   command->add_option("--score", options->score, "A partition file to be counted beside them")
       ->type_name("FILE");
   command->add_option("--save", options->save, "Folder for the best partition of each --parts")
@@ -268,8 +173,6 @@ void add_partition(CLI::App& app, CommandLine& line) {
       ->add_option("--hypergraph", options->hypergraph,
                    "Write the hypergraph for hMETIS, PaToH or Mt-KaHyPar")
       ->type_name("FILE.hgr");
-  command->add_option("--chart", options->chart, "Draw words over parts")->type_name("FILE.svg");
-  command->add_flag("--json", options->json, "Print JSON");
   command->footer(
       "Example:\n  spdnn-gpu partition configs/quickstart.json --parts 2,4 --save partitions");
   command->callback(

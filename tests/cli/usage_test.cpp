@@ -19,6 +19,7 @@ TEST_F(Usage, HelpOfEverySubcommandHasAnExample) {
                                                        {"profile"},
                                                        {"inspect"},
                                                        {"partition"},
+                                                       {"simulate"},
                                                        {"generate"},
                                                        {"generate", "images"},
                                                        {"generate", "network"},

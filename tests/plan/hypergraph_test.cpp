@@ -178,6 +178,25 @@ TEST(Hypergraph, ADeepButterflySendsFarLessThanCyclic) {
   }
 }
 
+TEST(Hypergraph, ZoltanKeepsTheSameLimitsOrIsMissed) {
+  const Model model = test::random_layers({50, 120, 90, 140}, 9, 4);
+  HypergraphRequest request = request_for(3);
+  request.speeds = {1.0, 2.0, 0.5};
+  if (!have_zoltan()) {
+    EXPECT_THROW((void)zoltan_partition(model, request), InputError);
+    return;
+  }
+  const Partition partition = zoltan_partition(model, request);
+  const Traffic traffic = count_traffic(model, partition);
+  const Limits limits = hypergraph::limits_of(model, request);
+  for (std::size_t l = 0; l < traffic.layers.size(); ++l) {
+    for (int p = 0; p < 3; ++p) {
+      EXPECT_LE(traffic.layers[l].nonzeros[p], limits.most(static_cast<std::int64_t>(l), p));
+    }
+  }
+  EXPECT_LT(traffic.words, count_traffic(model, random_partition(model, 3, 1)).words);
+}
+
 TEST(Hypergraph, RequestsOutOfBoundsAreRefused) {
   const Model model = test::random_layers({4, 6, 6}, 2, 1);
   const auto refused = [&](auto change) {

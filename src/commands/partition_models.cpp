@@ -1,0 +1,129 @@
+// Names of the ways of dividing rows, and the options by which they are chosen.
+#include "partition_models.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <thread>
+
+namespace spdnn {
+namespace {
+
+/// A way of dividing rows, by its name.
+using Maker = Partition (*)(const Model&, const HypergraphRequest&);
+int parts_of(const HypergraphRequest& request) {
+  return static_cast<int>(std::ssize(request.speeds));
+}
+
+const std::vector<std::pair<std::string, Maker>>& makers() {
+  static const std::vector<std::pair<std::string, Maker>> all = {
+      {"random",
+       [](const Model& m, const HypergraphRequest& r) {
+         return random_partition(m, parts_of(r), r.seed);
+       }},
+      {"block", [](const Model& m,
+                   const HypergraphRequest& r) { return proportional_partition(m, r.speeds); }},
+      {"cyclic",
+       [](const Model& m, const HypergraphRequest& r) { return cyclic_partition(m, parts_of(r)); }},
+      {"hypergraph", hypergraph_partition},
+      {"zoltan", zoltan_partition}};
+  return all;
+}
+
+Maker maker_of(const std::string& name) {
+  std::string names;
+  for (const auto& [known, maker] : makers()) {
+    if (known == name) return maker;
+    names += (names.empty() ? "" : ", ") + known;
+  }
+  throw InputError(fmt::format("--models: '{}' is none of {}", name, names));
+}
+
+void add_search_options(CLI::App& command, HypergraphRequest& request) {
+  command
+      .add_option("--imbalance", request.imbalance,
+                  "How far a part may exceed its share of a layer's weights")
+      ->type_name("PART")
+      ->capture_default_str();
+  command.add_option("--seed", request.seed, "Seed of random partitions and searches")
+      ->type_name("S")
+      ->capture_default_str();
+  command.add_option("--effort", request.effort, "How long to search, relative")
+      ->type_name("E")
+      ->capture_default_str();
+  command.add_option("--searches", request.searches, "Searches, of which the best is kept")
+      ->type_name("N")
+      ->capture_default_str();
+  command.add_option("--threads", request.threads, "Searches at a time")
+      ->type_name("T")
+      ->capture_default_str();
+  command
+      .add_option("--phase-layers", request.phase_layers,
+                  "Layers partitioned at once, those before them fixed; 0: as many as memory is "
+                  "fine with")
+      ->type_name("L")
+      ->capture_default_str();
+}
+
+}  // namespace
+
+std::vector<std::string> partition_models() {
+  std::vector<std::string> names;
+  for (const auto& [name, maker] : makers()) {
+    if (maker != &zoltan_partition || have_zoltan()) names.push_back(name);
+  }
+  return names;
+}
+
+Partition make_partition(const std::string& name, const Model& model,
+                         const HypergraphRequest& request) {
+  return maker_of(name)(model, request);
+}
+
+void check_partition_models(const std::vector<std::string>& names) {
+  for (const std::string& name : names) (void)maker_of(name);
+}
+
+void add_partition_options(CLI::App& command, PartitionOptions& options) {
+  options.request.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  add_config_options(command, options.config);
+  command.add_option("--parts", options.parts, "Numbers of parts, with commas between")
+      ->delimiter(',')
+      ->type_name("K,…")
+      ->capture_default_str();
+  command.add_option("--models", options.models, "Ways of dividing, with commas between")
+      ->delimiter(',')
+      ->type_name("NAME,…")
+      ->capture_default_str();
+  command.add_option("--layers", options.layers, "Only the first so many layers; 0: all")
+      ->type_name("L");
+  add_search_options(command, options.request);
+  command.add_option("--chart", options.chart, "Draw a chart over the parts")
+      ->type_name("FILE.svg");
+  command.add_flag("--json", options.json, "Print JSON");
+}
+
+Model network_of(const PartitionOptions& options) {
+  std::vector<std::string> notes;
+  Model model = load_model(load_config(options.config.file, options.config.overrides), notes);
+  for (const std::string& note : notes) std::fprintf(stderr, "note: %s\n", note.c_str());
+  if (options.layers > 0 && options.layers < std::ssize(model.layers)) {
+    model.layers.resize(static_cast<std::size_t>(options.layers));
+  }
+  return model;
+}
+
+std::vector<HypergraphRequest> requests_of(const PartitionOptions& options) {
+  std::vector<HypergraphRequest> requests;
+  for (const int parts : options.parts) {
+    if (parts < 1 || parts > kMaxParts) {
+      throw InputError(fmt::format("--parts: {}; give 1 to {}", parts, kMaxParts));
+    }
+    requests.push_back(options.request);
+    requests.back().speeds.assign(static_cast<std::size_t>(parts), 1.0);
+  }
+  return requests;
+}
+
+}  // namespace spdnn

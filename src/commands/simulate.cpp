@@ -1,0 +1,195 @@
+// spdnn-gpu simulate: how long a step takes on more ranks than there are.
+#include "spdnn/simulate.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "partition_models.hpp"
+#include "spdnn/config.hpp"
+#include "spdnn/report.hpp"
+
+namespace spdnn {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options : PartitionOptions {
+  std::int64_t batch = 64;
+  bool overlap = false;
+  Cluster cluster{1, 16, {1e-6, 0.5e-6, 10e9}, {2e-6, 1e-6, 8e9}, {5e-6, 2e-6, 10e9}};
+  std::vector<double> process, node, network;
+};
+
+/// One line of the table.
+struct Row {
+  std::string model;
+  int ranks = 0;
+  std::int64_t words = 0;
+  StepTime inference, training;
+};
+
+void set_link(LinkClass& link, const std::vector<double>& given, const char* option) {
+  if (given.empty()) return;
+  if (given.size() != 3 ||
+      std::any_of(given.begin(), given.end(), [](double x) { return x < 0; })) {
+    throw InputError(fmt::format(
+        "{}: give three numbers from 0 on: seconds of latency, seconds a message, bytes a second",
+        option));
+  }
+  link = {given[0], given[1], given[2]};
+}
+
+Cluster cluster_of(const Options& options) {
+  Cluster cluster = options.cluster;
+  set_link(cluster.process, options.process, "--process-link");
+  set_link(cluster.node, options.node, "--node-link");
+  set_link(cluster.network, options.network, "--network-link");
+  if (cluster.ranks_per_process < 1 || cluster.ranks_per_node < cluster.ranks_per_process ||
+      cluster.ranks_per_node % cluster.ranks_per_process != 0) {
+    throw InputError(
+        fmt::format("{} ranks a node and {} a process; give 1 or more, whole processes to a node",
+                    cluster.ranks_per_node, cluster.ranks_per_process));
+  }
+  return cluster;
+}
+
+std::string link_text(const char* name, const LinkClass& link) {
+  return fmt::format("  {}: latency {:.3g} s, {:.3g} s a message, {:.3g} bytes/s\n", name,
+                     link.latency_s, link.message_s, link.bytes_per_s);
+}
+
+std::string table(const std::vector<Row>& rows) {
+  std::string text =
+      fmt::format("{:<11}{:>6}{:>13}{:>13}{:>13}{:>13}{:>13}{:>10}\n", "model", "ranks", "words",
+                  "infer s", "train s", "compute s", "exchange s", "speed-up");
+  for (const Row& row : rows) {
+    const Row& first =
+        *std::find_if(rows.begin(), rows.end(), [&](const Row& r) { return r.model == row.model; });
+    text += fmt::format("{:<11}{:>6}{:>13}{:>13.3e}{:>13.3e}{:>13.3e}{:>13.3e}{:>10.2f}\n",
+                        row.model, row.ranks, row.words, row.inference.seconds,
+                        row.training.seconds, row.training.compute_s, row.training.exchange_s,
+                        first.training.seconds / row.training.seconds);
+  }
+  return text;
+}
+
+Json json_of(const StepTime& time) {
+  return {
+      {"seconds", time.seconds}, {"compute_s", time.compute_s}, {"exchange_s", time.exchange_s}};
+}
+
+Json json_of(const LinkClass& link) {
+  return {{"latency_s", link.latency_s},
+          {"message_s", link.message_s},
+          {"bytes_per_s", link.bytes_per_s}};
+}
+
+Json json_of(const KernelCost& cost) { return {{"entry_s", cost.entry}, {"row_s", cost.row}}; }
+
+Json json_of(const Options& options, const Cluster& cluster, const StepCost& cost,
+             const Model& model, const std::vector<Row>& rows) {
+  Json list = Json::array();
+  for (const Row& row : rows) {
+    list.push_back({{"model", row.model},
+                    {"ranks", row.ranks},
+                    {"words", row.words},
+                    {"inference", json_of(row.inference)},
+                    {"training", json_of(row.training)}});
+  }
+  return {{"name", model.name},
+          {"layers", model.layers.size()},
+          {"batch", options.batch},
+          {"overlap", options.overlap},
+          {"ranks_per_process", cluster.ranks_per_process},
+          {"ranks_per_node", cluster.ranks_per_node},
+          {"links",
+           {{"process", json_of(cluster.process)},
+            {"node", json_of(cluster.node)},
+            {"network", json_of(cluster.network)}}},
+          {"measured",
+           {{"forward", json_of(cost.forward)},
+            {"backward_data", json_of(cost.backward_data)},
+            {"backward_weights", json_of(cost.backward_weights)},
+            {"update_s", cost.update}}},
+          {"steps", std::move(list)}};
+}
+
+Chart chart_of(const Model& model, const std::vector<Row>& rows) {
+  Chart chart{"Modelled seconds of a training step: " + model.name, "ranks", "seconds", {}};
+  for (const Row& row : rows) {
+    auto at = std::find_if(chart.series.begin(), chart.series.end(),
+                           [&](const ChartSeries& s) { return s.name == row.model; });
+    if (at == chart.series.end()) at = chart.series.insert(at, {row.model, {}});
+    at->points.emplace_back(row.ranks, row.training.seconds);
+  }
+  return chart;
+}
+
+ExitStatus simulate_command(const Options& options) {
+  check_partition_models(options.models);
+  const std::vector<HypergraphRequest> requests = requests_of(options);
+  const Cluster cluster = cluster_of(options);
+  const Model model = network_of(options);
+  const StepCost cost = measure_step_cost(DeviceSpec{}, options.batch);
+  std::vector<Row> rows;
+  for (const std::string& name : options.models) {
+    for (const HypergraphRequest& request : requests) {
+      const Partition partition = make_partition(name, model, request);
+      const Traffic traffic = count_traffic(model, partition);
+      rows.push_back({name, partition.parts(), traffic.words,
+                      simulate_step(partition, traffic, cost, cluster, {false, options.overlap}),
+                      simulate_step(partition, traffic, cost, cluster, {true, options.overlap})});
+    }
+  }
+  if (!options.chart.empty())
+    write_file_atomically(options.chart, chart_svg(chart_of(model, rows)));
+  if (options.json) {
+    const Json json = json_of(options, cluster, cost, model, rows);
+    print(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    return ExitStatus::done;
+  }
+  print(fmt::format("{}: {} layers; a step of {} images, from one CPU thread's kernels as measured "
+                    "and these links:\n",
+                    model.name, model.layers.size(), options.batch) +
+        link_text("within a process", cluster.process) + link_text("within a node", cluster.node) +
+        link_text("between nodes", cluster.network) + table(rows));
+  return ExitStatus::done;
+}
+
+void add_link(CLI::App& command, const char* option, std::vector<double>& link, const char* about) {
+  command.add_option(option, link, about)->delimiter(',')->type_name("LATENCY,MESSAGE,BYTES/S");
+}
+
+}  // namespace
+
+void add_simulate(CLI::App& app, CommandLine& line) {
+  CLI::App* command = app.add_subcommand(
+      "simulate",
+      "Model the time of a step on many ranks, from measured kernels and exact volumes");
+  const auto options = std::make_shared<Options>();
+  options->parts = {1, 2, 4, 8, 16, 32, 64};
+  options->models = {"block", "hypergraph"};
+  add_partition_options(*command, *options);
+  command->add_option("--batch", options->batch, "Images of a step")
+      ->type_name("N")
+      ->capture_default_str();
+  command->add_flag("--overlap", options->overlap, "Exchanges run beside the compute");
+  command->add_option("--ranks-per-process", options->cluster.ranks_per_process, "Ranks a process")
+      ->type_name("N")
+      ->capture_default_str();
+  command->add_option("--ranks-per-node", options->cluster.ranks_per_node, "Ranks a node")
+      ->type_name("N")
+      ->capture_default_str();
+  add_link(*command, "--process-link", options->process, "Link between ranks of a process");
+  add_link(*command, "--node-link", options->node, "Link between processes of a node");
+  add_link(*command, "--network-link", options->network, "Link between nodes");
+  command->footer(
+      "Example:\n  spdnn-gpu simulate configs/quickstart.json --parts 1,4,16,64 --chart steps.svg");
+  command->callback(
+      [options, &line] { line.action = [options] { return simulate_command(*options); }; });
+}
+
+}  // namespace spdnn

@@ -1,0 +1,161 @@
+// Times the training kernels of a device on invented layers.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <limits>
+
+#include "spdnn/random.hpp"
+#include "spdnn/simulate.hpp"
+#include "spdnn/train_op.hpp"
+
+namespace spdnn {
+namespace {
+
+constexpr std::int64_t kWidth = 1024;
+constexpr int kRounds = 7;
+constexpr double kRoundSeconds = 5e-3;
+
+/// A layer of random columns with everything its kernels read and write.
+struct Layer {
+  std::vector<std::int64_t> row_offsets, col_offsets;
+  std::vector<std::uint32_t> col_indices, row_indices, entries;
+  std::vector<float> values, bias, dvalues, dbias, workspace, x, y, dz, dx;
+  std::int64_t batch;
+
+  Layer(std::int64_t row_nnz, std::int64_t images, std::int64_t panel)
+      : bias(kWidth, 0.1F), dbias(kWidth), batch(images) {
+    Random random(1, static_cast<std::uint64_t>(row_nnz));
+    std::vector<std::vector<std::uint32_t>> by_column(kWidth);
+    row_offsets.push_back(0);
+    for (std::int64_t row = 0; row < kWidth; ++row) {
+      std::vector<std::uint32_t> cols;
+      while (std::ssize(cols) < row_nnz) {
+        const std::uint32_t col = random.below(kWidth);
+        if (std::find(cols.begin(), cols.end(), col) == cols.end()) cols.push_back(col);
+      }
+      std::sort(cols.begin(), cols.end());
+      for (const std::uint32_t col : cols) {
+        by_column[col].push_back(static_cast<std::uint32_t>(col_indices.size()));
+        col_indices.push_back(col);
+      }
+      row_offsets.push_back(std::ssize(col_indices));
+    }
+    col_offsets.push_back(0);
+    for (const auto& column : by_column) {
+      for (const std::uint32_t entry : column) {
+        entries.push_back(entry);
+        row_indices.push_back(static_cast<std::uint32_t>(entry / row_nnz));
+      }
+      col_offsets.push_back(std::ssize(entries));
+    }
+    values.assign(entries.size(), 0.5F / static_cast<float>(row_nnz));
+    dvalues.resize(entries.size());
+    workspace.resize(entries.size());
+    const std::int64_t size = Panels<float>{nullptr, kWidth, images, panel, nullptr}.size();
+    x.assign(static_cast<std::size_t>(size), 0.5F);
+    y = dz = dx = x;
+  }
+  [[nodiscard]] PatternView pattern() const {
+    return {kWidth,
+            kWidth,
+            std::ssize(entries),
+            row_offsets.data(),
+            col_indices.data(),
+            col_offsets.data(),
+            row_indices.data(),
+            entries.data()};
+  }
+};
+
+/// The least seconds of a call, of several rounds of many.
+double time_call(Stream& stream, const std::function<void()>& call) {
+  using Clock = std::chrono::steady_clock;
+  double least = std::numeric_limits<double>::infinity();
+  std::int64_t calls = 1;
+  for (int round = 0; round < kRounds;) {
+    const auto start = Clock::now();
+    for (std::int64_t k = 0; k < calls; ++k) call();
+    stream.synchronize();
+    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    if (seconds < kRoundSeconds) {
+      calls *= 2;
+      continue;
+    }
+    least = std::min(least, seconds / static_cast<double>(calls));
+    ++round;
+  }
+  return least;
+}
+
+/// Seconds of the three kernels and of an update, on a layer of so many weights a row.
+struct Times {
+  double forward, backward_data, backward_weights, update;
+};
+
+Times time_layer(const TrainKernels<float>& kernels, Stream& stream, std::int64_t row_nnz,
+                 std::int64_t batch, std::int64_t panel) {
+  Layer l(row_nnz, batch, panel);
+  const Epilogue relu{0.0F, std::numeric_limits<float>::infinity()};
+  const auto panels = [&](std::vector<float>& data) {
+    return Panels<float>{data.data(), kWidth, batch, panel, nullptr};
+  };
+  const LinearView<float> view{l.pattern(), l.values.data(), l.bias.data()};
+  Times times{};
+  times.forward = time_call(stream, [&] {
+    kernels.sparse.forward({view, relu, panels(l.x), panels(l.y)}, stream);
+  });
+  times.backward_data = time_call(stream, [&] {
+    kernels.sparse.backward_data(
+        {view, panels(l.dz), relu, panels(l.x), panels(l.dx), l.workspace.data()}, stream);
+  });
+  times.backward_weights = time_call(stream, [&] {
+    kernels.sparse.backward_weights(
+        {l.pattern(), panels(l.dz), panels(l.x), l.dvalues.data(), l.dbias.data()}, stream);
+  });
+  UpdateArgs<float> update;
+  update.count = std::ssize(l.values);
+  update.parameters = l.values.data();
+  update.gradient = l.dvalues.data();
+  times.update = time_call(stream, [&] { kernels.update(update, stream); });
+  return times;
+}
+
+}  // namespace
+
+StepCost measure_step_cost(const DeviceSpec& spec, std::int64_t batch) {
+  if (batch < 1) throw InputError(fmt::format("batch {}; give 1 or more", batch));
+  if (spec.kind != DeviceKind::cpu) {
+    throw InputError("steps are simulated from the kernels of CPU devices; give a CPU rank");
+  }
+  DeviceSpec unpinned = spec;  // opening a device must not pin this thread
+  unpinned.cores.clear();
+  const std::unique_ptr<Device> device = open_device(unpinned);
+  const std::unique_ptr<Stream> stream = device->make_stream();
+  const auto all = train_kernels<float>();
+  const auto kernels = std::find_if(all.begin(), all.end(),
+                                    [](const auto& k) { return k.device == DeviceKind::cpu; });
+  constexpr std::int64_t kMany = 32;
+  constexpr std::int64_t kFew = 2;
+  const std::int64_t panel = panel_width(device->info());
+  const Times many = time_layer(*kernels, *stream, kMany, batch, panel);
+  const Times few = time_layer(*kernels, *stream, kFew, batch, panel);
+  const double scale = spec.slowdown / static_cast<double>(kWidth * batch);
+  // What noise makes negative is next to nothing.
+  const auto cost_of = [&](double at_many, double at_few) {
+    KernelCost cost;
+    cost.entry = scale * std::max((at_many - at_few) / (kMany - kFew), 1e-3 * at_many / kMany);
+    cost.row = std::max(scale * at_few - kFew * cost.entry, 0.0);
+    return cost;
+  };
+  StepCost cost;
+  cost.batch = batch;
+  cost.forward = cost_of(many.forward, few.forward);
+  cost.backward_data = cost_of(many.backward_data, few.backward_data);
+  cost.backward_weights = cost_of(many.backward_weights, few.backward_weights);
+  cost.update = spec.slowdown * many.update / static_cast<double>(kMany * kWidth);
+  return cost;
+}
+
+}  // namespace spdnn
