@@ -74,7 +74,7 @@ class Builder {
 
   /// A block of rows with lists of their own, the shortest row last.
   void add_own(const Row* rows, std::size_t count) {
-    const Row common = length_of(w_, rows[count - 1]);
+    const Row common = count == 1 ? 0 : length_of(w_, rows[count - 1]);
     add_block(rows, count, common, true);
     std::size_t total = 0;
     for (std::size_t r = 0; r < count; ++r) total += length_of(w_, rows[r]);

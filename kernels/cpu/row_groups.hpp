@@ -15,7 +15,7 @@ struct RowBlock {
   std::int64_t columns = 0;   ///< first of its columns in `RowGroups`
   std::int64_t values = 0;    ///< first of its values
   std::uint32_t first = 0;    ///< of its rows in `RowGroups::rows`
-  std::uint32_t entries = 0;  ///< of the shared list; of own lists, as many as all rows have
+  std::uint32_t entries = 0;  ///< of the shared list; as many as all own lists have, 0 for one list
   std::uint16_t rows = 0;     ///< shared: 8, 4 or 2; own: RowGroups::kOwnRows or 1
   bool own_lists = false;
   std::int64_t work = 0;  ///< edges and rows of the blocks before it
@@ -29,7 +29,7 @@ struct RowBlock {
 /// shared list has entries, so that a block may read the list after its own, whatever that is.
 struct RowGroups {
   static constexpr int kMostRows = 8;
-  static constexpr int kOwnRows = 8;
+  static constexpr int kOwnRows = 12;
   std::vector<std::uint32_t> rows;     ///< row of the matrix, by position
   std::vector<std::uint32_t> lengths;  ///< entries of rows with own lists, which stand first
   std::vector<RowBlock> blocks;

@@ -33,6 +33,8 @@ HWY_INLINE std::int64_t lanes() { return static_cast<std::int64_t>(hn::Lanes(D()
 constexpr bool kFewRegisters = HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3;
 /// Rows summed at once: with two vectors each, as many chains as the registers hold.
 constexpr int kRowsAtOnce = kFewRegisters ? 4 : 8;
+/// The same of rows with lists of their own, which need no activations in registers.
+constexpr int kOwnAtOnce = kFewRegisters ? 4 : 12;
 
 /// One panel of a layer.
 template <class Index>
@@ -135,16 +137,51 @@ HWY_INLINE void sum_group(const Strip<kVectors, Index>& strip, const RowBlock& b
   for (int r = 0; r < kRows; ++r) store_row(strip, rows[r], sum[r], seen);
 }
 
-/// Adds entry k, counted from the first of the strip's, to a row's sums.
-template <bool kShared, int kVectors, class Index>
-HWY_INLINE void add_entry(const Strip<kVectors, Index>& strip, std::int64_t columns,
-                          std::int64_t values, V (&sum)[kVectors]) {
-  const D d;
-  const float* at = strip.input(columns);
-  const V value = kShared ? strip.shared : hn::Set(d, strip.values[values]);
+/// Adds an entry to a row's sums.
+template <int kVectors, class Index>
+HWY_INLINE void add_entry(const Strip<kVectors, Index>& strip, std::int64_t column, V value,
+                          V (&sum)[kVectors]) {
+  const float* at = strip.input(column);
   for (int v = 0; v < kVectors; ++v) {
-    sum[v] = hn::MulAdd(value, hn::LoadU(d, at + v * lanes()), sum[v]);
+    sum[v] = hn::MulAdd(value, hn::LoadU(D(), at + v * lanes()), sum[v]);
   }
+}
+
+/// Adds an entry of each of four rows. Loading a value into all lanes takes the processor as long
+/// as loading a vector does; here one load brings four of them into every 128 bits.
+template <bool kShared, int kVectors, class Index>
+HWY_INLINE void add_four(const Strip<kVectors, Index>& strip, std::int64_t column,
+                         std::int64_t value, V (*sum)[kVectors]) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (!kShared) {
+    const V four = hn::LoadDup128(D(), strip.values + value);
+    add_entry(strip, column, hn::Broadcast<0>(four), sum[0]);
+    add_entry(strip, column + 1, hn::Broadcast<1>(four), sum[1]);
+    add_entry(strip, column + 2, hn::Broadcast<2>(four), sum[2]);
+    add_entry(strip, column + 3, hn::Broadcast<3>(four), sum[3]);
+    return;
+  }
+#endif
+  for (int r = 0; r < 4; ++r) {
+    const V all = kShared ? strip.shared : hn::Set(D(), strip.values[value + r]);
+    add_entry(strip, column + r, all, sum[r]);
+  }
+}
+
+/// Brings what a block of own lists reads next into L2, and what it reads soon into L1: no stream
+/// of 12 rows' entries is regular enough for the processor to do so by itself.
+template <bool kShared, int kVectors, class Index>
+HWY_INLINE void prefetch_lists(const Strip<kVectors, Index>& strip, std::int64_t column,
+                               std::int64_t value) {
+  constexpr std::int64_t kSoon = 128;  // entries
+  constexpr std::int64_t kNext = 2048;
+  const Index* columns = strip.columns + column;
+  __builtin_prefetch(columns + kNext, 0, 2);
+  __builtin_prefetch(columns + kSoon, 0, 3);
+  if (kShared) return;
+  const float* values = strip.values + value;
+  __builtin_prefetch(values + kNext, 0, 2);
+  __builtin_prefetch(values + kSoon, 0, 3);
 }
 
 /// Ends row `from + r` of a block of own lists and those after it: what is left of each row stands
@@ -155,14 +192,15 @@ HWY_INLINE void finish_own(const Strip<kVectors, Index>& strip, const RowBlock& 
   const std::int64_t at = std::int64_t{block.first} + from + r;
   const std::int64_t end = rest + strip.lengths[at] - block.entries;
   for (; rest < end; ++rest) {
-    add_entry<kShared>(strip, block.columns + rest, block.values + rest, sum[r]);
+    const V value = kShared ? strip.shared : hn::Set(D(), strip.values[block.values + rest]);
+    add_entry(strip, block.columns + rest, value, sum[r]);
   }
   store_row(strip, strip.rows[at], sum[r], seen);
   if constexpr (r + 1 < kRows) finish_own<r + 1, kShared>(strip, block, from, rest, sum, seen);
 }
 
 /// Rows `[from, from + kRows)` of a block with a list of columns each, summed side by side so that
-/// enough chains are in flight to hide the FMA's latency.
+/// enough chains are in flight to hide the FMA's latency. Of a row that stands alone all is rest.
 template <int kRows, bool kShared, int kVectors, class Index>
 HWY_INLINE void sum_own(const Strip<kVectors, Index>& strip, const RowBlock& block, int from,
                         std::int64_t& rest, V (&seen)[kVectors]) {
@@ -170,10 +208,13 @@ HWY_INLINE void sum_own(const Strip<kVectors, Index>& strip, const RowBlock& blo
   for (auto& row : sum) {
     for (V& s : row) s = hn::Zero(D());
   }
-  const std::int64_t end = std::int64_t{block.entries} * block.rows;
-  for (std::int64_t k = from; k < end; k += block.rows) {
-    for (int r = 0; r < kRows; ++r) {
-      add_entry<kShared>(strip, block.columns + k + r, block.values + k + r, sum[r]);
+  if constexpr (kRows > 1) {
+    const std::int64_t end = std::int64_t{block.entries} * block.rows;
+    for (std::int64_t k = from; k < end; k += block.rows) {
+      prefetch_lists<kShared>(strip, block.columns + k, block.values + k);
+      for (int r = 0; r < kRows; r += 4) {
+        add_four<kShared>(strip, block.columns + k + r, block.values + k + r, sum + r);
+      }
     }
   }
   finish_own<0, kShared>(strip, block, from, rest, sum, seen);
@@ -208,9 +249,9 @@ void sum_blocks(const Work<Index>& work, Range blocks, std::int64_t lane) {
       if (block.rows == 1) {
         sum_own<1, kShared>(strip, block, 0, rest, seen);
       } else {
-        static_assert(RowGroups::kOwnRows % kRowsAtOnce == 0);
-        for (int from = 0; from < RowGroups::kOwnRows; from += kRowsAtOnce) {
-          sum_own<kRowsAtOnce, kShared>(strip, block, from, rest, seen);
+        static_assert(RowGroups::kOwnRows % kOwnAtOnce == 0);
+        for (int from = 0; from < RowGroups::kOwnRows; from += kOwnAtOnce) {
+          sum_own<kOwnAtOnce, kShared>(strip, block, from, rest, seen);
         }
       }
     } else if (block.rows == 8) {
