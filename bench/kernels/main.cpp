@@ -153,6 +153,8 @@ void add_layer(const LayerCase& layer, std::int64_t batch, int threads) {
   }
   for (const LayerPeer& peer : layer_peers()) {
     if (threads > 1 && !peer.threaded) continue;
+    const CsrView& weights = layer.weights.view();
+    if (peer.dense && 4 * weights.nnz < weights.rows * weights.cols) continue;
     add("hot/" + peer.name, [peer, &layer, batch, threads](::benchmark::State& state) {
       time_peer(state, peer, layer, batch, threads);
     })->MinTime(kLeastSeconds);
@@ -177,6 +179,7 @@ int main(int argc, char** argv) try {
     }
   }
   add_equal_images();
+  add_index_width();
   ::benchmark::RunSpecifiedBenchmarks();
   ::benchmark::Shutdown();
   return 0;

@@ -8,10 +8,13 @@ namespace spdnn::bench {
 std::vector<LayerPeer> layer_peers() {
   return {
 #if defined(BENCH_HAVE_EIGEN)
-    {"eigen", false, prepare_eigen},
+    {"eigen", false, false, prepare_eigen},
 #endif
 #if defined(BENCH_HAVE_RSB)
-        {"librsb", true, prepare_rsb},
+        {"librsb", true, false, prepare_rsb},
+#endif
+#if defined(BENCH_HAVE_OPENBLAS)
+        {"openblas", true, true, prepare_openblas},
 #endif
   };
 }

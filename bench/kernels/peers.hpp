@@ -1,4 +1,4 @@
-// Other libraries' sparse × dense products, timed beside the kernels: Y = W·X, then max(Y + b, 0),
+// Other libraries' products of sparse (or dense) and dense matrices, timed beside the kernels: Y = W·X, then max(Y + b, 0),
 // activations `[features × batch]`, row-major.
 #pragma once
 
@@ -16,12 +16,14 @@ using LayerCall = std::function<void(const float* x, float* y)>;
 struct LayerPeer {
   std::string name;
   bool threaded = false;  ///< takes more than one thread
+  bool dense = false;     ///< computes zeros as well: timed on layers that have few
   LayerCall (*prepare)(const CsrView& weights, std::int64_t batch, int threads);
 };
 /// The libraries that were found when this was built.
 [[nodiscard]] std::vector<LayerPeer> layer_peers();
 
 [[nodiscard]] LayerCall prepare_eigen(const CsrView& weights, std::int64_t batch, int threads);
+[[nodiscard]] LayerCall prepare_openblas(const CsrView& weights, std::int64_t batch, int threads);
 [[nodiscard]] LayerCall prepare_rsb(const CsrView& weights, std::int64_t batch, int threads);
 
 /// The epilogue of every peer: bias −0.3, ReLU, clipped at 32.
