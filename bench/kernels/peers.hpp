@@ -1,5 +1,5 @@
-// Other libraries' products of sparse (or dense) and dense matrices, timed beside the kernels: Y = W·X, then max(Y + b, 0),
-// activations `[features × batch]`, row-major.
+// Other libraries' products, sparse or dense, timed beside the kernels: Y = W·X, then
+// max(Y + b, 0), activations `[features × batch]`, row-major.
 #pragma once
 
 #include <functional>

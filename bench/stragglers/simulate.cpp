@@ -215,7 +215,9 @@ class Simulation {
     std::vector<double> busy;
     for (std::size_t m = 0; m < crew.members.size(); ++m) {
       const double share = crew.shares[m];
-      busy.push_back(ranks_[crew.members[m]].slowdown * (share * alone + (1.0 - share) * fetch));
+      const Rank& rank = ranks_[crew.members[m]];
+      busy.push_back(rank.slowdown *
+                     (share * alone + (1.0 - share) * fetch + layers * nap_of(rank, 0)));
     }
     const double meetings = (layers + 1.0) * static_cast<double>(crew.members.size() - 1);
     const double seconds = *std::max_element(busy.begin(), busy.end()) + costs_.meet_s * meetings;

@@ -29,8 +29,8 @@ struct StepCosts {
   double wake_s = 0.0;                ///< until a waiting rank has begun what it was given
   double meet_s = 0.0;                ///< a meeting of two ranks; of n ranks n − 1 times as much
   double fetch_s = 0.0;  ///< for a group and a layer: what other cores wrote, were that everything
-  Nap nap;  ///< of a slowed rank at the end of a segment; in a crew it adds nothing, since what a
-            ///< layer reads was written by other cores anyway, which `fetch_s` holds
+  Nap nap;  ///< of a slowed rank at the end of a segment; in a crew after each layer, its waking
+            ///< alone: that what a layer reads is not in the cache is in `fetch_s` there
   double prepare_alone_s = 0.0;   ///< before the first image, on every rank
   double prepare_shared_s = 0.0;  ///< before the first image, divided between the ranks
   double finish_s = 0.0;          ///< after the last rank: gathering

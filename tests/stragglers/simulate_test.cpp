@@ -99,6 +99,10 @@ TEST(Simulate, ModelMeetsAfterEveryLayer) {
   EXPECT_DOUBLE_EQ(uneven.seconds, 5 * 2.0 * 2.0 / 4.0);  // rows stay even
   EXPECT_DOUBLE_EQ(uneven.ranks[1].busy_s, 5 * 2.0 / 4.0);
   EXPECT_EQ(uneven.ranks[3].helped_segments, 5);
+  costs.nap = {0.5, 100.0};  // the slow rank wakes after each layer; caches go cold in no crew
+  EXPECT_DOUBLE_EQ(simulate(plan, last, {1.0, 1.0, 2.0, 1.0}, costs).seconds,
+                   5 * 2.0 * (2.0 / 4.0 + 0.5));
+  EXPECT_DOUBLE_EQ(simulate(plan, last, equal, costs).seconds, 5 * 2.0 / 4.0);
 }
 
 TEST(Simulate, ARankHelpsWithImagesUnderWayAndThenWithRows) {
