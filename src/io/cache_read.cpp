@@ -27,7 +27,10 @@ class MappedMatrix final : public Storage {
  public:
   MappedMatrix(std::shared_ptr<const MappedFile> mapping, Range place, const CacheMatrix& matrix)
       : mapping_(std::move(mapping)), begin_(place.begin), end_(place.end), matrix_(matrix) {}
-  void prefetch() const override { mapping_->advise(begin_, end_, MADV_WILLNEED); }
+  void prefetch() const override {
+    mapping_->require_whole();
+    mapping_->advise(begin_, end_, MADV_WILLNEED);
+  }
   void release() const override { mapping_->advise(begin_, end_, MADV_DONTNEED); }
   [[nodiscard]] std::optional<std::uint64_t> fingerprint(const CsrView& view) const override {
     const bool whole =

@@ -94,7 +94,13 @@ void InputFile::read_at(std::int64_t offset, std::span<char> to) const {
   }
 }
 
-MappedFile::MappedFile(const InputFile& file) : bytes_(static_cast<std::size_t>(file.bytes())) {
+MappedFile::MappedFile(const InputFile& file)
+    : path_(file.path()),
+      descriptor_(::fcntl(file.descriptor(), F_DUPFD_CLOEXEC, 0)),
+      bytes_(static_cast<std::size_t>(file.bytes())) {
+  if (descriptor_.get() < 0) {
+    throw SystemError(fmt::format("{}: can't be kept open: {}", path_.string(), reason(errno)));
+  }
   if (bytes_ == 0) return;
   void* const data = ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (data == MAP_FAILED) {
@@ -113,6 +119,18 @@ void MappedFile::advise(std::int64_t begin, std::int64_t end, int advice) const 
   begin = begin / page * page;
   if (end <= begin) return;
   ::madvise(const_cast<std::byte*>(data_) + begin, static_cast<std::size_t>(end - begin), advice);
+}
+
+void MappedFile::require_whole() const {
+  struct ::stat status {};
+  if (::fstat(descriptor_.get(), &status) == 0 &&
+      static_cast<std::size_t>(status.st_size) >= bytes_) {
+    return;
+  }
+  throw SystemError(
+      fmt::format("{}: became shorter than its {} bytes while it was in use; start again when "
+                  "nothing writes to it",
+                  path_.string(), bytes_));
 }
 
 std::string InputFile::read_all() const {

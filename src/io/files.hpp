@@ -63,8 +63,13 @@ class MappedFile {
   /// Passes `advice` on the pages that hold `[begin, end)` to madvise. The file keeps the contents,
   /// so pages that are dropped come back as they were, whoever reads them meanwhile.
   void advise(std::int64_t begin, std::int64_t end, int advice) const;
+  /// Throws `SystemError` where the file has become shorter: reading what was mapped beyond its end
+  /// would end the process.
+  void require_whole() const;
 
  private:
+  std::filesystem::path path_;
+  Descriptor descriptor_;
   const std::byte* data_ = nullptr;
   std::size_t bytes_;
 };

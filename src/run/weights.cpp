@@ -60,6 +60,8 @@ const PreparedWeights& DeviceWeights::layer(std::int64_t index) {
       window_ = {};
       if (const Storage* storage = host(window_layer_).storage()) storage->release();
     }
+    // Again, though this layer was asked for before: it says so where the file was cut since then.
+    if (const Storage* storage = host(index).storage()) storage->prefetch();
     window_ = kernels_[index]->prepare(host(index).view(), device_, stream_);
     window_layer_ = index;
     if (index + 1 < std::ssize(model_.layers)) {

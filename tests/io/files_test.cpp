@@ -106,6 +106,19 @@ TEST(Files, ShrinkingFileIsNoticed) {
   expect_contains(error_of([&] { file.read_at(0, text); }), "became shorter than its 10 bytes");
 }
 
+TEST(Files, MappedFileThatShrinksIsNoticedBeforeItIsRead) {
+  const test::ScratchDir dir;
+  const std::filesystem::path file = dir / "c.spdnn";
+  write_cache(file, {make_csr(1, 1, {0, 1}, {0}, {1.0F})}, "some");
+  const Csr matrix = read_cache(file).front();
+  const Storage* storage = matrix.storage();
+  ASSERT_NE(storage, nullptr);
+  storage->prefetch();
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
+  expect_contains(error_of<SystemError>([&] { storage->prefetch(); }),
+                  "c.spdnn: became shorter than its");
+}
+
 TEST(Files, WritersOfOneFileDoNotMix) {
   const test::ScratchDir dir;
   std::vector<std::thread> writers;
