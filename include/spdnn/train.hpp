@@ -98,6 +98,11 @@ struct TrainSpec {
   OptimizerSpec optimizer;
   ScheduleSpec schedule;
   RewireSpec rewire;
+  /// Ranks that share the rows of one network. The others repeat it with other images of a batch:
+  /// 1 is data parallelism, all ranks model parallelism, between them a grid.
+  int model_ranks = 1;
+  std::vector<double> row_shares;        ///< of those ranks, relative; empty: even
+  Link link;                             ///< between ranks of one process, declared
   std::int64_t validation = 0;           ///< training images held out, chosen by the seed
   std::optional<std::int64_t> patience;  ///< epochs without a smaller validation loss, then stop
   std::filesystem::path start_from;      ///< a checkpoint whose parameters training starts from

@@ -143,7 +143,9 @@ std::string fingerprint_of(const Json& root) {
                 {"input", root["input"]},
                 {"train", root["train"]},
                 {"seed", root["seed"]}};
-  deciding["train"].erase("checkpoint");
+  for (const char* only_how : {"checkpoint", "model_ranks", "link"}) {
+    deciding["train"].erase(only_how);
+  }
   return deciding.dump();
 }
 
@@ -184,6 +186,9 @@ TrainSpec train_spec(const Json& root, const FindFile& find, const Fail& fail) {
   if (from.contains("start_from")) {
     spec.start_from = find(from["start_from"], "/train/start_from");
   }
+  spec.model_ranks = from["model_ranks"];
+  spec.link.latency_s = from["link"]["latency_s"];
+  if (from["link"]["bytes_per_s"].is_number()) spec.link.bytes_per_s = from["link"]["bytes_per_s"];
   spec.checkpoint.every = from["checkpoint"]["every_epochs"];
   spec.checkpoint.keep_last = from["checkpoint"]["keep_last"];
   spec.seed = root["seed"].get<std::uint64_t>();

@@ -83,6 +83,26 @@ NamedSets load_sets(const InputConfig& input) {
       input.source);
 }
 
+/// How the ranks share rows and images.
+void set_strategy(const RunConfig& config, std::size_t ranks, TrainSpec& spec) {
+  const Split& split = config.plan.split;
+  switch (config.plan.strategy) {
+    case Strategy::automatic:
+    case Strategy::data: spec.model_ranks = 1; break;
+    case Strategy::model:
+      spec.model_ranks = static_cast<int>(ranks);
+      if (split.kind == SplitKind::ratios) spec.row_shares = split.ratios;
+      break;
+    case Strategy::grid: break;
+    case Strategy::data_then_model:
+    case Strategy::task_manager:
+    case Strategy::task_stealing:
+      throw InputError(
+          fmt::format("/strategy: '{}' does not go with job 'train'; use 'data', 'model' or 'grid'",
+                      to_string(config.plan.strategy)));
+  }
+}
+
 void check_trainable(const RunConfig& config) {
   if (config.precision != Precision::fp32) {
     throw InputError("/precision: job 'train' computes in 'fp32'");
@@ -109,12 +129,21 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   fs::create_directories(config.output);
   spec.checkpoint.folder = config.output / "checkpoints";
   const Job job = make_job(config, world);
+  set_strategy(config, job.specs.size(), spec);
   Metrics metrics(config.output / "metrics.jsonl", spec.checkpoint.resume);
   progress.phase = "training";
   progress.unit = "images/s";
   progress.total = spec.epochs * (sets.train.count - spec.validation);
-  const TrainHooks hooks = {[&](const EpochReport& epoch) { metrics.add(epoch); }, &progress.done,
-                            &progress.cancel, [&](const auto& body) { job.run_ranks(body); }};
+  TrainHooks hooks = {[&](const EpochReport& epoch) { metrics.add(epoch); }, &progress.done,
+                      &progress.cancel, [&](const auto& body) { job.run_ranks(body); }};
+  if (spec.link != Link{}) {
+    if (world.processes().size() > 1) {
+      throw InputError(
+          "/train/link: is declared between ranks of one process; leave it out where "
+          "a launcher starts several");
+    }
+    hooks.run_ranks = nullptr;
+  }
   TrainResult trained = train_network(spec, sets.train, sets.test, job.specs, hooks);
   if (!job.leads()) return {};
   progress.phase = "writing";

@@ -160,9 +160,10 @@ Panels<const T> BatchPass<T>::forward(const Panels<const T>& x) {
   for (std::size_t l = 0; l < layers; ++l) {
     for (const Range& chunk : parts) forward_layer(l, chunk, parts.size() == 1);
   }
-  if (auto& last = exchanges_[layers]; last != nullptr) {
-    for (const Range& chunk : parts)
-      last->finish_forward(gathered(layers), chunk, network_.stream());
+  if (exchanges_[layers] != nullptr) {
+    for (const Range& chunk : parts) {
+      exchanges_[layers]->finish_forward(gathered(layers), chunk, network_.stream());
+    }
   }
   return gathered(layers);
 }

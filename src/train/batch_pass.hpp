@@ -40,6 +40,8 @@ class BatchPass {
   /// Fills the network's gradient from the last `loss`. All ranks call it.
   void backward(const Visit& visit = {});
 
+  /// What this rank's rows of a layer put out in the last `forward`.
+  [[nodiscard]] Panels<const T> output(std::size_t layer) const { return output_of(layer); }
   /// The exchange before layer `layer`, before the loss where it is the number of layers; null
   /// where nothing crosses.
   [[nodiscard]] const HaloExchange<T>* exchange(std::size_t layer) const {

@@ -45,40 +45,35 @@ struct Names {
   [[nodiscard]] std::string operator()(const char* what) const { return prefix + what; }
 };
 
-/// The two arrays of a layer, of parameters or of state, as tensors.
-void add_layer(const Network<float>& network, std::size_t l, const std::string& group,
-               const float* array, std::vector<Tensor>& tensors) {
-  if (std::holds_alternative<PoolForm>(network.layers()[l].form)) return;
-  const Pattern& pattern = network.layers()[l].pattern;
+/// One array of a layer's values and its biases, parameters or state, as tensors.
+void add_layer(const LayerRows<float>& layer, std::size_t l, const std::string& group,
+               std::size_t array, std::vector<Tensor>& tensors) {
+  const Pattern& pattern = layer.pattern;
   const Names name(group, l);
-  const Range values = network.values_of(l);
-  const Range biases = network.biases_of(l);
-  const std::span<const float> data(array + values.begin, static_cast<std::size_t>(values.size()));
+  const std::span<const float> data(layer.values[array]);
   if (pattern.is_dense()) {
     tensors.push_back(make_tensor(name("weight"), data, {pattern.rows(), pattern.cols()}));
   } else {
     tensors.push_back(make_tensor(name("values"), data, {pattern.nnz()}));
   }
-  tensors.push_back(make_tensor(
-      name("bias"),
-      std::span<const float>(array + biases.begin, static_cast<std::size_t>(biases.size())),
-      {pattern.rows()}));
+  tensors.push_back(
+      make_tensor(name("bias"), std::span<const float>(layer.biases[array]), {pattern.rows()}));
 }
 
 std::map<std::string, std::string> texts_of(const TrainSpec& spec, const TrainState& state,
-                                            const Network<float>& network, std::size_t arrays) {
-  std::map<std::string, std::string> texts{
-      {kKind, "checkpoint"},
-      {"spdnn.epoch", std::to_string(state.epoch)},
-      {"spdnn.steps", std::to_string(state.steps)},
-      {"spdnn.seed", std::to_string(spec.seed)},
-      {"spdnn.best_epoch", std::to_string(state.best_epoch)},
-      {"spdnn.best_loss", fmt::format("{}", state.best_loss)},
-      {"spdnn.config", spec.fingerprint},
-      {"spdnn.layers", std::to_string(network.layers().size())},
-      {"spdnn.optimizer_arrays", std::to_string(arrays)}};
-  for (std::size_t l = 0; l < network.layers().size(); ++l) {
-    const TrainLayer& layer = network.layers()[l];
+                                            const std::vector<TrainLayer>& layers,
+                                            std::size_t arrays) {
+  std::map<std::string, std::string> texts{{kKind, "checkpoint"},
+                                           {"spdnn.epoch", std::to_string(state.epoch)},
+                                           {"spdnn.steps", std::to_string(state.steps)},
+                                           {"spdnn.seed", std::to_string(spec.seed)},
+                                           {"spdnn.best_epoch", std::to_string(state.best_epoch)},
+                                           {"spdnn.best_loss", fmt::format("{}", state.best_loss)},
+                                           {"spdnn.config", spec.fingerprint},
+                                           {"spdnn.layers", std::to_string(layers.size())},
+                                           {"spdnn.optimizer_arrays", std::to_string(arrays)}};
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    const TrainLayer& layer = layers[l];
     const std::string name = fmt::format("layers.{}.", l);
     if (const auto* pool = std::get_if<PoolForm>(&layer.form)) {
       add_window_texts(l, pool->kind, pool->window, texts);
@@ -162,8 +157,9 @@ std::string mismatch(const Checkpoint& checkpoint, const TrainSpec& spec) {
 
 }  // namespace
 
-void write_checkpoint(const TrainSpec& spec, const TrainState& state, const Network<float>& network,
-                      const Optimizer& optimizer) {
+void write_checkpoint(const TrainSpec& spec, const TrainState& state,
+                      const std::vector<TrainLayer>& layers,
+                      const std::vector<LayerRows<float>>& rows) {
   const fs::path& folder = spec.checkpoint.folder;
   std::error_code error;
   fs::create_directories(folder, error);
@@ -171,10 +167,10 @@ void write_checkpoint(const TrainSpec& spec, const TrainState& state, const Netw
     throw SystemError(
         fmt::format("{}: {}; name another folder with --output", folder.string(), error.message()));
   }
-  const std::vector<float*> arrays = optimizer.state();
+  std::size_t arrays = 1;
   std::vector<Tensor> tensors;
-  for (std::size_t l = 0; l < network.layers().size(); ++l) {
-    const Pattern& pattern = network.layers()[l].pattern;
+  for (std::size_t l = 0; l < rows.size(); ++l) {
+    const Pattern& pattern = rows[l].pattern;
     if (!pattern.is_dense()) {
       tensors.push_back(make_tensor(Names("", l)("row_offsets"), pattern.row_offsets()));
       // The same bits: columns stay below 2³¹, and other programs know signed indices alone.
@@ -183,13 +179,13 @@ void write_checkpoint(const TrainSpec& spec, const TrainState& state, const Netw
                          {pattern.nnz()},
                          std::as_bytes(std::span(pattern.col_indices()))});
     }
-    add_layer(network, l, "", network.parameters(), tensors);
-    for (std::size_t i = 0; i < arrays.size(); ++i) {
-      add_layer(network, l, fmt::format("optimizer.{}.", i), arrays[i], tensors);
+    for (std::size_t a = 0; a < rows[l].values.size(); ++a) {
+      add_layer(rows[l], l, a == 0 ? "" : fmt::format("optimizer.{}.", a - 1), a, tensors);
     }
+    arrays = std::max(arrays, rows[l].values.size());
   }
   write_safetensors(file_of(folder, state.epoch), std::move(tensors),
-                    texts_of(spec, state, network, arrays.size()));
+                    texts_of(spec, state, layers, arrays - 1));
   const auto files = list_checkpoints(folder);
   std::int64_t kept = 0;
   for (auto it = files.rbegin(); it != files.rend(); ++it) {
@@ -253,23 +249,20 @@ std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
   return std::nullopt;
 }
 
-void restore(const Checkpoint& checkpoint, Network<float>& network, Optimizer& optimizer) {
-  const std::vector<float*> arrays = optimizer.state();
-  if (arrays.size() != checkpoint.optimizer.size()) {
-    throw InputError(
-        fmt::format("the checkpoint has {} arrays of optimiser state, and this "
-                    "optimiser {}",
-                    checkpoint.optimizer.size(), arrays.size()));
+std::vector<LayerRows<float>> rows_of(const Checkpoint& checkpoint) {
+  std::vector<LayerRows<float>> rows;
+  for (std::size_t l = 0; l < checkpoint.layers.size(); ++l) {
+    const StartLayer& from = checkpoint.layers[l];
+    LayerRows<float>& layer = rows.emplace_back();
+    layer.pattern = from.pattern;
+    layer.values = {from.values};
+    layer.biases = {from.bias};
+    for (const std::vector<StartLayer>& array : checkpoint.optimizer) {
+      layer.values.push_back(array[l].values);
+      layer.biases.push_back(array[l].bias);
+    }
   }
-  const auto copy = [&](const StartLayer& from, std::size_t l, float* array) {
-    std::copy(from.values.begin(), from.values.end(), array + network.values_of(l).begin);
-    std::copy(from.bias.begin(), from.bias.end(), array + network.biases_of(l).begin);
-  };
-  for (std::size_t l = 0; l < network.layers().size(); ++l) {
-    copy(checkpoint.layers[l], l, network.parameters());
-    for (std::size_t i = 0; i < arrays.size(); ++i) copy(checkpoint.optimizer[i][l], l, arrays[i]);
-  }
-  optimizer.set_steps(checkpoint.state.steps);
+  return rows;
 }
 
 }  // namespace spdnn::train

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "optimizer.hpp"
+#include "rows.hpp"
 #include "topology.hpp"
 
 namespace spdnn::train {
@@ -24,10 +24,11 @@ struct TrainState {
 };
 
 /// Writes `checkpoint-EPOCH.safetensors` into the folder, and only then removes all others but the
-/// `keep_last` newest up to this epoch. Throws `SystemError` where it can't be written; older ones
-/// stay as they are.
-void write_checkpoint(const TrainSpec& spec, const TrainState& state, const Network<float>& network,
-                      const Optimizer& optimizer);
+/// `keep_last` newest up to this epoch. `rows` holds all rows of all layers. Throws `SystemError`
+/// where it can't be written; older ones stay as they are.
+void write_checkpoint(const TrainSpec& spec, const TrainState& state,
+                      const std::vector<TrainLayer>& layers,
+                      const std::vector<LayerRows<float>>& rows);
 
 /// A checkpoint in memory.
 struct Checkpoint {
@@ -46,7 +47,7 @@ struct Checkpoint {
 [[nodiscard]] std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
                                                           std::vector<std::string>& notes);
 
-/// Puts a checkpoint's parameters, and its optimiser's state, into a network with its patterns.
-void restore(const Checkpoint& checkpoint, Network<float>& network, Optimizer& optimizer);
+/// All rows of a checkpoint's layers, with the optimiser's state.
+[[nodiscard]] std::vector<LayerRows<float>> rows_of(const Checkpoint& checkpoint);
 
 }  // namespace spdnn::train

@@ -4,7 +4,7 @@
 namespace spdnn::train {
 namespace {
 
-Csr weights_of(const Pattern& p, const float* values) {
+Csr weights_of(const Pattern& p, std::vector<float> values) {
   std::vector<std::int64_t> offsets = p.row_offsets();
   std::vector<std::uint32_t> indices = p.col_indices();
   if (p.is_dense()) {
@@ -13,25 +13,24 @@ Csr weights_of(const Pattern& p, const float* values) {
       indices.push_back(static_cast<std::uint32_t>(k % p.cols()));
     }
   }
-  return make_csr(p.rows(), p.cols(), std::move(offsets), std::move(indices),
-                  {values, values + p.nnz()});
+  return make_csr(p.rows(), p.cols(), std::move(offsets), std::move(indices), std::move(values));
 }
 
 }  // namespace
 
-Model trained_model(const Network<float>& network, std::string origin) {
+Model trained_model(const std::vector<TrainLayer>& layers, std::vector<LayerRows<float>> rows,
+                    std::string origin) {
   Model model;
   model.name = "trained";
   model.origin = std::move(origin);
-  for (std::size_t l = 0; l < network.layers().size(); ++l) {
-    const TrainLayer& layer = network.layers()[l];
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    const TrainLayer& layer = layers[l];
     if (const auto* pool = std::get_if<PoolForm>(&layer.form)) {
       model.layers.emplace_back(Pool2d{pool->window, pool->kind});
       continue;
     }
-    const LinearView<float> view = network.view(l);
-    Csr weights = weights_of(layer.pattern, view.values);
-    std::vector<float> bias(view.bias, view.bias + layer.pattern.rows());
+    Csr weights = weights_of(rows[l].pattern, std::move(rows[l].values[0]));
+    std::vector<float> bias = std::move(rows[l].biases[0]);
     if (const auto* conv = std::get_if<ConvForm>(&layer.form)) {
       model.layers.emplace_back(
           SparseConv2d{conv->window, std::move(weights), std::move(bias), layer.activation});

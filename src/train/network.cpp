@@ -68,38 +68,36 @@ LinearView<T> Network<T>::view(std::size_t layer) const {
 }
 
 template <class T>
-void Network<T>::initialize(std::uint64_t seed) {
-  std::vector<T> drawn(static_cast<std::size_t>(parameter_count_));
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    Random random(seed, l);
-    const Pattern& pattern = layers_[l].pattern;
-    // A ReLU halves the variance; the outputs of a layer without one keep it.
-    const double gain = layers_[l].activation.lower == 0.0F ? 2.0 : 1.0;
-    auto value = drawn.begin() + value_begin_[l];
-    for (std::int64_t row = 0; row < pattern.rows(); ++row) {
-      const std::int64_t fan_in = pattern.fan_in(row);
-      const double bound =
-          std::sqrt(3.0 * gain / static_cast<double>(std::max<std::int64_t>(fan_in, 1)));
-      for (std::int64_t k = 0; k < fan_in; ++k) {
-        *value++ = static_cast<T>(random.between(-bound, bound));
-      }
+std::vector<T> draw_values(const TrainLayer& layer, std::uint64_t seed, std::size_t number) {
+  Random random(seed, number);
+  const Pattern& pattern = layer.pattern;
+  std::vector<T> values;
+  values.reserve(static_cast<std::size_t>(pattern.nnz()));
+  // A ReLU halves the variance; the outputs of a layer without one keep it.
+  const double gain = layer.activation.lower == 0.0F ? 2.0 : 1.0;
+  for (std::int64_t row = 0; row < pattern.rows(); ++row) {
+    const std::int64_t fan_in = pattern.fan_in(row);
+    const double bound =
+        std::sqrt(3.0 * gain / static_cast<double>(std::max<std::int64_t>(fan_in, 1)));
+    for (std::int64_t k = 0; k < fan_in; ++k) {
+      values.push_back(static_cast<T>(random.between(-bound, bound)));
     }
   }
-  stream_->copy(parameters(), drawn.data(), drawn.size() * sizeof(T));
-  stream_->synchronize();
+  return values;
 }
 
 template <class T>
-void Network<T>::replace_pattern(std::size_t layer, std::vector<std::int64_t> row_offsets,
-                                 std::vector<std::uint32_t> col_indices) {
-  Pattern& pattern = layers_[layer].pattern;
-  if (std::ssize(col_indices) != pattern.nnz()) {
-    throw InputError(fmt::format("layer {} has {} connections and can't be given {}", layer + 1,
-                                 pattern.nnz(), col_indices.size()));
+void Network<T>::initialize(std::uint64_t seed) {
+  stream_->zero(parameters(), static_cast<std::size_t>(parameter_count_) * sizeof(T));
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    const std::vector<T> values = draw_values<T>(layers_[l], seed, l);
+    stream_->copy(parameters() + value_begin_[l], values.data(), values.size() * sizeof(T));
+    stream_->synchronize();
   }
-  pattern.replace(std::move(row_offsets), std::move(col_indices));
 }
 
+template std::vector<float> draw_values(const TrainLayer&, std::uint64_t, std::size_t);
+template std::vector<double> draw_values(const TrainLayer&, std::uint64_t, std::size_t);
 template class Network<float>;
 template class Network<double>;
 

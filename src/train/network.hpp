@@ -14,6 +14,12 @@ namespace spdnn::train {
 /// Throws `InputError` where a layer takes other inputs than the one before puts out.
 void check_widths(const std::vector<TrainLayer>& layers);
 
+/// First values of layer `number`, drawn uniformly so that sums keep the variance of its inputs (He
+/// et al., ICCV 2015), each output by its own number of connections. `seed` fixes all bits.
+template <class T>
+[[nodiscard]] std::vector<T> draw_values(const TrainLayer& layer, std::uint64_t seed,
+                                         std::size_t number);
+
 /// The parameters of all layers in one array: the values layer by layer, then the biases. A
 /// gradient, and each array of an optimiser's state, has the same layout.
 template <class T>
@@ -40,12 +46,8 @@ class Network {
   [[nodiscard]] Device& device() const noexcept { return *device_; }
   [[nodiscard]] Stream& stream() const noexcept { return *stream_; }
 
-  /// Draws values uniformly so that sums keep the variance of a layer's inputs (He et al., ICCV
-  /// 2015), each output by its own number of connections; biases become 0. `seed` fixes all bits.
+  /// Draws all values; biases become 0.
   void initialize(std::uint64_t seed);
-  /// Gives a layer other connections, as many as before. The caller moves the values.
-  void replace_pattern(std::size_t layer, std::vector<std::int64_t> row_offsets,
-                       std::vector<std::uint32_t> col_indices);
 
  private:
   std::vector<TrainLayer> layers_;

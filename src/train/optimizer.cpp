@@ -40,9 +40,11 @@ double rate_at(const ScheduleSpec& schedule, std::int64_t step, std::int64_t ste
   return 1.0;
 }
 
-Optimizer::Optimizer(const TrainSpec& spec, Network<float>& network, std::int64_t steps_per_epoch)
+Optimizer::Optimizer(const TrainSpec& spec, Network<float>& network, std::int64_t steps_per_epoch,
+                     Communicator* model)
     : spec_(spec),
       network_(network),
+      model_(model),
       steps_per_epoch_(steps_per_epoch),
       total_steps_(steps_per_epoch * spec.epochs) {
   const std::size_t bytes = static_cast<std::size_t>(network.parameter_count()) * sizeof(float);
@@ -69,6 +71,9 @@ float Optimizer::clip_scale() {
   double squares = 0.0;
   network_.kernels().sum_of_squares(network_.gradient(), network_.parameter_count(), &squares,
                                     network_.stream());
+  if (model_ != nullptr && model_->size() > 1) {
+    model_->all_reduce(&squares, &squares, 1, DType::f64, Reduction::sum, nullptr);
+  }
   const double norm = std::sqrt(squares);
   return norm > *spec_.optimizer.clip_norm ? static_cast<float>(*spec_.optimizer.clip_norm / norm)
                                            : 1.0F;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "network.hpp"
+#include "spdnn/comm.hpp"
 #include "spdnn/train.hpp"
 
 namespace spdnn::train {
@@ -12,9 +13,12 @@ namespace spdnn::train {
 
 class Optimizer {
  public:
-  Optimizer(const TrainSpec& spec, Network<float>& network, std::int64_t steps_per_epoch);
+  /// `model` joins the ranks that share the network's rows; null: a rank has all of them.
+  Optimizer(const TrainSpec& spec, Network<float>& network, std::int64_t steps_per_epoch,
+            Communicator* model = nullptr);
 
-  /// Changes the parameters by their gradient; returns the rate. Each call counts as a step.
+  /// Changes the parameters by their gradient; returns the rate. Each call counts as a step. All
+  /// ranks that share rows call it.
   double step();
   /// A step that changes nothing: the gradient was used to grow connections.
   void skip_step() { ++steps_; }
@@ -31,6 +35,7 @@ class Optimizer {
 
   const TrainSpec& spec_;
   Network<float>& network_;
+  Communicator* model_;
   std::int64_t steps_per_epoch_, total_steps_;
   std::int64_t steps_ = 0;
   std::vector<Buffer> state_;

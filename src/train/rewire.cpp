@@ -6,6 +6,7 @@
 #include <numbers>
 #include <numeric>
 #include <unordered_set>
+#include <utility>
 
 #include "spdnn/random.hpp"
 
@@ -63,6 +64,29 @@ void move_values(float* values, const NextPattern& next) {
   }
 }
 
+/// All of a layer's inputs, where a rank's slice reads some of them.
+class WholeInput {
+ public:
+  WholeInput(Worker& worker, std::size_t layer, const Panels<const float>& read) : view_(read) {
+    if (layer == 0 || worker.model().size() == 1) return;
+    const Panels<const float> own = worker.pass().output(layer - 1);
+    const Halo halo =
+        halo_of_all(worker.model(), worker.layers(), worker.partition(), worker.shard(), layer);
+    Panels<float> all = {nullptr, halo.inputs, own.batch, own.width, nullptr};
+    data_.resize(static_cast<std::size_t>(all.size()));
+    all.data = data_.data();
+    HaloExchange<float> exchange(halo, worker.model(), own.batch);
+    exchange.start_forward(own, all, {0, own.count()}, worker.network().stream());
+    exchange.finish_forward(all, {0, own.count()}, worker.network().stream());
+    view_ = all;
+  }
+  [[nodiscard]] const Panels<const float>& view() const noexcept { return view_; }
+
+ private:
+  std::vector<float> data_;
+  Panels<const float> view_;
+};
+
 }  // namespace
 
 NextPattern grow_largest(const Pattern& pattern, const float* values, std::int64_t count,
@@ -107,16 +131,16 @@ NextPattern grow_random(const Pattern& pattern, const float* values, std::int64_
   return merge(pattern, kept, grown);
 }
 
-Rewirer::Rewirer(const TrainSpec& spec, Network<float>& network, Communicator& comm)
-    : spec_(spec), network_(network), comm_(comm), next_(network.layers().size()) {
-  if (!needs_gradient()) return;
-  std::int64_t most = 0;
-  for (const TrainLayer& layer : network.layers()) {
-    const Pattern& p = layer.pattern;
-    if (!p.is_dense()) most = std::max(most, p.rows() * p.cols() + p.rows());
-  }
-  dense_ = network.device().allocate(static_cast<std::size_t>(most) * sizeof(float));
-  scratch_.resize(static_cast<std::size_t>(most));
+Rewirer::Rewirer(const TrainSpec& spec, Worker& worker, Communicator& data)
+    : spec_(spec),
+      worker_(worker),
+      data_(data),
+      all_(worker.layers().size()),
+      next_(worker.layers().size()) {}
+
+bool Rewirer::is_sparse(std::size_t layer) const {
+  const TrainLayer& of = worker_.layers()[layer];
+  return !std::holds_alternative<PoolForm>(of.form) && !of.pattern.is_dense();
 }
 
 bool Rewirer::due(std::int64_t step, std::int64_t total) const {
@@ -134,42 +158,81 @@ std::int64_t Rewirer::count_for(const Pattern& pattern, double part_done) const 
   return std::min(count, (pattern.rows() * pattern.cols() - pattern.nnz()) / 2);
 }
 
-void Rewirer::observe(std::size_t layer, const Panels<const float>& dz,
-                      const Panels<const float>& x, double part_done) {
-  const TrainLayer& observed = network_.layers()[layer];
-  const Pattern& pattern = observed.pattern;
-  if (pattern.is_dense()) return;
-  const std::int64_t places = pattern.rows() * pattern.cols();
-  auto* gradient = dense_.as<float>();
-  backward_weights(observed, network_.kernels(),
-                   Pattern::dense(pattern.rows(), pattern.cols()).view(), dz, x, gradient,
-                   gradient + places, network_.stream());
-  if (comm_.size() > 1) {
-    comm_.all_reduce(gradient, gradient, places, DType::f32, Reduction::sum, nullptr);
+/// The gradient of every connection there could be, on the first rank.
+std::vector<float> Rewirer::gradient_of_all(std::size_t layer, const Panels<const float>& dz,
+                                            const Panels<const float>& x) {
+  Network<float>& network = worker_.network();
+  const TrainLayer& whole = worker_.layers()[layer];
+  const std::int64_t cols = whole.pattern.cols();
+  const TrainLayer own = {Pattern::dense(network.layers()[layer].units(), cols), whole.activation,
+                          whole.form};
+  const std::int64_t places = own.pattern.nnz();
+  const Buffer gradient = network.device().allocate(
+      static_cast<std::size_t>(places + own.pattern.rows()) * sizeof(float));
+  auto* values = gradient.as<float>();
+  const WholeInput input(worker_, layer, x);
+  backward_weights(own, network.kernels(), own.pattern.view(), dz, input.view(), values,
+                   values + places, network.stream());
+  if (data_.size() > 1) {
+    data_.all_reduce(values, values, places, DType::f32, Reduction::sum, nullptr);
   }
-  const auto count = static_cast<std::size_t>(places);
-  next_[layer] = grow_largest(pattern, network_.view(layer).values, count_for(pattern, part_done),
-                              {gradient, count}, std::span(scratch_).first(count));
+  LayerRows<float> rows;
+  rows.pattern = Pattern::dense(own.pattern.rows(), cols);
+  rows.values.resize(1);
+  std::vector<std::size_t> order = worker_.places(layer);
+  rows.values[0].resize(static_cast<std::size_t>(places));
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    std::copy_n(values + static_cast<std::int64_t>(i) * cols, cols,
+                rows.values[0].begin() + static_cast<std::int64_t>(order[i]) * cols);
+  }
+  rows.biases.emplace_back(order.size());
+  LayerRows<float> all =
+      move_rows(worker_.model(), worker_.partition()[layer],
+                all_on(0, worker_.model().size(), whole.units()), std::move(rows));
+  return std::move(all.values[0]);
 }
 
-std::int64_t Rewirer::apply(Optimizer& optimizer, double part_done) {
+void Rewirer::observe(std::size_t layer, const Panels<const float>& dz,
+                      const Panels<const float>& x, double part_done) {
+  if (!is_sparse(layer)) return;
+  std::vector<float> gradient = gradient_of_all(layer, dz, x);
+  all_[layer] = worker_.gather(layer);
+  if (worker_.model().rank() != 0) return;
+  std::vector<float> scratch(gradient.size());
+  const LayerRows<float>& rows = all_[layer];
+  next_[layer] = grow_largest(rows.pattern, rows.values[0].data(),
+                              count_for(rows.pattern, part_done), gradient, scratch);
+  most_bytes_ =
+      std::max(most_bytes_, 2 * std::ssize(gradient) * static_cast<std::int64_t>(sizeof(float)));
+}
+
+std::int64_t Rewirer::apply(double part_done) {
+  Communicator& model = worker_.model();
   std::int64_t grown = 0;
+  std::vector<LayerRows<float>> rows;
   for (std::size_t l = 0; l < next_.size(); ++l) {
-    const Pattern& pattern = network_.layers()[l].pattern;
-    if (pattern.is_dense()) continue;
-    if (!needs_gradient()) {
-      const auto stream =
-          kGrowStream + static_cast<std::uint64_t>(optimizer.steps()) * next_.size();
-      next_[l] = grow_random(pattern, network_.view(l).values, count_for(pattern, part_done),
-                             spec_.seed, stream + l);
+    if (!is_sparse(l)) {
+      rows.push_back(worker_.rows(l));
+      continue;
     }
-    const std::int64_t begin = network_.values_of(l).begin;
-    move_values(network_.parameters() + begin, next_[l]);
-    for (float* state : optimizer.state()) move_values(state + begin, next_[l]);
-    grown += next_[l].grown;
-    network_.replace_pattern(l, std::move(next_[l].row_offsets), std::move(next_[l].col_indices));
-    next_[l] = {};
+    LayerRows<float> all = needs_gradient() ? std::exchange(all_[l], {}) : worker_.gather(l);
+    if (model.rank() == 0) {
+      if (!needs_gradient()) {
+        const auto stream =
+            kGrowStream + static_cast<std::uint64_t>(worker_.optimizer().steps()) * next_.size();
+        next_[l] = grow_random(all.pattern, all.values[0].data(), count_for(all.pattern, part_done),
+                               spec_.seed, stream + l);
+      }
+      NextPattern next = std::exchange(next_[l], {});
+      for (std::vector<float>& values : all.values) move_values(values.data(), next);
+      grown += next.grown;
+      all.pattern.replace(std::move(next.row_offsets), std::move(next.col_indices));
+    }
+    rows.push_back(move_rows(model, all_on(0, model.size(), worker_.layers()[l].units()),
+                             worker_.partition()[l], std::move(all)));
   }
+  worker_.load(worker_.partition(), std::move(rows));
+  model.all_reduce(&grown, &grown, 1, DType::i64, Reduction::sum, nullptr);
   return grown;
 }
 

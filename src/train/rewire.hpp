@@ -3,8 +3,7 @@
 
 #include <vector>
 
-#include "optimizer.hpp"
-#include "spdnn/comm.hpp"
+#include "worker.hpp"
 
 namespace spdnn::train {
 
@@ -26,10 +25,13 @@ struct NextPattern {
 [[nodiscard]] NextPattern grow_random(const Pattern& pattern, const float* values,
                                       std::int64_t count, std::uint64_t seed, std::uint64_t stream);
 
-/// All ranks call it alike and come to the same connections.
+/// Rewires the layers of a network. All of a layer's connections are weighed together, wherever its
+/// rows are: the first of the ranks that share them gathers them, decides, and gives each rank its
+/// rows back. All ranks call it alike.
 class Rewirer {
  public:
-  Rewirer(const TrainSpec& spec, Network<float>& network, Communicator& comm);
+  /// `data` joins the ranks that have the same rows and other images.
+  Rewirer(const TrainSpec& spec, Worker& worker, Communicator& data);
 
   /// Whether the connections change after step `step` (from 0) of `total`.
   [[nodiscard]] bool due(std::int64_t step, std::int64_t total) const;
@@ -40,21 +42,24 @@ class Rewirer {
                double part_done);
   /// Gives every sparse layer its next connections, with the parameters and the optimiser's state
   /// moved along; grown ones are 0. Returns how many were grown.
-  std::int64_t apply(Optimizer& optimizer, double part_done);
+  std::int64_t apply(double part_done);
 
-  [[nodiscard]] std::int64_t bytes() const {
-    return static_cast<std::int64_t>(dense_.bytes() + scratch_.size() * sizeof(float));
-  }
+  /// Most bytes it took at once.
+  [[nodiscard]] std::int64_t bytes() const { return most_bytes_; }
 
  private:
+  [[nodiscard]] bool is_sparse(std::size_t layer) const;
   [[nodiscard]] std::int64_t count_for(const Pattern& pattern, double part_done) const;
+  [[nodiscard]] std::vector<float> gradient_of_all(std::size_t layer, const Panels<const float>& dz,
+                                                   const Panels<const float>& x);
 
   const TrainSpec& spec_;
-  Network<float>& network_;
-  Communicator& comm_;
-  Buffer dense_;  ///< gradient of all places of the largest sparse layer, and of its biases
-  std::vector<float> scratch_;
+  Worker& worker_;
+  Communicator& data_;
+  /// On the first rank: the rows of each layer and what becomes of them.
+  std::vector<LayerRows<float>> all_;
   std::vector<NextPattern> next_;
+  std::int64_t most_bytes_ = 0;
 };
 
 }  // namespace spdnn::train

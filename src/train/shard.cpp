@@ -224,4 +224,14 @@ Shard make_shard(Communicator& comm, const std::vector<TrainLayer>& layers,
   return shard;
 }
 
+Halo halo_of_all(Communicator& comm, const std::vector<TrainLayer>& layers,
+                 const std::vector<LayerPartition>& partition, const Shard& shard,
+                 std::size_t layer) {
+  std::size_t split = layer - 1;
+  while (std::holds_alternative<PoolForm>(layers[split].form)) --split;
+  const Between before =
+      features_after(layers[layer - 1], partition[split], shard.units[layer - 1]);
+  return make_halo(comm, before.owners, before.own, all_below(std::ssize(before.owners)));
+}
+
 }  // namespace spdnn::train

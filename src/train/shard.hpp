@@ -39,6 +39,11 @@ struct Shard {
                                const std::vector<LayerPartition>& partition,
                                const std::vector<Pattern>& rows);
 
+/// What `layer` of the shard would read if its rows read everything. All ranks call it.
+[[nodiscard]] Halo halo_of_all(Communicator& comm, const std::vector<TrainLayer>& layers,
+                               const std::vector<LayerPartition>& partition, const Shard& shard,
+                               std::size_t layer);
+
 /// The original features of the units, which have so many each.
 [[nodiscard]] std::vector<std::uint32_t> features_of(const std::vector<std::uint32_t>& units,
                                                      std::int64_t features_per_unit);

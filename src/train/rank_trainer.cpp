@@ -1,0 +1,301 @@
+// The loop over epochs on one rank.
+#include "rank_trainer.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "export.hpp"
+#include "spdnn/plan.hpp"
+#include "spdnn/random.hpp"
+
+namespace spdnn::train {
+namespace {
+
+/// Streams of random numbers of their own for each epoch.
+constexpr std::uint64_t kShuffleStream = std::uint64_t{1} << 35U;
+
+/// Each rank's part of `images`, whole panels but for the last.
+std::vector<Range> split_batch(std::int64_t images, int ranks, std::int64_t width) {
+  return split_in_proportion(images, std::vector<double>(static_cast<std::size_t>(ranks), 1.0),
+                             width);
+}
+
+const TrainKernels<float>& kernels_for(const Device& device) {
+  for (const TrainKernels<float>& kernels : train_kernels<float>()) {
+    if (kernels.device == device.info().kind) return kernels;
+  }
+  throw DeviceError(fmt::format("this build can't train on {} devices; name CPU devices",
+                                to_string(device.info().kind)));
+}
+
+/// What training starts from: a checkpoint, the layers of another one, or drawn values.
+std::vector<LayerRows<float>> first_rows(const Job& job) {
+  if (*job.resumed) return rows_of(**job.resumed);
+  std::vector<LayerRows<float>> rows;
+  for (std::size_t l = 0; l < job.layers->size(); ++l) {
+    const TrainLayer& layer = (*job.layers)[l];
+    LayerRows<float>& first = rows.emplace_back();
+    first.pattern = layer.pattern;
+    if (job.start->empty()) {
+      first.values = {draw_values<float>(layer, job.spec->seed, l)};
+      first.biases.emplace_back(static_cast<std::size_t>(layer.pattern.rows()));
+    } else {
+      first.values = {values_on(layer.pattern, (*job.start)[l])};
+      first.biases = {(*job.start)[l].bias};
+    }
+  }
+  return rows;
+}
+
+}  // namespace
+
+std::vector<std::uint32_t> shuffled(const std::vector<std::uint32_t>& ids, std::uint64_t seed,
+                                    std::uint64_t stream) {
+  const std::vector<std::uint32_t> order =
+      random_permutation(static_cast<std::uint32_t>(ids.size()), Random(seed, stream));
+  std::vector<std::uint32_t> mixed(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) mixed[i] = ids[order[i]];
+  return mixed;
+}
+
+RankTrainer::RankTrainer(const Job& job, const Team& team, Device& device)
+    : job_(job),
+      spec_(*job.spec),
+      team_(team),
+      comm_(*team.comm),
+      stream_(device.make_stream()),
+      width_(panel_width(device.info())),
+      most_images_(split_batch(job.spec->batch, team.data->size(), width_)[0].size()),
+      steps_per_epoch_((std::ssize(job.training) + job.spec->batch - 1) / job.spec->batch),
+      worker_(*job.spec, *job.layers, kernels_for(device), *team.model, device, *stream_,
+              steps_per_epoch_),
+      rewirer_(*job.spec, worker_, *team.data),
+      loader_(*job.train, most_images_, width_, device),
+      predictions_(static_cast<std::size_t>(most_images_)) {
+  worker_.make_room(most_images_);
+  worker_.load_whole(team.partition, first_rows(job));
+  if (!*job.resumed) return;
+  state_ = (*job.resumed)->state;
+  worker_.optimizer().set_steps(state_.steps);
+}
+
+/// This rank's share of every step over `images`.
+std::vector<Range> RankTrainer::shares(std::int64_t images) const {
+  std::vector<Range> shares;
+  for (std::int64_t begin = 0; begin < images; begin += spec_.batch) {
+    const std::int64_t count = std::min(spec_.batch, images - begin);
+    const Range own = split_batch(count, team_.data->size(), width_)[team_.data->rank()];
+    shares.push_back({begin + own.begin, begin + own.end});
+  }
+  return shares;
+}
+
+void RankTrainer::add_loss(const Batch& batch, float scale, Measure& measure) {
+  static_cast<void>(worker_.pass().forward(batch.x));
+  measure.loss += worker_.pass().loss(spec_.loss, batch.labels, scale, predictions_.data());
+  measure.images += batch.x.batch;
+  const std::int64_t classes = job_.layers->back().outputs();
+  for (std::int64_t i = 0; i < batch.x.batch; ++i) {
+    measure.correct += predictions_[i] == batch.labels[i] ? 1 : 0;
+    if (!measure.confusion.empty()) {
+      ++measure.confusion[batch.labels[i] * classes + predictions_[i]];
+    }
+  }
+}
+
+/// Sums over the ranks, and the mean of the loss.
+void RankTrainer::reduce(Measure& measure) {
+  const auto sum = [&](void* data, std::int64_t count, DType type) {
+    Communicator& ranks = *team_.data;  // those that share rows measure the same
+    if (ranks.size() > 1) ranks.all_reduce(data, data, count, type, Reduction::sum, nullptr);
+  };
+  sum(&measure.images, 1, DType::i64);
+  sum(&measure.correct, 1, DType::i64);
+  sum(&measure.loss, 1, DType::f64);
+  sum(measure.confusion.data(), std::ssize(measure.confusion), DType::i64);
+  if (measure.images > 0) measure.loss /= static_cast<double>(measure.images);
+}
+
+double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measure,
+                               std::int64_t& rewired) {
+  const double start = now_seconds();
+  add_loss(batch, 1.0F / static_cast<float>(images), measure);
+  const std::int64_t step = worker_.optimizer().steps();
+  const bool rewire = rewirer_.due(step, worker_.optimizer().total_steps());
+  const double done =
+      static_cast<double>(step) / static_cast<double>(worker_.optimizer().total_steps());
+  if (rewire && rewirer_.needs_gradient()) {
+    worker_.pass().backward(
+        [&](std::size_t layer, const Panels<const float>& dz, const Panels<const float>& x) {
+          rewirer_.observe(layer, dz, x, done);
+        });
+  } else {
+    worker_.pass().backward();
+  }
+  busy_ += now_seconds() - start;
+  if (rewire) {
+    rewired += rewirer_.apply(done);
+    worker_.optimizer().skip_step();
+    return 0.0;
+  }
+  if (team_.data->size() > 1) {
+    Network<float>& network = worker_.network();
+    team_.data->all_reduce(network.gradient(), network.gradient(), network.parameter_count(),
+                           DType::f32, Reduction::sum, nullptr);
+  }
+  return worker_.optimizer().step();
+}
+
+void RankTrainer::train_epoch(EpochReport& report) {
+  const std::int64_t count = std::ssize(job_.training);
+  loader_.start(shuffled(job_.training, spec_.seed,
+                         kShuffleStream + static_cast<std::uint64_t>(report.epoch)),
+                shares(count));
+  for (std::int64_t step = 0; step < steps_per_epoch_; ++step) {
+    if (job_.hooks->cancel != nullptr && *job_.hooks->cancel) {
+      throw CommError("the run was cancelled");
+    }
+    comm_.show("step", worker_.optimizer().steps());
+    Batch batch = loader_.next();
+    const std::int64_t images = std::min(spec_.batch, count - step * spec_.batch);
+    const double rate = train_step(batch, images, report.train, report.rewired);
+    if (rate > 0.0) report.rate = rate;
+    images_ += batch.x.batch;
+    if (job_.hooks->images_done != nullptr && team_.model->rank() == 0) {
+      *job_.hooks->images_done += batch.x.batch;
+    }
+  }
+  reduce(report.train);
+  report.steps = worker_.optimizer().steps();
+}
+
+Measure RankTrainer::measure(const LabelledImages& data, const std::vector<std::uint32_t>& ids,
+                             bool confusion) {
+  Measure measure;
+  if (confusion) {
+    const std::int64_t classes = job_.layers->back().outputs();
+    measure.confusion.resize(static_cast<std::size_t>(classes * classes));
+  }
+  std::vector<Range> mine = shares(std::ssize(ids));
+  const std::size_t steps = mine.size();
+  std::optional<Loader> other;
+  if (&data != job_.train) other.emplace(data, most_images_, width_, worker_.network().device());
+  Loader& loader = other ? *other : loader_;
+  loader.start(ids, std::move(mine));
+  for (std::size_t step = 0; step < steps; ++step) {
+    comm_.show("measuring", static_cast<std::int64_t>(step));
+    add_loss(loader.next(), 1.0F, measure);
+  }
+  comm_.show("writing", -1);
+  reduce(measure);
+  return measure;
+}
+
+/// Reports, early stopping and the checkpoint; returns whether training is to stop.
+bool RankTrainer::finish_epoch(EpochReport& report) {
+  state_.epoch = report.epoch;
+  state_.steps = report.steps;
+  bool stop = false;
+  if (report.validation) {
+    if (state_.best_epoch == 0 || report.validation->loss < state_.best_loss) {
+      state_.best_loss = report.validation->loss;
+      state_.best_epoch = report.epoch;
+    }
+    stop = spec_.patience && report.epoch - state_.best_epoch >= *spec_.patience;
+  }
+  if (comm_.rank() == 0) {
+    job_.result->epochs.push_back(report);
+    if (job_.hooks->epoch) job_.hooks->epoch(report);
+  }
+  const bool last = stop || report.epoch == spec_.epochs;
+  if (!spec_.checkpoint.folder.empty() && (last || report.epoch % spec_.checkpoint.every == 0)) {
+    const std::vector<LayerRows<float>> rows = gather_rows();
+    if (comm_.rank() == 0) write_checkpoint(spec_, state_, *job_.layers, rows);
+  }
+  return stop;
+}
+
+/// All rows, on the first rank; the others that share them with it send theirs.
+std::vector<LayerRows<float>> RankTrainer::gather_rows() const {
+  std::vector<LayerRows<float>> rows;
+  if (team_.data->rank() != 0) return rows;
+  for (std::size_t l = 0; l < job_.layers->size(); ++l) rows.push_back(worker_.gather(l));
+  return rows;
+}
+
+/// Bytes of this rank, summed over all of them.
+void RankTrainer::report_memory() {
+  std::int64_t csr = 0;
+  std::int64_t csc = 0;
+  const Network<float>& network = worker_.network();
+  for (const TrainLayer& layer : network.layers()) {
+    csr += layer.pattern.csr_bytes();
+    csc += layer.pattern.csc_bytes();
+  }
+  const std::int64_t parameters = network.parameter_count() * std::int64_t{sizeof(float)};
+  std::vector<MemoryItem> items{{"values and biases", parameters},
+                                {"gradient", parameters},
+                                {"optimizer state", worker_.optimizer().bytes()},
+                                {"CSR indices", csr},
+                                {"CSC indices", csc},
+                                {"activations", worker_.pass().activation_bytes()},
+                                {"deltas", worker_.pass().delta_bytes()},
+                                {"values by columns", worker_.pass().workspace_bytes()},
+                                {"halos", worker_.pass().halo_bytes()},
+                                {"rewiring", rewirer_.bytes()},
+                                {"batches", loader_.bytes()}};
+  for (MemoryItem& item : items) {
+    if (comm_.size() > 1) {
+      comm_.all_reduce(&item.bytes, &item.bytes, 1, DType::i64, Reduction::sum, nullptr);
+    }
+  }
+  if (comm_.rank() == 0) job_.result->memory = std::move(items);
+}
+
+/// What each rank did, to rank 0.
+void RankTrainer::report_share() {
+  const std::vector<std::int64_t> ones(static_cast<std::size_t>(comm_.size()), 1);
+  std::vector<std::int64_t> images(ones.size());
+  std::vector<double> seconds(ones.size());
+  comm_.all_gather(&images_, images.data(), ones, DType::i64, nullptr);
+  comm_.all_gather(&busy_, seconds.data(), ones, DType::f64, nullptr);
+  if (comm_.rank() != 0) return;
+  job_.result->rank_images = std::move(images);
+  job_.result->rank_seconds = std::move(seconds);
+}
+
+void RankTrainer::run() {
+  const double start = now_seconds();
+  bool stop = false;
+  while (!stop && state_.epoch < spec_.epochs) {
+    const double epoch_start = now_seconds();
+    EpochReport report;
+    report.epoch = state_.epoch + 1;
+    train_epoch(report);
+    if (!job_.validation.empty()) report.validation = measure(*job_.train, job_.validation, false);
+    report.seconds = now_seconds() - epoch_start;
+    stop = finish_epoch(report);
+  }
+  report_memory();
+  report_share();
+  const double trained = now_seconds();
+  std::vector<std::uint32_t> all(static_cast<std::size_t>(job_.test->count));
+  std::iota(all.begin(), all.end(), 0U);
+  const Measure test = all.empty() ? Measure{} : measure(*job_.test, all, true);
+  std::vector<LayerRows<float>> rows = gather_rows();
+  if (comm_.rank() != 0) return;
+  job_.result->train_s = trained - start;
+  job_.result->stopped_early = stop && state_.epoch < spec_.epochs;
+  job_.result->test = test;
+  for (std::size_t l = 0; l < rows.size(); ++l) {
+    const TrainLayer& layer = (*job_.layers)[l];
+    job_.result->layers.push_back({layer.inputs(), layer.outputs(), rows[l].pattern.nnz()});
+  }
+  job_.result->model =
+      trained_model(*job_.layers, std::move(rows),
+                    fmt::format("trained for {} epochs, seed {}", state_.epoch, spec_.seed));
+}
+
+}  // namespace spdnn::train

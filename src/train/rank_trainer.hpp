@@ -1,0 +1,73 @@
+// One rank's work in all epochs: its share of each batch, sums over the ranks, and the step that
+// all of them take alike, so that ranks with the same rows keep equal parameters bit for bit.
+#pragma once
+
+#include <optional>
+
+#include "checkpoint.hpp"
+#include "loader.hpp"
+#include "rewire.hpp"
+
+namespace spdnn::train {
+
+/// What all ranks share, read only but for the result, which rank 0 writes.
+struct Job {
+  const TrainSpec* spec;
+  const LabelledImages* train;
+  const LabelledImages* test;
+  std::vector<std::uint32_t> training, validation;  ///< ids in `train`
+  const std::vector<TrainLayer>* layers;
+  const std::vector<StartLayer>* start;
+  const std::optional<Checkpoint>* resumed;
+  const TrainHooks* hooks;
+  TrainResult* result;
+};
+
+/// A rank's place among the others: a grid of those that share images and those that share rows.
+struct Team {
+  Communicator* comm;                     ///< all of them
+  Communicator* data;                     ///< those with the same rows and other images
+  Communicator* model;                    ///< those with the same images and other rows
+  std::vector<LayerPartition> partition;  ///< of the rows
+};
+
+/// Images in a random order that depends on the seed and the stream alone.
+[[nodiscard]] std::vector<std::uint32_t> shuffled(const std::vector<std::uint32_t>& ids,
+                                                  std::uint64_t seed, std::uint64_t stream);
+
+/// One rank's work in all epochs.
+class RankTrainer {
+ public:
+  RankTrainer(const Job& job, const Team& team, Device& device);
+  void run();
+
+ private:
+  [[nodiscard]] std::vector<Range> shares(std::int64_t images) const;
+  void train_epoch(EpochReport& report);
+  double train_step(Batch& batch, std::int64_t images, Measure& measure, std::int64_t& rewired);
+  [[nodiscard]] Measure measure(const LabelledImages& data, const std::vector<std::uint32_t>& ids,
+                                bool confusion);
+  void add_loss(const Batch& batch, float scale, Measure& measure);
+  void reduce(Measure& measure);
+  [[nodiscard]] bool finish_epoch(EpochReport& report);
+  void report_memory();
+  void report_share();
+  [[nodiscard]] std::vector<LayerRows<float>> gather_rows() const;
+
+  const Job& job_;
+  const TrainSpec& spec_;
+  const Team& team_;
+  Communicator& comm_;
+  std::unique_ptr<Stream> stream_;
+  std::int64_t width_, most_images_;
+  std::int64_t steps_per_epoch_;
+  Worker worker_;
+  Rewirer rewirer_;
+  Loader loader_;
+  TrainState state_;
+  std::vector<std::int32_t> predictions_;
+  std::int64_t images_ = 0;
+  double busy_ = 0.0;
+};
+
+}  // namespace spdnn::train

@@ -1,0 +1,142 @@
+// Rows into the arrays of a rank's network and out of them.
+#include "worker.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+namespace spdnn::train {
+namespace {
+
+/// Copies rows between two arrays of entries, `order[i]` of `from` to row i of `to`.
+void reorder(const float* from, const Pattern& from_pattern, const std::vector<std::size_t>& order,
+             float* to) {
+  for (const std::size_t row : order) {
+    const auto r = static_cast<std::int64_t>(row);
+    const std::int64_t length = from_pattern.fan_in(r);
+    const std::int64_t begin =
+        from_pattern.is_dense() ? r * length : from_pattern.row_offsets()[row];
+    to = std::copy_n(from + begin, length, to);
+  }
+}
+
+std::vector<std::size_t> inverse(const std::vector<std::size_t>& order) {
+  std::vector<std::size_t> inverse(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) inverse[order[i]] = i;
+  return inverse;
+}
+
+}  // namespace
+
+Worker::Worker(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+               const TrainKernels<float>& kernels, Communicator& model, Device& device,
+               Stream& stream, std::int64_t steps_per_epoch)
+    : spec_(spec),
+      layers_(layers),
+      kernels_(kernels),
+      model_(model),
+      device_(device),
+      stream_(stream),
+      steps_per_epoch_(steps_per_epoch) {}
+
+std::vector<std::size_t> Worker::places(std::size_t layer) const {
+  const std::vector<std::uint32_t>& units = shard_->units[layer];
+  std::vector<std::size_t> by_number(units.size());
+  std::iota(by_number.begin(), by_number.end(), std::size_t{0});
+  std::sort(by_number.begin(), by_number.end(),
+            [&](std::size_t a, std::size_t b) { return units[a] < units[b]; });
+  return inverse(by_number);
+}
+
+void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> rows) {
+  const std::int64_t steps = optimizer_ ? optimizer_->steps() : 0;
+  pass_.reset();
+  optimizer_.reset();
+  network_.reset();
+  std::vector<Pattern> patterns;
+  for (LayerRows<float>& layer : rows) patterns.push_back(layer.pattern);
+  partition_ = std::move(partition);
+  shard_ = make_shard(model_, layers_, partition_, patterns);
+  network_.emplace(std::move(shard_->layers), kernels_, device_, stream_);
+  optimizer_.emplace(spec_, *network_, steps_per_epoch_, &model_);
+  optimizer_->set_steps(steps);
+  std::vector<float*> arrays = {network_->parameters()};
+  for (float* state : optimizer_->state()) arrays.push_back(state);
+  for (std::size_t l = 0; l < rows.size(); ++l) {
+    if (!has_weights(l)) continue;
+    if (rows[l].values.size() != 1 && rows[l].values.size() != arrays.size()) {
+      throw InputError(fmt::format("{} arrays of optimiser state, and this optimiser has {}",
+                                   rows[l].values.size() - 1, arrays.size() - 1));
+    }
+    const std::vector<std::size_t> order = places(l);
+    for (std::size_t a = 0; a < rows[l].values.size(); ++a) {
+      reorder(rows[l].values[a].data(), rows[l].pattern, order,
+              arrays[a] + network_->values_of(l).begin);
+      float* bias = arrays[a] + network_->biases_of(l).begin;
+      for (const std::size_t row : order) *bias++ = rows[l].biases[a][row];
+    }
+    rows[l] = {};
+  }
+  pass_.emplace(*network_, *shard_, model_, most_images_);
+}
+
+void Worker::load_whole(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> all) {
+  for (std::size_t l = 0; l < all.size() && model_.size() > 1; ++l) {
+    if (has_weights(l)) all[l] = select_rows(all[l], part_of(partition[l], model_.rank()));
+  }
+  load(std::move(partition), std::move(all));
+}
+
+LayerRows<float> Worker::rows(std::size_t layer) const {
+  LayerRows<float> rows;
+  if (!has_weights(layer)) return rows;
+  const Pattern& slice = network_->layers()[layer].pattern;
+  const std::vector<std::uint32_t>& columns = shard_->columns[layer];
+  const std::vector<std::size_t> order = inverse(places(layer));
+  std::vector<std::uint32_t> local(order.begin(), order.end());
+  const std::int64_t cols = layers_[layer].pattern.cols();
+  if (slice.is_dense()) {
+    rows.pattern = Pattern::dense(slice.rows(), cols);
+  } else {
+    const Pattern some = select_rows(slice, local);
+    std::vector<std::uint32_t> indices = some.col_indices();
+    if (!columns.empty()) {
+      for (std::uint32_t& index : indices) index = columns[index];
+    }
+    rows.pattern = Pattern(some.rows(), cols, some.row_offsets(), std::move(indices));
+  }
+  std::vector<const float*> arrays = {network_->parameters()};
+  for (const float* state : optimizer_->state()) arrays.push_back(state);
+  for (const float* array : arrays) {
+    auto& values = rows.values.emplace_back(static_cast<std::size_t>(slice.nnz()));
+    reorder(array + network_->values_of(layer).begin, slice, order, values.data());
+    auto& bias = rows.biases.emplace_back();
+    for (const std::size_t row : order) {
+      bias.push_back(array[network_->biases_of(layer).begin + static_cast<std::int64_t>(row)]);
+    }
+  }
+  return rows;
+}
+
+LayerRows<float> Worker::gather(std::size_t layer) const {
+  if (!has_weights(layer)) return {};
+  return move_rows(model_, partition_[layer], all_on(0, model_.size(), layers_[layer].units()),
+                   rows(layer));
+}
+
+void Worker::repartition(std::vector<LayerPartition> next) {
+  std::vector<LayerRows<float>> moved;
+  for (std::size_t l = 0; l < layers_.size(); ++l) {
+    moved.push_back(has_weights(l) ? move_rows(model_, partition_[l], next[l], rows(l))
+                                   : LayerRows<float>{});
+  }
+  load(std::move(next), std::move(moved));
+}
+
+void Worker::make_room(std::int64_t most_images) {
+  most_images_ = std::max<std::int64_t>(most_images, 1);
+  if (network_) pass_.emplace(*network_, *shard_, model_, most_images_);
+}
+
+}  // namespace spdnn::train

@@ -1,0 +1,70 @@
+// One rank's part of a network in training: its rows, the optimiser's state of them, and a batch's
+// way. Rows come and go whole, so that the same three calls start a run, resume one, rewire a
+// network, write a checkpoint and give rows to other ranks.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "batch_pass.hpp"
+#include "optimizer.hpp"
+#include "rows.hpp"
+
+namespace spdnn::train {
+
+class Worker {
+ public:
+  /// Of a network with these layers, whose patterns are not looked at but for whether they are
+  /// dense. `model` joins the ranks that share its rows. All arguments must live as long; nothing
+  /// is there before `load`.
+  Worker(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+         const TrainKernels<float>& kernels, Communicator& model, Device& device, Stream& stream,
+         std::int64_t steps_per_epoch);
+
+  /// Takes this rank's rows of all layers under `partition`, in its order, with one array or with
+  /// those of the optimiser's state as well. All ranks call it. Steps taken so far are kept.
+  void load(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> rows);
+  /// Takes this rank's rows out of those of the whole network.
+  void load_whole(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> all);
+  /// This rank's rows of a layer, with the optimiser's state, in the order of the partition.
+  [[nodiscard]] LayerRows<float> rows(std::size_t layer) const;
+  /// Rank 0 gets all rows of a layer in their original order, the others none. All ranks call it.
+  [[nodiscard]] LayerRows<float> gather(std::size_t layer) const;
+  /// Gives rows to other ranks, with all that belongs to them. All ranks call it.
+  void repartition(std::vector<LayerPartition> next);
+  /// Makes room for batches of up to so many images.
+  void make_room(std::int64_t most_images);
+
+  [[nodiscard]] const std::vector<TrainLayer>& layers() const noexcept { return layers_; }
+  [[nodiscard]] const std::vector<LayerPartition>& partition() const noexcept { return partition_; }
+  [[nodiscard]] Communicator& model() const noexcept { return model_; }
+  [[nodiscard]] const Shard& shard() const noexcept { return *shard_; }
+  [[nodiscard]] Network<float>& network() { return *network_; }
+  [[nodiscard]] BatchPass<float>& pass() { return *pass_; }
+  [[nodiscard]] Optimizer& optimizer() { return *optimizer_; }
+  [[nodiscard]] const Network<float>& network() const { return *network_; }
+  [[nodiscard]] const Optimizer& optimizer() const { return *optimizer_; }
+  /// Row i of this rank's order is row `places(layer)[i]` in the order of the partition.
+  [[nodiscard]] std::vector<std::size_t> places(std::size_t layer) const;
+
+ private:
+  [[nodiscard]] bool has_weights(std::size_t layer) const {
+    return !std::holds_alternative<PoolForm>(layers_[layer].form);
+  }
+
+  const TrainSpec& spec_;
+  const std::vector<TrainLayer>& layers_;
+  const TrainKernels<float>& kernels_;
+  Communicator& model_;
+  Device& device_;
+  Stream& stream_;
+  std::int64_t steps_per_epoch_;
+  std::int64_t most_images_ = 1;
+  std::vector<LayerPartition> partition_;
+  std::optional<Shard> shard_;
+  std::optional<Network<float>> network_;
+  std::optional<Optimizer> optimizer_;
+  std::optional<BatchPass<float>> pass_;
+};
+
+}  // namespace spdnn::train

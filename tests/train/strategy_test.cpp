@@ -1,0 +1,177 @@
+// Training with the rows of the network divided between ranks, whole runs against those of one
+// rank.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "spdnn/random.hpp"
+#include "support/scratch.hpp"
+#include "train/images.hpp"
+#include "worker.hpp"
+
+namespace spdnn {
+namespace {
+
+using test::cpu_ranks;
+using test::made_up_images;
+using test::parameters_of;
+using test::small_spec;
+
+TrainResult run(TrainSpec spec, int ranks, int model_ranks) {
+  spec.model_ranks = model_ranks;
+  return train_network(spec, made_up_images(700, 1), made_up_images(300, 2), cpu_ranks(ranks), {});
+}
+
+void expect_near(const TrainResult& one, const TrainResult& other, double bound) {
+  ASSERT_EQ(one.epochs.size(), other.epochs.size());
+  for (std::size_t e = 0; e < one.epochs.size(); ++e) {
+    EXPECT_NEAR(one.epochs[e].train.loss, other.epochs[e].train.loss,
+                bound * one.epochs[e].train.loss);
+    EXPECT_EQ(one.epochs[e].train.images, other.epochs[e].train.images);
+  }
+  const std::vector<float> a = parameters_of(one.model);
+  const std::vector<float> b = parameters_of(other.model);
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 10.0 * bound);
+  EXPECT_EQ(one.test.images, other.test.images);
+}
+
+TEST(RowStrategies, LossesAreThoseOfOneRank) {
+  TrainSpec spec = small_spec();
+  spec.epochs = 9;  // 99 steps
+  spec.optimizer.kind = OptimizerKind::momentum;
+  spec.optimizer.rate = 0.01;
+  spec.optimizer.clip_norm = 2.0;
+  spec.validation = 60;
+  const TrainResult one = run(spec, 1, 1);
+  for (int ranks = 2; ranks <= 4; ++ranks) expect_near(one, run(spec, ranks, ranks), 1e-4);
+  expect_near(one, run(spec, 4, 2), 1e-4);
+  spec.row_shares = {1.0, 5.0, 0.0};
+  expect_near(one, run(spec, 3, 3), 1e-4);
+}
+
+TEST(RowStrategies, EveryNumberOfRanks) {
+  TrainSpec spec = small_spec();
+  spec.epochs = 1;
+  const TrainResult one = run(spec, 1, 1);
+  for (int ranks = 5; ranks <= 8; ++ranks) expect_near(one, run(spec, ranks, ranks), 1e-4);
+  expect_near(one, run(spec, 6, 2), 1e-4);
+  expect_near(one, run(spec, 6, 3), 1e-4);
+}
+
+TEST(RowStrategies, RewiredNetworksLearnAndKeepTheirConnections) {
+  TrainSpec spec = small_spec();
+  for (const RewireMethod method : {RewireMethod::set, RewireMethod::rigl}) {
+    spec.rewire = {method, 5, 0.3, 0.75};
+    const TrainResult one = run(spec, 1, 1);
+    for (const auto& [ranks, rows] : {std::pair(3, 3), std::pair(4, 2)}) {
+      const TrainResult split = run(spec, ranks, rows);
+      EXPECT_GT(split.test.accuracy(), 0.95);
+      for (std::size_t l = 0; l < one.layers.size(); ++l) {
+        EXPECT_EQ(split.layers[l].connections, one.layers[l].connections);
+      }
+      for (std::size_t e = 0; e < one.epochs.size(); ++e) {
+        EXPECT_EQ(split.epochs[e].rewired, one.epochs[e].rewired);
+      }
+      EXPECT_EQ(parameters_of(split.model), parameters_of(run(spec, ranks, rows).model));
+    }
+    // The first change, after five steps, chooses the same connections.
+    spec.epochs = 1;
+    spec.rewire.every = 10;
+    expect_near(run(spec, 1, 1), run(spec, 3, 3), 1e-4);
+    spec.epochs = 6;
+  }
+}
+
+TEST(RowStrategies, CheckpointsGoOnOnOtherRanksAndStrategies) {
+  TrainSpec spec = small_spec();
+  spec.epochs = 6;
+  spec.optimizer.kind = OptimizerKind::adam;
+  const TrainResult whole = run(spec, 1, 1);
+  const std::vector<std::pair<int, int>> groups = {{1, 1}, {3, 3}, {4, 2}, {2, 1}};
+  for (const auto& [before, rows_before] : groups) {
+    for (const auto& [after, rows_after] : groups) {
+      const test::ScratchDir folder;
+      spec.checkpoint.folder = folder.path();
+      spec.checkpoint.resume = false;
+      spec.epochs = 3;
+      static_cast<void>(run(spec, before, rows_before));
+      spec.epochs = 6;
+      spec.checkpoint.resume = true;
+      const TrainResult resumed = run(spec, after, rows_after);
+      EXPECT_EQ(resumed.resumed_epochs, 3);
+      EXPECT_NEAR(resumed.epochs.back().train.loss, whole.epochs.back().train.loss,
+                  1e-3 * whole.epochs.back().train.loss);
+    }
+  }
+}
+
+TEST(RowStrategies, GroupsThatDoNotFitAreNamed) {
+  EXPECT_THROW(static_cast<void>(run(small_spec(), 3, 2)), InputError);
+}
+
+/// Parameters and state come back as they were, however often rows change hands.
+TEST(Repartition, KeepsAllThatBelongsToARow) {
+  const TrainSpec spec = small_spec();
+  Random random(3, 0);
+  std::vector<train::TrainLayer> layers;
+  std::vector<train::LayerRows<float>> all;
+  std::int64_t inputs = 19;
+  for (const std::int64_t outputs : {31, 17, 5}) {
+    std::vector<std::int64_t> offsets = {0};
+    std::vector<std::uint32_t> indices;
+    for (std::int64_t row = 0; row < outputs; ++row) {
+      for (std::int64_t col = 0; col < inputs; ++col) {
+        if (random.below(4) == 0) indices.push_back(static_cast<std::uint32_t>(col));
+      }
+      offsets.push_back(std::ssize(indices));
+    }
+    train::Pattern pattern = outputs == 5 ? train::Pattern::dense(outputs, inputs)
+                                          : train::Pattern(outputs, inputs, offsets, indices);
+    train::LayerRows<float> rows;
+    rows.pattern = pattern;
+    for (int array = 0; array < 3; ++array) {  // of adam
+      auto& values = rows.values.emplace_back(static_cast<std::size_t>(pattern.nnz()));
+      for (float& value : values) value = static_cast<float>(random.between(-1.0, 1.0));
+      auto& biases = rows.biases.emplace_back(static_cast<std::size_t>(outputs));
+      for (float& bias : biases) bias = static_cast<float>(random.between(-1.0, 1.0));
+    }
+    all.push_back(rows);
+    layers.push_back(train::linear_layer(std::move(pattern), {0.0F, 1.0F}));
+    inputs = outputs;
+  }
+  for (int ranks = 1; ranks <= 8; ++ranks) {
+    run_ranks(ranks, [&](Communicator& comm) {
+      const auto device = open_device({});
+      const auto stream = device->make_stream();
+      train::Worker worker(spec, layers, train_kernels<float>().front(), comm, *device, *stream, 1);
+      std::vector<double> shares(static_cast<std::size_t>(ranks), 1.0);
+      worker.load_whole(train::split_units(layers, shares), all);
+      worker.optimizer().set_steps(7);
+      Random dice(5, 0);
+      for (int round = 0; round < 4; ++round) {
+        std::vector<LayerPartition> next;
+        for (const train::TrainLayer& layer : layers) {
+          std::vector<std::uint32_t> owners;
+          for (std::int64_t unit = 0; unit < layer.units(); ++unit) {
+            owners.push_back(dice.below(static_cast<std::uint32_t>(ranks)));
+          }
+          next.push_back(partition_by_owners(owners, ranks));
+        }
+        worker.repartition(std::move(next));
+      }
+      EXPECT_EQ(worker.optimizer().steps(), 7);
+      for (std::size_t l = 0; l < layers.size(); ++l) {
+        const train::LayerRows<float> rows = worker.gather(l);
+        if (comm.rank() != 0) continue;
+        EXPECT_EQ(rows.pattern.row_offsets(), all[l].pattern.row_offsets());
+        EXPECT_EQ(rows.pattern.col_indices(), all[l].pattern.col_indices());
+        EXPECT_EQ(rows.values, all[l].values);
+        EXPECT_EQ(rows.biases, all[l].biases);
+      }
+    });
+  }
+}
+
+}  // namespace
+}  // namespace spdnn
