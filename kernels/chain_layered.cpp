@@ -38,6 +38,7 @@ struct PreparedLayer {
 };
 
 struct LayeredChain {
+  DeviceKind device = DeviceKind::cpu;
   std::vector<PreparedLayer> layers;
   Buffer between[2];  ///< activations of every second layer
 };
@@ -45,6 +46,7 @@ struct LayeredChain {
 PreparedChain prepare(std::span<const ChainLayer<float>> layers, std::int64_t batch, Device& device,
                       Stream& stream) {
   auto chain = std::make_shared<LayeredChain>();
+  chain->device = device.info().kind;
   const std::int64_t width = panel_width(device.info());
   std::int64_t features = 0;
   for (const ChainLayer<float>& layer : layers) {
@@ -77,6 +79,9 @@ void run(const ChainArgs<float>& args, Stream& stream) {
     }
     layer.kernel->run(
         {&layer.weights, layer.bias, layer.epilogue, x, y, last ? args.alive : nullptr}, stream);
+    if (last && args.unchanged != nullptr) {
+      layout_kernels<float>(chain.device).find_unchanged({x, y, args.unchanged}, stream);
+    }
     x = y;
   }
 }

@@ -8,6 +8,7 @@
 #include "reference/reference.hpp"
 #if defined(SPDNN_HAVE_CUDA)
 #include "cuda/cuda_kernels.hpp"
+#include "cuda/train_kernels.hpp"
 #endif
 
 namespace spdnn {
@@ -16,8 +17,8 @@ template <>
 std::span<const SpmmKernel<float>> spmm_kernels<float>() {
   static const auto table = std::to_array<SpmmKernel<float>>({
 #if defined(SPDNN_HAVE_CUDA)
-    spmm_block_mma_bf16(), spmm_block_mma_tf32(), spmm_row_group_cuda(), spmm_tile_cuda(),
-        spmm_row_warp_cuda(), spmm_cusparse(), spmm_dense(), spmm_dense_tf32(),
+    spmm_block_mma_bf16(), spmm_block_mma_tf32(), spmm_block_mma_fp16(), spmm_row_group_cuda(),
+        spmm_tile_cuda(), spmm_row_warp_cuda(), spmm_cusparse(), spmm_dense(), spmm_dense_tf32(),
         spmm_reference_cuda(),
 #endif
         spmm_panel_cpu(), spmm_reference<float>(),
@@ -41,9 +42,21 @@ namespace {
 template <class T>
 std::span<const TrainKernels<T>> train_table() {
   static const auto table = std::to_array<TrainKernels<T>>({
-      {"panel", DeviceKind::cpu, train_sparse_cpu<T>(), train_dense_cpu<T>(), conv_sparse_cpu<T>(),
-       conv_dense_cpu<T>(), pool_cpu<T>(), loss_cpu<T>, train_update_cpu<T>, sum_of_squares_cpu<T>},
-      train_reference<T>(),
+    {"panel",
+     DeviceKind::cpu,
+     train_sparse_cpu<T>(),
+     train_dense_cpu<T>(),
+     conv_sparse_cpu<T>(),
+     conv_dense_cpu<T>(),
+     pool_cpu<T>(),
+     loss_cpu<T>,
+     train_update_cpu<T>,
+     sum_of_squares_cpu<T>},
+#if defined(SPDNN_HAVE_CUDA)
+        {"cuda", DeviceKind::cuda, train_sparse_cuda<T>(), train_dense_cuda<T>(), {}, {},
+         {},     loss_cuda<T>,     train_update_cuda<T>,   sum_of_squares_cuda<T>},
+#endif
+        train_reference<T>(),
   });
   return table;
 }

@@ -108,6 +108,7 @@ struct RunConfig {
   std::optional<bool> compile_cache;      ///< nothing: where compiling took long
   bool deduplicate_images = true;
   bool merge_images = true;       ///< images that become equal between layers run once
+  bool cuda_graphs = true;        ///< GPUs keep segments they have run before
   bool skip_fixed_points = true;  ///< images that no layer changes any more skip those that follow
   Precision precision = Precision::fp32;  ///< the least that kernels may multiply in
   std::optional<std::int64_t>

@@ -85,6 +85,14 @@ class Event {
   virtual void wait() const = 0;
 };
 
+/// Work that a stream has recorded, to be queued again at the cost of one launch.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  /// Queues all of it on the stream that recorded it.
+  virtual void replay() = 0;
+};
+
 /// The threads of one CPU rank. The caller is one of them.
 class ThreadTeam {
  public:
@@ -112,6 +120,12 @@ class Stream {
   virtual void synchronize() = 0;
   /// The CPU threads behind the stream; throws `DeviceError` on another kind of device.
   [[nodiscard]] virtual ThreadTeam& team();
+  /// Calls `work`, which queues work on this stream and does nothing else that matters, and keeps
+  /// it instead of doing it: a CUDA graph. Null, with nothing done, where the device has no such
+  /// thing or the work can't be kept, e.g. because it allocates memory.
+  [[nodiscard]] virtual std::unique_ptr<Recording> keep(const std::function<void()>& /*work*/) {
+    return nullptr;
+  }
   /// `cudaStream_t` on CUDA; null on the CPU.
   [[nodiscard]] virtual void* native() { return nullptr; }
 };

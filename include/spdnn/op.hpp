@@ -20,16 +20,31 @@ namespace spdnn {
 enum class Order : std::uint8_t { canonical, other };
 
 /// Arithmetic of products, the most precise first. Sums are fp32 in all of them. Below fp32,
-/// weights and activations are rounded (or cut off) to 11 or 8 bits before they are multiplied.
-enum class Precision : std::uint8_t { fp32, tf32, bf16 };
-/// "fp32", "tf32" or "bf16".
+/// weights and activations are split into two halves of 11 bits each (fp16), or rounded (or cut
+/// off) to 11 or 8 bits, before they are multiplied.
+enum class Precision : std::uint8_t { fp32, fp16, tf32, bf16 };
+/// "fp32", "fp16", "tf32" or "bf16".
 [[nodiscard]] constexpr std::string_view to_string(Precision precision) {
-  return precision == Precision::fp32 ? "fp32" : precision == Precision::tf32 ? "tf32" : "bf16";
+  switch (precision) {
+    case Precision::fp32: return "fp32";
+    case Precision::fp16: return "fp16";
+    case Precision::tf32: return "tf32";
+    case Precision::bf16: break;
+  }
+  return "bf16";
 }
 /// What that adds to the float64 bound of an output, as a part of |W||x|: both factors lose at most
-/// 2⁻¹⁰ or 2⁻⁷.
+/// 2⁻²², 2⁻¹⁰ or 2⁻⁷, and where both are split, the product of their second halves is left out.
+/// Split, it holds for |x| up to 65504, the largest half, and adds 2⁻³⁵ · Σ|w| for |x| < 2⁻¹⁴,
+/// where halves are no longer normal.
 [[nodiscard]] constexpr double product_error(Precision precision) {
-  return precision == Precision::fp32 ? 0.0 : precision == Precision::tf32 ? 0x1.01p-9 : 0x1.02p-6;
+  switch (precision) {
+    case Precision::fp32: return 0.0;
+    case Precision::fp16: return 0x1.9p-20;
+    case Precision::tf32: return 0x1.01p-9;
+    case Precision::bf16: break;
+  }
+  return 0x1.02p-6;
 }
 
 /// What follows the sum of an output: y = min(max(sum + bias, lower), upper). The identity is
@@ -156,6 +171,9 @@ struct SpmmKernel {
   PreparedWeights (*prepare)(const CsrView& host, Device& device, Stream& stream);
   void (*run)(const SpmmArgs<T>& args, Stream& stream);
   Precision precision = Precision::fp32;
+  /// `prepare` asks the device for memory and copies alone, so that weights may be brought there as
+  /// one piece.
+  bool stages = true;
 };
 
 /// All SpMM kernels in this build, the preferred first, the reference of each device kind last.
@@ -190,6 +208,9 @@ struct ChainArgs {
   Panels<const T> x;              ///< features = the first layer's cols
   Panels<T> y;                    ///< features = the last layer's rows; the rest as in x
   std::uint8_t* alive = nullptr;  ///< of the last outputs, as in `SpmmArgs`
+  /// Where not null, batch bytes of device memory: set to 1 for an image that the last layer left
+  /// as it was, bit for bit, else to 0. For a last layer of as many rows as cols.
+  std::uint8_t* unchanged = nullptr;
 };
 
 /// One implementation of a run of layers as one operation.
@@ -262,6 +283,29 @@ struct FindUnchangedArgs {
   std::uint8_t* unchanged = nullptr;  ///< x.batch: 1 where an image is equal in both, else 0
 };
 
+/// Lets go of images that need no layers of their own, on devices whose host does not know which
+/// they are: their flags in `alive` become 0, and what follows is `compact`.
+template <class T>
+struct SettleArgs {
+  Panels<const T> x;                    ///< the current images; only batch and live are read
+  std::uint8_t* alive = nullptr;        ///< x.batch
+  const std::int32_t* ids = nullptr;    ///< x.batch: which image a slot holds
+  std::int32_t* parent = nullptr;       ///< by image id: which one goes on for it, or −1
+  std::int64_t* equal_count = nullptr;  ///< one: images that went on as another are added
+  std::int64_t* fixed_count = nullptr;  ///< one: and those that are done
+  /// Of `find_equal`, or null: a living image gets its first equal one as its parent.
+  const std::int32_t* first = nullptr;
+  /// Of `find_unchanged`, or null: a living image that is unchanged, and so will be by all layers
+  /// that follow, is done, which `finished` says by image id. Kept are those in the slots below
+  /// `first_wanted` and those that stand for one of `wanted`, whose outputs somebody wants.
+  const std::uint8_t* unchanged = nullptr;
+  std::uint8_t* finished = nullptr;
+  std::int64_t first_wanted = 0;
+  const std::int32_t* wanted = nullptr;  ///< `wanted_count` image ids
+  std::int64_t wanted_count = 0;
+  std::uint8_t* is_wanted = nullptr;  ///< workspace by image id; 0 before the first call
+};
+
 /// The data movements around SpMM, one implementation for each kind of device.
 template <class T>
 struct LayoutKernels {
@@ -273,6 +317,8 @@ struct LayoutKernels {
   void (*find_equal)(const FindEqualArgs<T>& args, Stream& stream) = nullptr;
   void (*find_unchanged)(const FindUnchangedArgs<T>& args, Stream& stream) = nullptr;
   std::size_t (*find_equal_workspace_bytes)(std::int64_t batch) = nullptr;  ///< null: none
+  /// Null where the host sees a device's flags and settles images itself.
+  void (*settle)(const SettleArgs<T>& args, Stream& stream) = nullptr;
 };
 
 /// The layout kernels of a device kind; throws `DeviceError` when this build has none.

@@ -57,7 +57,13 @@ struct Segment {
   Exchange exchange = Exchange::none;
   /// `kernels[rank][layer - first]`: index into the shape's kernel table, by name.
   std::vector<std::vector<std::string>> kernels;
+  /// `chains[rank]`: the chain kernel that computes all layers as one, by name; empty: there is
+  /// none, and `kernels` run one after another.
+  std::vector<std::string> chains;
 };
+
+/// The layers of the segments that a network of so many layers is divided into.
+[[nodiscard]] std::vector<Range> segment_layers(std::int64_t layers);
 
 struct Plan {
   Strategy strategy = Strategy::data;
@@ -113,6 +119,8 @@ struct DeviceProfile {
   double slowdown = 1.0;          ///< declared, already contained in the times
   std::int64_t memory_limit = 0;  ///< bytes this rank may use
   std::vector<std::vector<KernelTime>> times;
+  /// `chain_times[run]` lists the chain kernels, but for the one that runs layer by layer.
+  std::vector<std::vector<KernelTime>> chain_times;
   /// By shape: seconds an image takes at least. Its inputs and outputs once at the rate of a copy
   /// within the device, or its edges at `fma_per_s`, whichever takes longer. Not slowed down; empty
   /// where the request does not ask for them.
@@ -123,6 +131,9 @@ struct DeviceProfile {
 struct Profile {
   std::vector<SpmmShape> shapes;  ///< distinct; batch unset
   std::vector<std::int64_t> shape_of_layer;
+  /// The distinct runs of shapes that segments of two layers and more have; empty where chains were
+  /// not asked for.
+  std::vector<std::vector<std::int64_t>> runs;
   std::vector<DeviceProfile> ranks;
 };
 
@@ -131,6 +142,7 @@ struct PlanRequest {
   Split split;
   std::string kernel = "auto";
   std::optional<std::int64_t> batch;  ///< nothing: chosen
+  bool chains = true;                 ///< runs of layers may be computed as one
 };
 
 /// Seconds one image takes through all layers on a rank with its fastest kernels, none of it dead.
@@ -157,6 +169,7 @@ struct ProfileRequest {
   bool refresh = false;
   Precision precision = Precision::fp32;  ///< the least that kernels may multiply in
   bool floors = false;                    ///< measure what the report sets times beside, too
+  bool chains = true;                     ///< and runs of layers as one
 };
 [[nodiscard]] Profile measure_profile(const Model& model, const ProfileRequest& request);
 

@@ -31,6 +31,7 @@ struct DeviceResult {
   std::int64_t images = 0;             ///< that it began
   std::int64_t images_taken_over = 0;  ///< from other ranks' shares, or from others under way
   std::int64_t helped_segments = 0;    ///< segments whose rows it computed a part of for others
+  std::int64_t replayed_segments = 0;  ///< segments queued as a whole, as a GPU had run them before
 };
 
 /// The last layer's nonzeros.

@@ -135,7 +135,7 @@ void with_images(int images, Body body) {
 }
 
 void run(const ChainArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const auto& chain = *static_cast<const DeviceChain*>(args.chain->format.get());
   if (args.x.width % chain.images != 0) {
     throw DeviceError("chain_resident: panels of " + std::to_string(args.x.width) +
@@ -143,6 +143,7 @@ void run(const ChainArgs<float>& args, Stream& stream) {
   }
   if (args.y.batch == 0) return;
   if (args.alive != nullptr) stream.zero(args.alive, static_cast<std::size_t>(args.y.batch));
+  if (args.unchanged != nullptr) assume_unchanged_cuda(args.y, args.unchanged, stream);
   const std::int64_t tiles = cuda::ceil_div(args.x.batch, chain.images);
   // A block fills an SM; those past the SMs would only start the stream of weights anew.
   const unsigned grid = cuda::grid_for(std::min<std::int64_t>(tiles, chain.multiprocessors));
@@ -150,12 +151,10 @@ void run(const ChainArgs<float>& args, Stream& stream) {
   with_images(chain.images, [&](auto images) {
     cuda::with_bool(chain.shared_values, [&](auto shared) {
       auto* code = &cuda::chain_resident_kernel<decltype(images)::value, decltype(shared)::value,
-                                                cuda::AsyncLoader>;
-      cuda::check(cudaFuncSetAttribute(code, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       static_cast<int>(bytes)),
-                  "chain_resident: asking for shared memory");
-      code<<<grid, ChainTraits::block, static_cast<std::size_t>(bytes), native>>>(
-          {chain.view, args.x, args.y, args.alive});
+                                                cuda::DeviceLoader>;
+      cuda::allow_shared(code, bytes, "chain_resident: asking for shared memory");
+      cuda::launch(code, grid, ChainTraits::block, static_cast<std::size_t>(bytes), native,
+                   cuda::ChainKernelArgs{chain.view, args.x, args.y, args.alive, args.unchanged});
     });
   });
   cuda::check_launch("chain_resident");

@@ -37,6 +37,7 @@ struct ChainKernelArgs {
   Panels<const float> x;
   Panels<float> y;
   std::uint8_t* alive = nullptr;
+  std::uint8_t* unchanged = nullptr;  ///< 1 for all images before
 };
 
 /// Where a thread works: on one image of the block's tile, and on every `workers`-th job.
@@ -154,31 +155,40 @@ __device__ __forceinline__ void read_tile(float* tile, const Panels<const float>
   }
 }
 
-/// And back, raising the flags of images that are not all zero.
+/// And back, raising the flags of images that are not all zero, and clearing those of images that
+/// differ from the last layer's inputs.
 template <int W>
-__device__ __forceinline__ void write_tile(const float* tile, const ChainKernelArgs& args,
-                                           std::int64_t first_image) {
+__device__ __forceinline__ void write_tile(const float* tile, const float* inputs,
+                                           const ChainKernelArgs& args, std::int64_t first_image) {
   const ChainPlace<W> place;
   const Panels<float>& y = args.y;
   float* to = y.panel(first_image / y.width) + first_image % y.width + place.image;
   bool any = false;
+  bool differs = false;
 #pragma unroll 4
   for (std::int64_t f = place.worker; f < y.features; f += ChainPlace<W>::workers) {
     const float value = tile[f * W + place.image];
     any = any || value != 0.0F;
+    if (args.unchanged != nullptr) {
+      differs = differs || __float_as_uint(value) != __float_as_uint(inputs[f * W + place.image]);
+    }
     to[f * y.width] = value;
   }
   const std::int64_t image = first_image + place.image;
-  if (any && args.alive != nullptr && image < live_images(args.x)) raise_flag(args.alive + image);
+  if (image >= live_images(args.x)) return;
+  if (any && args.alive != nullptr) raise_flag(args.alive + image);
+  if (differs) {
+    volatile std::uint8_t* const unchanged = args.unchanged + image;
+    *unchanged = 0;
+  }
 }
 
 /// All layers for one tile, whose inputs are in `even`. Each chunk is loaded while the one before
-/// is worked on; behind the last, the first again where another tile follows. Returns the outputs,
-/// which all threads see.
+/// is worked on; behind the last, the first again where another tile follows. All threads see the
+/// outputs when it returns: in `odd` after an odd number of layers, else in `even`.
 template <int W, bool kSharedValue, class Loader>
-__device__ __forceinline__ const float* run_layers(const ChainView& chain,
-                                                   ChunkBuffers<Loader>& buffers, float* even,
-                                                   float* odd, bool another_follows) {
+__device__ __forceinline__ void run_layers(const ChainView& chain, ChunkBuffers<Loader>& buffers,
+                                           float* even, float* odd, bool another_follows) {
   const int image = ChainPlace<W>().image;
   float* in = even;
   float* out = odd;
@@ -200,7 +210,6 @@ __device__ __forceinline__ const float* run_layers(const ChainView& chain,
     out = used;
   }
   __syncthreads();
-  return in;
 }
 
 /// Grid of any size; an item is a tile of W images, which divides the panels' width.
@@ -217,9 +226,10 @@ __global__ void __launch_bounds__(ChainTraits::block, 1)
   for (std::int64_t tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
     read_tile<W>(even, args.x, tile * W);
     const bool another_follows = tile + gridDim.x < tiles;
-    const float* outputs = run_layers<W, kSharedValue>(chain, buffers, even, odd, another_follows);
-    // What a thread copies out here is all that it replaces with the next tile's inputs.
-    write_tile<W>(outputs, args, tile * W);
+    run_layers<W, kSharedValue>(chain, buffers, even, odd, another_follows);
+    const bool ends_odd = chain.layer_count % 2 == 1;
+    // What a thread reads here is all that it replaces with the next tile's inputs.
+    write_tile<W>(ends_odd ? odd : even, ends_odd ? even : odd, args, tile * W);
   }
 }
 

@@ -15,6 +15,7 @@ inline constexpr std::int64_t kCudaPanelWidth = 64;
 /// Inputs staged in shared memory; see spmm_tile.cu.
 [[nodiscard]] const SpmmKernel<float>& spmm_tile_cuda();
 /// The same on tensor cores, where the run's precision allows it; see spmm_block_mma.cu.
+[[nodiscard]] const SpmmKernel<float>& spmm_block_mma_fp16();
 [[nodiscard]] const SpmmKernel<float>& spmm_block_mma_tf32();
 [[nodiscard]] const SpmmKernel<float>& spmm_block_mma_bf16();
 /// NVIDIA's library with an epilogue kernel of our own; see spmm_cusparse.cu.
@@ -35,7 +36,11 @@ inline constexpr std::int64_t kCudaPanelWidth = 64;
 /// Equal and unchanged images; see equal_images.cu.
 void find_equal_cuda(const FindEqualArgs<float>& args, Stream& stream);
 void find_unchanged_cuda(const FindUnchangedArgs<float>& args, Stream& stream);
+/// unchanged ← 1 for every image of x, 0 past them.
+void assume_unchanged_cuda(const Panels<const float>& x, std::uint8_t* unchanged, Stream& stream);
 [[nodiscard]] std::size_t find_equal_workspace_bytes_cuda(std::int64_t batch);
+/// Images let go on the device; see settle.cu.
+void settle_cuda(const SettleArgs<float>& args, Stream& stream);
 
 /// Expansion and compaction, and these; see layout.cu.
 [[nodiscard]] const LayoutKernels<float>& layout_cuda();

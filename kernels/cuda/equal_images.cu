@@ -39,7 +39,7 @@ std::size_t find_equal_workspace_bytes_cuda(std::int64_t batch) {
 }
 
 void find_equal_cuda(const FindEqualArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const std::int64_t batch = args.x.batch;
   if (batch == 0) return;
   auto* hashes = static_cast<cuda::HashWord*>(args.workspace);
@@ -47,26 +47,33 @@ void find_equal_cuda(const FindEqualArgs<float>& args, Stream& stream) {
   const cuda::EqualArgs equal{args.x, args.alive, args.first, hashes, table, table_slots(batch)};
   stream.zero(hashes, static_cast<std::size_t>(batch) * sizeof(cuda::HashWord));
   const unsigned images = grid_of_images(args.x);
-  cuda::empty_table_kernel<<<images, EqualTraits::block, 0, native>>>(equal);
+  cuda::launch(&cuda::empty_table_kernel, images, EqualTraits::block, 0, native, equal);
   if (const unsigned runs = grid_of_runs(args.x); runs > 0) {
-    cuda::hash_images_kernel<<<runs, EqualTraits::block, 0, native>>>(equal);
+    cuda::launch(&cuda::hash_images_kernel, runs, EqualTraits::block, 0, native, equal);
   }
-  cuda::enter_images_kernel<<<images, EqualTraits::block, 0, native>>>(equal);
-  cuda::look_up_kernel<<<images, EqualTraits::block, 0, native>>>(equal);
+  cuda::launch(&cuda::enter_images_kernel, images, EqualTraits::block, 0, native, equal);
+  cuda::launch(&cuda::look_up_kernel, images, EqualTraits::block, 0, native, equal);
   if (const unsigned runs = grid_of_runs(args.x); runs > 0) {
-    cuda::compare_images_kernel<<<runs, EqualTraits::block, 0, native>>>(equal);
+    cuda::launch(&cuda::compare_images_kernel, runs, EqualTraits::block, 0, native, equal);
   }
   cuda::check_launch("find_equal");
 }
 
+void assume_unchanged_cuda(const Panels<const float>& x, std::uint8_t* unchanged, Stream& stream) {
+  const cuda::NativeStream native = cuda::stream_of(stream);
+  if (x.batch == 0) return;
+  cuda::launch(&cuda::assume_unchanged_kernel, grid_of_images(x), EqualTraits::block, 0, native,
+               cuda::UnchangedArgs{x, x, unchanged});
+  cuda::check_launch("find_unchanged");
+}
+
 void find_unchanged_cuda(const FindUnchangedArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   if (args.x.batch == 0) return;
   const cuda::UnchangedArgs unchanged{args.x, args.y, args.unchanged};
-  cuda::assume_unchanged_kernel<<<grid_of_images(args.x), EqualTraits::block, 0, native>>>(
-      unchanged);
+  assume_unchanged_cuda(args.x, args.unchanged, stream);
   if (const unsigned runs = grid_of_runs(args.x); runs > 0) {
-    cuda::clear_changed_kernel<<<runs, EqualTraits::block, 0, native>>>(unchanged);
+    cuda::launch(&cuda::clear_changed_kernel, runs, EqualTraits::block, 0, native, unchanged);
   }
   cuda::check_launch("find_unchanged");
 }

@@ -1,7 +1,6 @@
-// Host side of the launchers: errors, grid sizes, arguments.
+// Host side of the launchers: errors, grid sizes, arguments. Launches go through `launch`, so that
+// the same launchers are built by a host compiler for devices of the SIMT layer.
 #pragma once
-
-#include <cuda_runtime_api.h>
 
 #include <algorithm>
 #include <optional>
@@ -12,7 +11,17 @@
 #include "cuda/dispatch.hpp"
 #include "cuda/panel.cuh"
 
+#if defined(__CUDACC__)
+#include <cuda_runtime_api.h>
+#else
+#include "support/simt/queue.hpp"
+#endif
+
 namespace spdnn::cuda {
+
+#if defined(__CUDACC__)
+
+using NativeStream = cudaStream_t;
 
 /// Throws `DeviceError` for a failed CUDA call; `what` says which.
 inline void check(cudaError_t status, const char* what) {
@@ -30,8 +39,55 @@ inline void check(cudaError_t status, const char* what) {
 /// Checks the launch just made.
 inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel); }
 
-/// The CUDA stream behind `stream`; makes its device the thread's current one.
-inline cudaStream_t stream_of(Stream& stream) { return static_cast<cudaStream_t>(stream.native()); }
+/// Queues `kernel<<<grid, block, shared_bytes, stream>>>(arguments…)`.
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), unsigned grid, int block, std::size_t shared_bytes,
+            NativeStream stream, const Arguments&... arguments) {
+  kernel<<<grid, static_cast<unsigned>(block), shared_bytes, stream>>>(arguments...);
+}
+
+/// Lets `kernel` have as much dynamic shared memory as a launch is about to ask for.
+template <class Kernel>
+void allow_shared(Kernel* kernel, std::int64_t bytes, const char* what) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(bytes)),
+        what);
+}
+
+/// Multiprocessors of the thread's current device.
+inline int current_multiprocessors() {
+  int device = 0;
+  int sms = 1;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
+  return sms;
+}
+
+#else
+
+using NativeStream = simt::Queue*;
+
+inline void check_launch(const char* /*kernel*/) {}
+
+template <class... Parameters, class... Arguments>
+void launch(void (*kernel)(Parameters...), unsigned grid, int block, std::size_t shared_bytes,
+            NativeStream stream, const Arguments&... arguments) {
+  stream->push([=] {
+    simt::launch({grid, static_cast<unsigned>(block), shared_bytes, simt::next_schedule()}, kernel,
+                 arguments...);
+  });
+}
+
+template <class Kernel>
+void allow_shared(Kernel* /*kernel*/, std::int64_t /*bytes*/, const char* /*what*/) {}
+
+inline int current_multiprocessors() { return simt::kMultiprocessors; }
+
+#endif
+
+/// The native stream behind `stream`; makes its device the thread's current one.
+inline NativeStream stream_of(Stream& stream) { return static_cast<NativeStream>(stream.native()); }
 
 /// Blocks for `items` pieces of work: all kernels loop, so the limit of a grid is no limit of
 /// theirs.
@@ -44,14 +100,9 @@ inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1
 /// Pieces a warp takes one after another, at most `most`: as many as still leave every SM, which
 /// holds `warps_per_sm` of these warps, some rounds of them.
 inline int pieces_per_warp(std::int64_t pieces, std::int64_t warps_per_sm, int most) {
-  int device = 0;
-  int sms = 1;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device),
-        "cudaDeviceGetAttribute");
   constexpr std::int64_t kRounds = 4;
-  return static_cast<int>(
-      std::clamp<std::int64_t>(pieces / (kRounds * sms * warps_per_sm), 1, most));
+  return static_cast<int>(std::clamp<std::int64_t>(
+      pieces / (kRounds * current_multiprocessors() * warps_per_sm), 1, most));
 }
 
 /// A device copy of `host`, owned by `to`. `host` must stay until the stream has passed this point.

@@ -6,14 +6,10 @@
 // neighbouring lanes writing neighbouring images: 4 bytes read (from a sector shared with its
 // neighbours that live) and 4 written for each feature of each kept image. The count never visits
 // the host.
-#include <thrust/iterator/counting_iterator.h>
-#include <thrust/iterator/transform_iterator.h>
-
-#include <cub/device/device_scan.cuh>
-
 #include "cuda/cuda_kernels.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/layout.cuh"
+#include "cuda/scan.hpp"
 
 namespace spdnn {
 namespace {
@@ -21,7 +17,7 @@ namespace {
 using cuda::LayoutTraits;
 
 void expand(const ExpandArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const std::int64_t size = args.y.size();
   if (size == 0) return;
   if (args.images.value_type != DType::f32) throw DeviceError("expand: images are not f32");
@@ -29,33 +25,10 @@ void expand(const ExpandArgs<float>& args, Stream& stream) {
   if (args.images.nnz == 0) return;
   const unsigned grid = cuda::grid_for(cuda::ceil_div(args.images.rows, LayoutTraits::warps));
   cuda::with_index(args.images.index_type, [&](auto index) {
-    cuda::expand_kernel<decltype(index)>
-        <<<grid, LayoutTraits::block, 0, native>>>(args.images, args.y);
+    cuda::launch(&cuda::expand_kernel<decltype(index)>, grid, LayoutTraits::block, 0, native,
+                 args.images, args.y);
   });
   cuda::check_launch("expand");
-}
-
-/// ranks[s] ← living images before slot s, for s from 0 to x.batch. With `scratch` null it only
-/// sets `bytes` to what CUB needs there on the current device.
-void scan(void* scratch, std::size_t& bytes, const cuda::LivingFlag& living, std::int32_t* ranks,
-          cudaStream_t stream) {
-  constexpr std::int64_t kMostImages = std::int64_t{1} << 30;
-  const std::int64_t batch = living.x.batch;
-  if (batch > kMostImages) {
-    throw DeviceError("compact: " + std::to_string(batch) + " images at once; it takes at most " +
-                      std::to_string(kMostImages) + ": choose a smaller `batch`");
-  }
-  const auto flags =
-      thrust::make_transform_iterator(thrust::counting_iterator<std::int32_t>(0), living);
-  cuda::check(cub::DeviceScan::ExclusiveSum(scratch, bytes, flags, ranks,
-                                            static_cast<int>(batch + 1), stream),
-              "compact (scan)");
-}
-
-std::size_t scan_bytes(std::int64_t batch) {
-  std::size_t bytes = 0;
-  scan(nullptr, bytes, {nullptr, {nullptr, 0, batch, 1, nullptr}}, nullptr, nullptr);
-  return bytes;
 }
 
 /// ranks (batch + 1), source (batch) and the representative: what the workspace holds before CUB's
@@ -63,33 +36,33 @@ std::size_t scan_bytes(std::int64_t batch) {
 std::int64_t map_entries(std::int64_t batch) { return 2 * batch + 2; }
 
 std::size_t compact_workspace_bytes(std::int64_t batch) {
-  return static_cast<std::size_t>(map_entries(batch)) * sizeof(std::int32_t) + scan_bytes(batch);
+  return static_cast<std::size_t>(map_entries(batch)) * sizeof(std::int32_t) +
+         cuda::scan_bytes(batch);
 }
 
 void compact(const CompactArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const std::int64_t batch = args.x.batch;
   auto* ranks = static_cast<std::int32_t*>(args.workspace);
   auto* source = ranks + batch + 1;
   auto* representative = source + batch;
-  std::size_t bytes = scan_bytes(batch);
-  scan(ranks + map_entries(batch), bytes, {args.alive, args.x}, ranks, native);
+  cuda::scan_living({args.alive, args.x}, ranks, ranks + map_entries(batch), native);
 
   const cuda::MapArgs map{args.x,       ranks,          args.ids, args.keep_representative,
                           args.parent,  representative, source,   args.ids_out + args.first_out,
                           args.live_out};
   const unsigned grid = cuda::grid_for(cuda::ceil_div(batch + 1, LayoutTraits::block));
-  cuda::map_images_kernel<<<grid, LayoutTraits::block, 0, native>>>(map);
+  cuda::launch(&cuda::map_images_kernel, grid, LayoutTraits::block, 0, native, map);
   cuda::check_launch("compact (map)");
   if (args.keep_representative) {
-    cuda::merge_dead_kernel<<<grid, LayoutTraits::block, 0, native>>>(map);
+    cuda::launch(&cuda::merge_dead_kernel, grid, LayoutTraits::block, 0, native, map);
     cuda::check_launch("compact (merge)");
   }
   const std::int64_t items =
       args.x.count() * cuda::ceil_div(args.x.features, LayoutTraits::features_per_block);
   if (items == 0) return;
-  cuda::move_images_kernel<<<cuda::grid_for(items), LayoutTraits::block, 0, native>>>(
-      {args.x, args.y, args.first_out, source, args.live_out});
+  cuda::launch(&cuda::move_images_kernel, cuda::grid_for(items), LayoutTraits::block, 0, native,
+               cuda::MoveArgs{args.x, args.y, args.first_out, source, args.live_out});
   cuda::check_launch("compact (move)");
 }
 
@@ -102,7 +75,8 @@ const LayoutKernels<float>& layout_cuda() {
                                             &compact_workspace_bytes,
                                             &find_equal_cuda,
                                             &find_unchanged_cuda,
-                                            &find_equal_workspace_bytes_cuda};
+                                            &find_equal_workspace_bytes_cuda,
+                                            &settle_cuda};
   return kernels;
 }
 

@@ -26,6 +26,9 @@ struct AsyncLoader {
   }
   static __device__ __forceinline__ void wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 };
+using DeviceLoader = AsyncLoader;
+#else
+using DeviceLoader = PlainLoader;
 #endif
 
 }  // namespace spdnn::cuda

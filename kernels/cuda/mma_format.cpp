@@ -1,6 +1,9 @@
 // Builds the factors of `spmm_block_mma`.
 #include "cuda/mma_format.hpp"
 
+#include <algorithm>
+#include <bit>
+#include <cmath>
 #include <utility>
 
 namespace spdnn::cuda {
@@ -9,30 +12,48 @@ namespace {
 constexpr int kLanes = 32;
 constexpr int kHalf = 8;  ///< rows g and g + 8 are a lane's
 
-/// The weights that lane `lane` holds in product `step` of a block.
+/// Appends the weights that lane `lane` holds in product `step` of a block; of split ones the first
+/// halves, to which the second ones are added 32 further.
 template <class Kind>
-MmaWeights weights_of(const CsrView& csr, const std::uint32_t* rows, const MmaBlock& block,
-                      int step, int lane) {
-  MmaWeights weights{};
+void add_weights(const CsrView& csr, const std::uint32_t* rows, const MmaBlock& block, int step,
+                 int lane, float scale, MmaWeights* at) {
   for (int half = 0; half < 2; ++half) {
     const int r = lane / 4 + half * kHalf;
     float values[kPositions<Kind>] = {};
     for (int p = 0; p < kPositions<Kind>; ++p) {
       const int entry = step * kDepth<Kind> + lane % 4 * kPositions<Kind> + p;
       if (r < block.rows && entry < block.entries) {
-        values[p] = static_cast<float>(csr.value(csr.row_begin(rows[r]) + entry));
+        values[p] = static_cast<float>(csr.value(csr.row_begin(rows[r]) + entry)) * scale;
       }
     }
-    weights.words[half] = Kind::pack(values);
-    weights.words[2 + half] = Kind::pack(values + Kind::per_word);
+    for (int word = 0; word < 2; ++word) {
+      const float* part = values + word * Kind::per_word;
+      const std::uint32_t packed = Kind::pack(part);
+      at[lane].words[2 * word + half] = packed;
+      if constexpr (kIsSplit<Kind>) {
+        at[kLanes + lane].words[2 * word + half] = Kind::pack_rest(part, packed);
+      }
+    }
   }
-  return weights;
+}
+
+/// The power of two that brings the largest of the weights to [2¹⁴, 2¹⁵).
+float scale_of(const CsrView& csr) {
+  double largest = 0.0;
+  for (std::int64_t k = 0; k < csr.stored_values(); ++k) {
+    largest = std::max(largest, std::abs(csr.value(k)));
+  }
+  if (largest == 0.0 || !std::isfinite(largest)) return 1.0F;
+  // Kept where neither it nor its inverse leaves fp32's normal numbers.
+  return std::ldexp(1.0F, std::clamp(14 - std::ilogb(largest), -120, 120));
 }
 
 template <class Kind>
 MmaFormat build(const CsrView& csr) {
   RowBlocks made = make_row_blocks(csr, kMostBlockRows);
   MmaFormat format;
+  const float scale = kIsSplit<Kind> ? scale_of(csr) : 1.0F;
+  format.unscale = 1.0F / scale;
   format.rows = std::move(made.rows);
   for (const RowBlock& from : made.blocks) {
     MmaBlock& block = format.blocks.emplace_back();
@@ -46,9 +67,11 @@ MmaFormat build(const CsrView& csr) {
     }
     const int steps = (block.entries + kDepth<Kind> - 1) / kDepth<Kind>;
     for (int step = 0; step < steps; ++step) {
+      const std::size_t at = format.weights.size();
+      format.weights.resize(at + (kIsSplit<Kind> ? 2 : 1) * kLanes);
       for (int lane = 0; lane < kLanes; ++lane) {
-        format.weights.push_back(
-            weights_of<Kind>(csr, format.rows.data() + from.first, block, step, lane));
+        add_weights<Kind>(csr, format.rows.data() + from.first, block, step, lane, scale,
+                          format.weights.data() + at);
       }
     }
   }
@@ -64,6 +87,30 @@ MmaFormat build_mma<Tf32>(const CsrView& csr) {
 template <>
 MmaFormat build_mma<Bf16>(const CsrView& csr) {
   return build<Bf16>(csr);
+}
+template <>
+MmaFormat build_mma<Fp16>(const CsrView& csr) {
+  return build<Fp16>(csr);
+}
+
+std::uint32_t Fp16::half_bits(float value) {
+  const std::uint32_t sign = std::signbit(value) ? 0x8000U : 0U;
+  const float magnitude = std::abs(value);
+  if (std::isnan(value)) return sign | 0x7e00U;
+  if (magnitude >= 65520.0F) return sign | 0x7c00U;
+  // In units of the last place: 2⁻²⁴ below 2⁻¹⁴, else 2⁻¹⁰ of the leading bit.
+  const int exponent = magnitude < 0x1p-14F ? -14 : std::ilogb(magnitude);
+  const auto units =
+      static_cast<std::uint32_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
+  return sign | (units + (static_cast<std::uint32_t>(exponent + 14) << 10));
+}
+
+float Fp16::half_to_float(std::uint32_t bits) {
+  // Exponent and fraction where fp32 has them, then the difference of the biases.
+  const std::uint32_t magnitude = bits & 0x7fffU;
+  float value = std::bit_cast<float>(magnitude << 13) * 0x1p112F;
+  if (magnitude >= 0x7c00U) value = std::bit_cast<float>(0x7f800000U | magnitude << 13);
+  return (bits & 0x8000U) != 0 ? -value : value;
 }
 
 }  // namespace spdnn::cuda

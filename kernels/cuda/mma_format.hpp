@@ -53,6 +53,48 @@ struct Bf16 {
   }
 };
 
+/// fp32 values as two halves of 11 bits each, two values to a word: the second is what the first
+/// leaves, times 2¹¹, so that it is a normal number wherever the first is one (Ootomo and Yokota,
+/// IJHPCA 2022). Values up to 65504.
+struct Fp16 {
+  static constexpr Precision precision = Precision::fp16;
+  static constexpr int per_word = 2;
+  static constexpr float shift = 0x1p11F;
+  SPDNN_HOST_DEVICE static std::uint32_t pack(const float* values) {
+#if defined(__CUDA_ARCH__)
+    std::uint32_t word = 0;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(values[1]), "f"(values[0]));
+    return word;
+#else
+    return half_bits(values[0]) | half_bits(values[1]) << 16;
+#endif
+  }
+  /// What `pack` leaves of the values, shifted, as a word.
+  SPDNN_HOST_DEVICE static std::uint32_t pack_rest(const float* values, std::uint32_t packed) {
+    const float rest[2] = {(values[0] - half_value(packed & 0xffffU)) * shift,
+                           (values[1] - half_value(packed >> 16)) * shift};
+    return pack(rest);
+  }
+  /// The value of a half.
+  SPDNN_HOST_DEVICE static float half_value(std::uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+    float value = 0.0F;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(bits)));
+    return value;
+#else
+    return half_to_float(bits);
+#endif
+  }
+  /// On the host: the nearest half, halves to even; infinite past 65504.
+  static std::uint32_t half_bits(float value);
+  static float half_to_float(std::uint32_t bits);
+};
+
+/// Products of which an output is made: one, or for split values those of first halves, and of a
+/// first with a second half both ways round.
+template <class Kind>
+inline constexpr bool kIsSplit = Kind::precision == Precision::fp16;
+
 /// Positions of the depth that one lane holds, and all of them.
 template <class Kind>
 inline constexpr int kPositions = 2 * Kind::per_word;
@@ -66,7 +108,7 @@ struct alignas(16) MmaWeights {
 
 struct MmaBlock {
   std::int64_t list = 0;     ///< into `columns`
-  std::int64_t weights = 0;  ///< into `weights`; 32 for each product
+  std::int64_t weights = 0;  ///< into `weights`; 32 for each step, twice as many of split ones
   std::int32_t entries = 0;
   std::int32_t rows = 0;    ///< up to 16
   std::uint32_t first = 0;  ///< of its rows in `rows`
@@ -79,6 +121,7 @@ struct MmaView {
   const std::uint32_t* columns = nullptr;
   const MmaWeights* weights = nullptr;
   std::int64_t block_count = 0;
+  float unscale = 1.0F;  ///< of sums, where weights are split
 };
 
 struct MmaFormat {
@@ -86,6 +129,9 @@ struct MmaFormat {
   std::vector<std::uint32_t> rows;
   std::vector<std::uint32_t> columns;
   std::vector<MmaWeights> weights;  ///< 0 past a block's rows and entries
+  /// Split weights are multiplied by a power of two that brings the largest to [2¹⁴, 2¹⁵), so that
+  /// the halves of small ones are normal numbers; this is its inverse.
+  float unscale = 1.0F;
 };
 
 /// Makes the blocks of a matrix in host memory, in O(nnz) and the padding.
@@ -95,5 +141,7 @@ template <>
 MmaFormat build_mma<Tf32>(const CsrView& csr);
 template <>
 MmaFormat build_mma<Bf16>(const CsrView& csr);
+template <>
+MmaFormat build_mma<Fp16>(const CsrView& csr);
 
 }  // namespace spdnn::cuda

@@ -1,9 +1,8 @@
-// spmm_block_mma_tf32, spmm_block_mma_bf16: blocks of rows that share their columns, on tensor
-// cores.
+// spmm_block_mma_fp16, _tf32, _bf16: blocks of rows that share their columns, on tensor cores.
 //
 // Mapping: a warp owns a block of up to 16 rows with one list of columns for a panel of 64 images.
-// Each step multiplies 16 rows × 8 (tf32) or 16 (bf16) entries by 8 tiles of 8 images; a lane loads
-// the features at its positions of the list for 8 images, 16 bytes at once, eight lanes a line, and
+// Each step multiplies 16 rows × 8 (tf32) or 16 entries by 8 tiles of 8 images; a lane loads the
+// features at its positions of the list for 8 images, 16 bytes at once, eight lanes a line, and
 // holds 32 sums. Weights stand as the instruction wants them, 16 bytes a lane and step.
 //
 // Bytes: each entry of a list reads 256 bytes of activations through L1 and 4 of column for
@@ -13,8 +12,13 @@
 // Wins where `precision` allows it and rows share long lists (block-sparse weights), so that the
 // FMA units are what bounds spmm_row_group.
 //
-// Order: other. Both factors are rounded to 11 or 8 bits, products are exact and sums fp32:
-// |y − y64| ≤ (product_error + γ(nnz + 2)) · (|W||x| + |b|).
+// fp16 splits both factors into two halves and multiplies three times: the first halves, and each
+// first with the other's second one, whose product is added by a multiply–add a sum: one for every
+// 16 of the edges that the FMA units would do themselves. Weights take 128 bytes for 16 · 64 edges.
+//
+// Order: other. Both factors are rounded to 22 (fp16), 11 or 8 bits, products are exact and sums
+// fp32: |y − y64| ≤ (product_error + γ(nnz + 2)) · (|W||x| + |b|); for fp16, see there, with inputs
+// up to 65504.
 #include "cuda/cuda_kernels.hpp"
 #include "cuda/launch.hpp"
 #include "cuda/spmm_block_mma.cuh"
@@ -49,6 +53,7 @@ PreparedWeights prepare(const CsrView& host, Device& device, Stream& stream) {
   form->view.columns = cuda::upload(format.columns, form->columns, device, stream);
   form->view.weights = cuda::upload(format.weights, form->weights, device, stream);
   form->view.block_count = std::ssize(format.blocks);
+  form->view.unscale = format.unscale;
   stream.synchronize();  // the host arrays end here
   prepared.format = std::move(form);
   return prepared;
@@ -56,7 +61,7 @@ PreparedWeights prepare(const CsrView& host, Device& device, Stream& stream) {
 
 template <class Kind>
 void run(const SpmmArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const cuda::SpmmKernelArgs kernel = cuda::kernel_args(args, stream);
   const auto& form = *static_cast<const DeviceBlocks*>(args.weights->format.get());
   const std::int64_t panels = args.x.count();
@@ -67,8 +72,8 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
                             BlockMmaTraits::max_blocks_per_warp);
   const unsigned grid = cuda::grid_for(
       panels * cuda::ceil_div(blocks, std::int64_t{BlockMmaTraits::warps} * per_warp));
-  cuda::spmm_block_mma_kernel<Kind>
-      <<<grid, BlockMmaTraits::block, 0, native>>>(kernel, form.view, per_warp);
+  cuda::launch(&cuda::spmm_block_mma_kernel<Kind>, grid, BlockMmaTraits::block, 0, native, kernel,
+               form.view, per_warp);
   cuda::check_launch("spmm_block_mma");
 }
 
@@ -81,6 +86,10 @@ const SpmmKernel<float>& kernel_named(std::string_view name) {
 }
 
 }  // namespace
+
+const SpmmKernel<float>& spmm_block_mma_fp16() {
+  return kernel_named<cuda::Fp16>("spmm_block_mma_fp16");
+}
 
 const SpmmKernel<float>& spmm_block_mma_tf32() {
   return kernel_named<cuda::Tf32>("spmm_block_mma_tf32");

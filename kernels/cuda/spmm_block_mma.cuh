@@ -25,6 +25,32 @@ struct MmaPlace {
   int q = lane % 4;
 };
 
+/// A lane's weights of one product.
+__device__ __forceinline__ MmaWeights load_factor(const MmaWeights* at) {
+  const uint4 packed = __ldg(reinterpret_cast<const uint4*>(at));
+  return {{packed.x, packed.y, packed.z, packed.w}};
+}
+
+/// sums += one step's product for one tile, whose inputs at this lane's positions are `in`.
+template <class Kind>
+__device__ __forceinline__ void add_step(MmaSums& sums, const MmaWeights& a,
+                                         const MmaWeights& a_rest,
+                                         const float (&in)[kPositions<Kind>]) {
+  const unsigned b[2] = {Kind::pack(in), Kind::pack(in + Kind::per_word)};
+  mma<Kind>(sums, a, b);
+  if constexpr (kIsSplit<Kind>) {
+    const unsigned b_rest[2] = {Kind::pack_rest(in, b[0]),
+                                Kind::pack_rest(in + Kind::per_word, b[1])};
+    MmaSums rest{};
+    mma<Kind>(rest, a, b_rest);
+    mma<Kind>(rest, a_rest, b);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      sums.v[i] = __fmaf_rn(rest.v[i], 1.0F / Kind::shift, sums.v[i]);
+    }
+  }
+}
+
 /// All products of one block of rows. `x` points at the panel's feature 0.
 template <class Kind>
 __device__ __forceinline__ void block_products(MmaSums (&sums)[BlockMmaTraits::tiles],
@@ -33,9 +59,10 @@ __device__ __forceinline__ void block_products(MmaSums (&sums)[BlockMmaTraits::t
   constexpr int kHeld = kPositions<Kind>;
   const MmaWeights* weights = format.weights + block.weights + place.lane;
   const std::uint32_t* columns = format.columns + block.list;
-  for (int k = 0; k < block.entries; k += kDepth<Kind>, weights += kWarp) {
-    const uint4 packed = __ldg(reinterpret_cast<const uint4*>(weights));
-    const MmaWeights a{{packed.x, packed.y, packed.z, packed.w}};
+  constexpr int kParts = kIsSplit<Kind> ? 2 : 1;
+  for (int k = 0; k < block.entries; k += kDepth<Kind>, weights += kParts * kWarp) {
+    const MmaWeights a = load_factor(weights);
+    const MmaWeights a_rest = kIsSplit<Kind> ? load_factor(weights + kWarp) : MmaWeights{};
     float in[BlockMmaTraits::tiles][kHeld];
 #pragma unroll
     for (int p = 0; p < kHeld; ++p) {
@@ -51,14 +78,12 @@ __device__ __forceinline__ void block_products(MmaSums (&sums)[BlockMmaTraits::t
       for (int t = 0; t < BlockMmaTraits::tiles; ++t) in[t][p] = half[t / 4].v[t % 4];
     }
 #pragma unroll
-    for (int t = 0; t < BlockMmaTraits::tiles; ++t) {
-      const unsigned b[2] = {Kind::pack(in[t]), Kind::pack(in[t] + Kind::per_word)};
-      mma<Kind>(sums[t], a, b);
-    }
+    for (int t = 0; t < BlockMmaTraits::tiles; ++t) add_step<Kind>(sums[t], a, a_rest, in[t]);
   }
 }
 
 /// Epilogue and outputs of one block. Bit 8h + i of `nonzero` stands for image 32h + 8q + i.
+template <class Kind>
 __device__ __forceinline__ void store_block(const SpmmKernelArgs& args, const MmaView& format,
                                             const MmaBlock& block,
                                             const MmaSums (&sums)[BlockMmaTraits::tiles], float* y,
@@ -74,7 +99,10 @@ __device__ __forceinline__ void store_block(const SpmmKernelArgs& args, const Mm
     for (int part = 0; part < 4; ++part) {  // images 4 · (part % 2) on of half part / 2
       Lanes<4> out;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) out.v[i] = sums[part / 2 * 4 + i].v[2 * lower + part % 2];
+      for (int i = 0; i < 4; ++i) {
+        out.v[i] = sums[part / 2 * 4 + i].v[2 * lower + part % 2];
+        if constexpr (kIsSplit<Kind>) out.v[i] *= format.unscale;
+      }
       unsigned bits = 0;
       finish(out, bias, args.epilogue, bits);
       nonzero |= bits << 4 * part;
@@ -119,7 +147,7 @@ __global__ void __launch_bounds__(BlockMmaTraits::block, BlockMmaTraits::blocks_
       const MmaBlock block = format.blocks[index];
       MmaSums sums[BlockMmaTraits::tiles] = {};
       block_products<Kind>(sums, format, block, args.x.panel(panel), place);
-      store_block(args, format, block, sums, args.y.panel(panel), place, nonzero);
+      store_block<Kind>(args, format, block, sums, args.y.panel(panel), place, nonzero);
     }
     mark_tiles_alive(args, panel, place, nonzero);
   }

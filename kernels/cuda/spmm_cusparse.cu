@@ -209,8 +209,10 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
 }  // namespace
 
 const SpmmKernel<float>& spmm_cusparse() {
-  static const SpmmKernel<float> kernel{"spmm_cusparse", DeviceKind::cuda, Order::other,
-                                        &declines,       &prepare,         &run};
+  static const SpmmKernel<float> kernel{"spmm_cusparse", DeviceKind::cuda,
+                                        Order::other,    &declines,
+                                        &prepare,        &run,
+                                        Precision::fp32, false};
   return kernel;
 }
 

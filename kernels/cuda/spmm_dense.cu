@@ -144,15 +144,15 @@ void run_tf32(const SpmmArgs<float>& args, Stream& stream) {
 }  // namespace
 
 const SpmmKernel<float>& spmm_dense() {
-  static const SpmmKernel<float> kernel{"dense",   DeviceKind::cuda, Order::other,
-                                        &declines, &prepare,         &run};
+  static const SpmmKernel<float> kernel{
+      "dense", DeviceKind::cuda, Order::other, &declines, &prepare, &run, Precision::fp32, false};
   return kernel;
 }
 
 const SpmmKernel<float>& spmm_dense_tf32() {
-  static const SpmmKernel<float> kernel{"dense_tf32",   DeviceKind::cuda, Order::other,
-                                        &declines_tf32, &prepare,         &run_tf32,
-                                        Precision::tf32};
+  static const SpmmKernel<float> kernel{
+      "dense_tf32", DeviceKind::cuda, Order::other,    &declines_tf32,
+      &prepare,     &run_tf32,        Precision::tf32, false};
   return kernel;
 }
 

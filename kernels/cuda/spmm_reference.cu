@@ -17,7 +17,7 @@ std::optional<std::string> declines(const SpmmShape& /*shape*/, const DeviceInfo
 }
 
 void run(const SpmmArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const cuda::SpmmKernelArgs kernel = cuda::kernel_args(args, stream);
   const std::int64_t outputs = args.x.count() * kernel.csr.rows * args.x.width;
   if (outputs == 0) return;
@@ -25,8 +25,8 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
   cuda::with_index(kernel.csr.index_type, [&](auto index) {
     cuda::with_bool(kernel.csr.value_type == DType::f64, [&](auto is_double) {
       using Value = std::conditional_t<decltype(is_double)::value, double, float>;
-      cuda::spmm_reference_kernel<decltype(index), Value>
-          <<<grid, cuda::ReferenceTraits::block, 0, native>>>(kernel);
+      cuda::launch(&cuda::spmm_reference_kernel<decltype(index), Value>, grid,
+                   cuda::ReferenceTraits::block, 0, native, kernel);
     });
   });
   cuda::check_launch("spmm_reference");

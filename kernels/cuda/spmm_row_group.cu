@@ -50,7 +50,7 @@ PreparedWeights prepare(const CsrView& host, Device& device, Stream& stream) {
 }
 
 void run(const SpmmArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const cuda::SpmmKernelArgs kernel = cuda::kernel_args(args, stream);
   const auto& groups = *static_cast<const DeviceGroups*>(args.weights->format.get());
   const std::int64_t panels = args.x.count();
@@ -64,8 +64,8 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
       panels * cuda::ceil_div(blocks, std::int64_t{RowGroupTraits::warps} * per_warp));
   cuda::with_index(kernel.csr.index_type, [&](auto index) {
     cuda::with_bool(kernel.csr.shared_value, [&](auto shared) {
-      cuda::spmm_row_group_kernel<kV, decltype(index), decltype(shared)::value>
-          <<<grid, RowGroupTraits::block, 0, native>>>(kernel, groups.view, per_warp);
+      cuda::launch(&cuda::spmm_row_group_kernel<kV, decltype(index), decltype(shared)::value>, grid,
+                   RowGroupTraits::block, 0, native, kernel, groups.view, per_warp);
     });
   });
   cuda::check_launch("spmm_row_group");

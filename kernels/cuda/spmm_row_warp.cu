@@ -28,7 +28,7 @@ std::optional<std::string> declines(const SpmmShape& shape, const DeviceInfo& /*
 }
 
 void run(const SpmmArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const cuda::SpmmKernelArgs kernel = cuda::kernel_args(args, stream);
   const std::int64_t panels = args.x.count();
   const std::int64_t rows = kernel.csr.rows;
@@ -41,8 +41,9 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
   cuda::with_width(args.x.width, [&](auto v) {
     cuda::with_index(kernel.csr.index_type, [&](auto index) {
       cuda::with_bool(kernel.csr.shared_value, [&](auto shared) {
-        cuda::spmm_row_warp_kernel<decltype(v)::value, decltype(index), decltype(shared)::value>
-            <<<grid, RowWarpTraits::block, 0, native>>>(kernel, per_warp);
+        cuda::launch(&cuda::spmm_row_warp_kernel<decltype(v)::value, decltype(index),
+                                                 decltype(shared)::value>,
+                     grid, RowWarpTraits::block, 0, native, kernel, per_warp);
       });
     });
   });

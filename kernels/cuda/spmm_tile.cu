@@ -77,7 +77,7 @@ PreparedWeights prepare(const CsrView& host, Device& device, Stream& stream) {
 }
 
 void run(const SpmmArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const cuda::SpmmKernelArgs kernel = cuda::kernel_args(args, stream);
   const auto& tiles = *static_cast<const DeviceTiles*>(args.weights->format.get());
   const std::int64_t items = args.x.count() * tiles.view.tile_count;
@@ -86,11 +86,9 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
   cuda::with_width(args.x.width, [&](auto v) {
     cuda::with_bool(kernel.csr.shared_value, [&](auto shared) {
       auto* code = &cuda::spmm_tile_kernel<decltype(v)::value, decltype(shared)::value>;
-      cuda::check(cudaFuncSetAttribute(code, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                       static_cast<int>(shared_bytes)),
-                  "spmm_tile: asking for shared memory");
-      code<<<cuda::grid_for(items), TileTraits::block, static_cast<std::size_t>(shared_bytes),
-             native>>>(kernel, tiles.view);
+      cuda::allow_shared(code, shared_bytes, "spmm_tile: asking for shared memory");
+      cuda::launch(code, cuda::grid_for(items), TileTraits::block,
+                   static_cast<std::size_t>(shared_bytes), native, kernel, tiles.view);
     });
   });
   cuda::check_launch("spmm_tile");

@@ -80,7 +80,7 @@ class Loader {
     out_.merge_images = optional<bool>(root, "merge_images").value_or(out_.deduplicate_images);
     out_.skip_fixed_points =
         optional<bool>(root, "skip_fixed_points").value_or(out_.deduplicate_images);
-    for (const Precision precision : {Precision::tf32, Precision::bf16}) {
+    for (const Precision precision : {Precision::fp16, Precision::tf32, Precision::bf16}) {
       if (root["precision"] == to_string(precision)) out_.precision = precision;
     }
     out_.memory_limit = bytes(root, "memory_limit");
@@ -311,6 +311,8 @@ class Loader {
       out_.plan.split.kind = split == "even" ? SplitKind::even : SplitKind::profiled;
     }
     out_.plan.kernel = root["kernel"];
+    out_.plan.chains = root["chains"];
+    out_.cuda_graphs = root["cuda_graphs"];
     out_.plan.batch = optional<std::int64_t>(root, "batch");
   }
 

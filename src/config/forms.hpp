@@ -35,6 +35,8 @@ inline Form bytes() { return {.type = Form::Type::bytes}; }
 inline Form list(std::int64_t at_least) { return {.type = Form::Type::list, .least = at_least}; }
 inline Form object() { return {.type = Form::Type::object}; }
 
+/// Adds the keys of how a run is computed.
+void add_plan(std::vector<Key>& table);
 /// Adds the keys of networks and runs that train.
 void add_train(std::vector<Key>& table);
 

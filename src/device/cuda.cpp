@@ -67,6 +67,25 @@ class CudaEvent final : public Event {
   cudaEvent_t event_ = nullptr;
 };
 
+/// A CUDA graph, ready to launch.
+class CudaRecording final : public Recording {
+ public:
+  CudaRecording(int device, cudaStream_t stream, cudaGraphExec_t graph)
+      : device_(device), stream_(stream), graph_(graph) {}
+  ~CudaRecording() override { (void)cudaGraphExecDestroy(graph_); }
+  CudaRecording(const CudaRecording&) = delete;
+  CudaRecording& operator=(const CudaRecording&) = delete;
+  void replay() override {
+    check_cuda(cudaSetDevice(device_), "cudaSetDevice");
+    check_cuda(cudaGraphLaunch(graph_, stream_), "cudaGraphLaunch");
+  }
+
+ private:
+  int device_;
+  cudaStream_t stream_;
+  cudaGraphExec_t graph_;
+};
+
 /// A stream of one device. Each call makes that device the thread's current one first, so that a
 /// thread may hold several devices.
 class CudaStream final : public Stream {
@@ -104,6 +123,27 @@ class CudaStream final : public Stream {
   void synchronize() override {
     make_current();
     check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+  }
+  [[nodiscard]] std::unique_ptr<Recording> keep(const std::function<void()>& work) override {
+    make_current();
+    check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+               "cudaStreamBeginCapture");
+    bool kept = true;
+    try {
+      work();
+    } catch (const DeviceError&) {
+      kept = false;  // a call that a capture does not allow; done directly, it may be right
+    }
+    cudaGraph_t graph = nullptr;
+    cudaGraphExec_t ready = nullptr;
+    kept = cudaStreamEndCapture(stream_, &graph) == cudaSuccess && kept;
+    kept = kept && cudaGraphInstantiate(&ready, graph, 0) == cudaSuccess;
+    if (graph != nullptr) (void)cudaGraphDestroy(graph);
+    if (!kept) {
+      (void)cudaGetLastError();
+      return nullptr;
+    }
+    return std::make_unique<CudaRecording>(device_, stream_, ready);
   }
   /// Makes the stream's device current, for the kernel launch that follows.
   [[nodiscard]] void* native() override {

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
+#include <span>
 
 #include "spdnn/plan.hpp"
 
@@ -21,15 +23,10 @@ constexpr std::int64_t kPooledBatches = 16;
 /// Most layers of a segment.
 constexpr std::int64_t kLongestSegment = 12;
 
-/// Segments from layer 0 on. Most images of a sparse network die in its first layers, so segments
-/// start at one layer and grow by half of the layers before them.
 std::vector<Segment> make_segments(std::int64_t layers) {
   std::vector<Segment> segments;
-  for (std::int64_t first = 0; first < layers;) {
-    const std::int64_t length = std::clamp(first / 2, std::int64_t{1}, kLongestSegment);
-    const std::int64_t count = std::min(length, layers - first);
-    segments.push_back({first, count, {}, {}, Exchange::none, {}});
-    first += count;
+  for (const Range& range : segment_layers(layers)) {
+    segments.push_back({range.begin, range.size(), {}, {}, Exchange::none, {}, {}});
   }
   return segments;
 }
@@ -58,13 +55,60 @@ const KernelTime& choose_kernel(const DeviceProfile& rank, std::size_t shape,
                   wanted, rank.device.name, reasons.empty() ? "no such kernel" : reasons, names));
 }
 
+/// Whether any of these tables has a kernel of that name.
+bool lists(const std::vector<std::vector<KernelTime>>& tables, const std::string& kernel) {
+  return std::any_of(tables.begin(), tables.end(), [&](const std::vector<KernelTime>& table) {
+    return std::any_of(table.begin(), table.end(),
+                       [&](const KernelTime& time) { return time.kernel == kernel; });
+  });
+}
+
 /// The kernel wanted on this rank: a kernel named in the request binds the ranks that have it.
 std::string wanted_on(const DeviceProfile& rank, const std::string& wanted) {
   if (wanted == "auto" || rank.times.empty()) return "auto";
-  const auto& table = rank.times.front();
-  const bool has = std::any_of(table.begin(), table.end(),
-                               [&](const KernelTime& time) { return time.kernel == wanted; });
-  return has ? wanted : "auto";
+  return lists(rank.times, wanted) ? wanted : "auto";
+}
+
+/// Seconds an image takes through layers of these shapes, each with the kernel for it.
+double seconds_of(const DeviceProfile& device, std::span<const std::int64_t> shapes,
+                  const std::string& wanted) {
+  double sum = 0.0;
+  for (const std::int64_t shape : shapes) {
+    sum += choose_kernel(device, static_cast<std::size_t>(shape), wanted).seconds_per_image;
+  }
+  return sum;
+}
+
+/// The fastest chain kernel for layers of these shapes that takes less than `limit` seconds an
+/// image, or null. Only `wanted` counts, where it is not "auto".
+const KernelTime* fastest_chain(const Profile& profile, const DeviceProfile& device,
+                                std::span<const std::int64_t> shapes, const std::string& wanted,
+                                double limit) {
+  const auto run = std::find_if(profile.runs.begin(), profile.runs.end(), [&](const auto& other) {
+    return std::equal(other.begin(), other.end(), shapes.begin(), shapes.end());
+  });
+  if (run == profile.runs.end()) return nullptr;
+  const KernelTime* best = nullptr;
+  for (const KernelTime& time : device.chain_times[run - profile.runs.begin()]) {
+    if (!time.declined.empty() || (wanted != "auto" && time.kernel != wanted)) continue;
+    if (time.seconds_per_image < (best == nullptr ? limit : best->seconds_per_image)) best = &time;
+  }
+  return best;
+}
+
+std::span<const std::int64_t> shapes_of(const Profile& profile, const Range& layers) {
+  return {profile.shape_of_layer.data() + layers.begin, static_cast<std::size_t>(layers.size())};
+}
+
+/// The chain kernel for a segment on a rank, empty for none: the one asked for, where it takes the
+/// layers, else one that is faster than the layers' own kernels.
+std::string choose_chain(const Profile& profile, const DeviceProfile& device, const Range& layers,
+                         const std::string& wanted) {
+  const auto shapes = shapes_of(profile, layers);
+  const double limit = wanted == "auto" ? seconds_of(device, shapes, "auto")
+                                        : std::numeric_limits<double>::infinity();
+  const KernelTime* chain = fastest_chain(profile, device, shapes, wanted, limit);
+  return chain == nullptr ? "" : chain->kernel;
 }
 
 std::vector<double> image_weights(const Profile& profile, const PlanRequest& request) {
@@ -83,10 +127,10 @@ std::vector<double> image_weights(const Profile& profile, const PlanRequest& req
   return weights;
 }
 
-/// Bytes an image takes on a device: two activation buffers; ids twice, parent, alive flag and
-/// compaction map; its input.
+/// Bytes an image takes on a device: two activation buffers; ids twice, parent, flags, compaction
+/// map, hash and table of equal images; its input.
 double bytes_per_image(const ModelStats& stats) {
-  return 2.0 * sizeof(float) * static_cast<double>(stats.max_features) + 24.0 +
+  return 2.0 * sizeof(float) * static_cast<double>(stats.max_features) + 64.0 +
          stats.input_bytes_per_image;
 }
 
@@ -217,11 +261,26 @@ std::vector<Range> share_images(const ModelStats& stats, const Plan& plan) {
 
 }  // namespace
 
+/// Most images of a sparse network die in its first layers, so segments start at one layer and grow
+/// by half of the layers before them.
+std::vector<Range> segment_layers(std::int64_t layers) {
+  std::vector<Range> segments;
+  for (std::int64_t first = 0; first < layers;) {
+    const std::int64_t length = std::clamp(first / 2, std::int64_t{1}, kLongestSegment);
+    segments.push_back({first, std::min(first + length, layers)});
+    first = segments.back().end;
+  }
+  return segments;
+}
+
 double modelled_seconds_per_image(const Profile& profile, std::size_t rank) {
+  const DeviceProfile& device = profile.ranks[rank];
   double sum = 0.0;
-  for (const std::int64_t shape : profile.shape_of_layer) {
-    sum += choose_kernel(profile.ranks[rank], static_cast<std::size_t>(shape), "auto")
-               .seconds_per_image;
+  for (const Range& layers : segment_layers(std::ssize(profile.shape_of_layer))) {
+    const auto shapes = shapes_of(profile, layers);
+    const double alone = seconds_of(device, shapes, "auto");
+    const KernelTime* chain = fastest_chain(profile, device, shapes, "auto", alone);
+    sum += chain == nullptr ? alone : chain->seconds_per_image;
   }
   return std::max(sum, 1e-12);
 }
@@ -267,7 +326,8 @@ Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanReques
   plan.grain = panel_width(profile.ranks.front().device);
   plan.segments = make_segments(std::ssize(stats.layers));
   if (std::none_of(profile.ranks.begin(), profile.ranks.end(), [&](const DeviceProfile& rank) {
-        return request.kernel == "auto" || wanted_on(rank, request.kernel) == request.kernel;
+        return request.kernel == "auto" || lists(rank.times, request.kernel) ||
+               lists(rank.chain_times, request.kernel);
       })) {
     choose_kernel(profile.ranks.front(), 0, request.kernel);  // throws and lists what there is
   }
@@ -280,6 +340,12 @@ Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanReques
         const auto shape = static_cast<std::size_t>(profile.shape_of_layer[layer]);
         names.push_back(choose_kernel(profile.ranks[rank], shape, wanted).kernel);
       }
+      // Rows of layers that ranks share, and layers that pass through a window, go one by one.
+      const bool whole =
+          request.chains && plan.helping == Helping::none && !plan.stream_weights[rank];
+      const Range layers = {segment.first, segment.first + segment.count};
+      segment.chains.push_back(
+          whole ? choose_chain(profile, profile.ranks[rank], layers, request.kernel) : "");
     }
   }
   return plan;

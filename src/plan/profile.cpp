@@ -9,6 +9,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <span>
 
 #include "spdnn/plan.hpp"
 
@@ -179,6 +180,81 @@ std::vector<KernelTime> time_shape(const SpmmShape& shape, const Sample& sample,
   return times;
 }
 
+/// Seconds an image takes through a run of layers as one.
+double time_chain(const ChainKernel<float>& kernel, std::span<const Layer* const> layers,
+                  std::int64_t batch, Device& device, Stream& stream) {
+  const std::int64_t width = panel_width(device.info());
+  const Buffer bias = device.allocate(sizeof(float));
+  stream.zero(bias.data(), bias.bytes());
+  std::vector<ChainLayer<float>> parts;
+  for (const Layer* layer : layers) {
+    parts.push_back(
+        {layer_weights(*layer).view(), {bias.as<float>(), 0}, layer_activation(*layer)});
+  }
+  const PreparedChain prepared = kernel.prepare(parts, batch, device, stream);
+  Panels<float> x = {nullptr, parts.front().weights.cols, batch, width, nullptr};
+  Panels<float> y = {nullptr, parts.back().weights.rows, batch, width, nullptr};
+  const Buffer x_memory = device.allocate(static_cast<std::size_t>(x.size()) * sizeof(float));
+  const Buffer y_memory = device.allocate(static_cast<std::size_t>(y.size()) * sizeof(float));
+  x.data = x_memory.as<float>();
+  y.data = y_memory.as<float>();
+  stream.zero(x.data, x_memory.bytes());
+  const ChainArgs<float> args = {&prepared, x, y};
+  return fastest(device.info(), stream, [&] { kernel.run(args, stream); }) /
+         static_cast<double>(batch);
+}
+
+/// The times of the chain kernels of the device's kind on one run of shapes, but for the one that
+/// runs layer by layer; `samples` are layers by shape.
+std::vector<KernelTime> time_run(const Profile& profile, const std::vector<std::int64_t>& run,
+                                 const std::vector<const Layer*>& samples, Device& device,
+                                 Stream& stream, std::map<std::string, double>& known) {
+  std::vector<KernelTime> times;
+  std::int64_t batch = std::numeric_limits<std::int64_t>::max();
+  for (const std::int64_t shape : run) {
+    batch = std::min(batch, sample_batch(profile.shapes[shape], device.info()));
+  }
+  std::vector<SpmmShape> shapes;
+  std::vector<const Layer*> layers;
+  std::string key;
+  for (const std::int64_t shape : run) {
+    shapes.push_back(profile.shapes[shape]);
+    shapes.back().batch = batch;
+    shapes.back().panel_width = panel_width(device.info());
+    layers.push_back(samples[shape]);
+    key += key_of(device.info(), profile.shapes[shape], "chain", batch);
+  }
+  for (const ChainKernel<float>& kernel : chain_kernels<float>()) {
+    if (kernel.device != device.info().kind || kernel.name == "layered") continue;
+    KernelTime& time = times.emplace_back();
+    time.kernel = kernel.name;
+    time.batch = batch;
+    if (const auto reason = kernel.declines(shapes, device.info())) {
+      time.declined = *reason;
+      continue;
+    }
+    double& seconds = known[std::string(kernel.name) + "|" + key];
+    if (seconds == 0.0) seconds = time_chain(kernel, layers, batch, device, stream);
+    time.seconds_per_image = seconds;
+  }
+  return times;
+}
+
+/// The distinct runs of shapes in segments of two layers and more, all of them linear.
+std::vector<std::vector<std::int64_t>> distinct_runs(const Profile& profile) {
+  const std::vector<std::int64_t>& shapes = profile.shape_of_layer;
+  std::vector<std::vector<std::int64_t>> runs;
+  for (const Range& layers : segment_layers(std::ssize(shapes))) {
+    std::vector<std::int64_t> run(shapes.begin() + layers.begin, shapes.begin() + layers.end);
+    const bool linear = std::all_of(run.begin(), run.end(), [&](std::int64_t shape) {
+      return profile.shapes[shape].kind == LayerKind::linear;
+    });
+    if (run.size() < 2 || !linear) continue;
+    if (std::find(runs.begin(), runs.end(), run) == runs.end()) runs.push_back(std::move(run));
+  }
+  return runs;
+}
+
 /// What `DeviceProfile::floors` says of a shape.
 double floor_of(const SpmmShape& shape, std::int64_t batch, Device& device, Stream& stream,
                 std::map<std::string, double>& known) {
@@ -251,6 +327,14 @@ CostModel cost_of(Device& device, Stream& stream, std::map<std::string, double>&
   return cost;
 }
 
+void slow_down(DeviceProfile& device, double factor) {
+  for (auto* tables : {&device.times, &device.chain_times}) {
+    for (auto& times : *tables) {
+      for (KernelTime& time : times) time.seconds_per_image *= factor;
+    }
+  }
+}
+
 /// Two devices side by side, each with a share of the images that takes it as long.
 double together(double a, double b) { return 1.0 / (1.0 / a + 1.0 / b); }
 
@@ -288,6 +372,7 @@ Profile measure_profile(const Model& model, const ProfileRequest& request) {
       samples.push_back(&layer);
     }
   }
+  if (request.chains) profile.runs = distinct_runs(profile);
   std::map<std::string, double> known = load_cache(request);
   for (std::size_t rank = 0; rank < request.specs.size(); ++rank) {
     const DeviceSpec& spec = request.specs[rank];
@@ -296,9 +381,7 @@ Profile measure_profile(const Model& model, const ProfileRequest& request) {
     DeviceProfile result;
     if (twin != request.specs.begin() + rank) {
       result = profile.ranks[twin - request.specs.begin()];
-      for (auto& times : result.times) {
-        for (KernelTime& time : times) time.seconds_per_image *= spec.slowdown / result.slowdown;
-      }
+      slow_down(result, spec.slowdown / result.slowdown);
     } else {
       DeviceSpec unpinned = spec;  // opening a device must not pin this thread
       unpinned.cores.clear();
@@ -312,8 +395,11 @@ Profile measure_profile(const Model& model, const ProfileRequest& request) {
         result.times.push_back(time_shape(shape, {samples[s], batch}, *device, *stream, known));
         if (request.floors)
           result.floors.push_back(floor_of(shape, batch, *device, *stream, known));
-        for (KernelTime& time : result.times.back()) time.seconds_per_image *= spec.slowdown;
       }
+      for (const auto& run : profile.runs) {
+        result.chain_times.push_back(time_run(profile, run, samples, *device, *stream, known));
+      }
+      slow_down(result, spec.slowdown);
     }
     result.slowdown = spec.slowdown;
     profile.ranks.push_back(std::move(result));

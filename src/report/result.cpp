@@ -21,7 +21,8 @@ Json devices_of(const RunResult& result) {
                        {"idle_s", finite(d.idle_s)},
                        {"images", d.images},
                        {"images_taken_over", d.images_taken_over},
-                       {"helped_segments", d.helped_segments}});
+                       {"helped_segments", d.helped_segments},
+                       {"replayed_segments", d.replayed_segments}});
   }
   return devices;
 }
@@ -32,7 +33,11 @@ Json kernels_of(const Plan& plan) {
   for (const Segment& segment : plan.segments) {
     if (ranks.size() < segment.kernels.size()) ranks.resize(segment.kernels.size());
     for (std::size_t r = 0; r < segment.kernels.size(); ++r) {
-      ranks[r].insert(segment.kernels[r].begin(), segment.kernels[r].end());
+      if (r < segment.chains.size() && !segment.chains[r].empty()) {
+        ranks[r].insert(segment.chains[r]);
+      } else {
+        ranks[r].insert(segment.kernels[r].begin(), segment.kernels[r].end());
+      }
     }
   }
   return Json(ranks);

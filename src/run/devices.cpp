@@ -64,8 +64,8 @@ std::string device_label(const DeviceSpec& spec, const DeviceInfo& info) {
 
 Profile profile_specs(const RunConfig& config, const Model& model,
                       const std::vector<DeviceSpec>& specs) {
-  return measure_profile(
-      model, {specs, config.memory_limit, profile_cache_file(), false, config.precision, false});
+  return measure_profile(model, {specs, config.memory_limit, profile_cache_file(), false,
+                                 config.precision, false, config.plan.chains});
 }
 
 CostModel cost_of_specs(const RunConfig& config, const std::vector<DeviceSpec>& specs) {
@@ -74,7 +74,7 @@ CostModel cost_of_specs(const RunConfig& config, const std::vector<DeviceSpec>& 
 
 Profile profile_devices(const RunConfig& config, const Model& model, bool refresh) {
   return measure_profile(model, {resolve_devices(config), config.memory_limit, profile_cache_file(),
-                                 refresh, config.precision, true});
+                                 refresh, config.precision, true, config.plan.chains});
 }
 
 }  // namespace spdnn

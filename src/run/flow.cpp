@@ -19,25 +19,6 @@ namespace {
 /// packing costs about as much as a layer of few edges, and pays for the layers that follow.
 constexpr double kWorthPacking = 0.05;
 
-const SpmmKernel<float>& find_kernel(const std::string& name, DeviceKind kind) {
-  for (const auto kernels : {spmm_kernels<float>(), window_kernels<float>()}) {
-    for (const SpmmKernel<float>& kernel : kernels) {
-      if (kernel.device == kind && kernel.name == name) return kernel;
-    }
-  }
-  throw DeviceError(fmt::format("the plan names kernel '{}', which this build lacks", name));
-}
-
-std::vector<const SpmmKernel<float>*> kernels_of(const Plan& plan, int rank, DeviceKind kind) {
-  std::vector<const SpmmKernel<float>*> found;
-  for (const Segment& segment : plan.segments) {
-    for (const std::string& name : segment.kernels[rank]) {
-      found.push_back(&find_kernel(name, kind));
-    }
-  }
-  return found;
-}
-
 std::int64_t widest(const Model& model) {
   std::int64_t features = model.inputs();
   for (const Layer& layer : model.layers) features = std::max(features, layer_outputs(layer));
@@ -55,23 +36,32 @@ Flow::Flow(const PassContext& context, int rank, Device& device, Stream& stream,
       width_(panel_width(device.info())),
       features_(widest(*context.model)),
       capacity_(capacity),
-      weights_(*context.model, kernels_of(*context.plan, rank, device.info().kind),
-               context.plan->stream_weights[rank], *context.forms, device, stream),
+      weights_(*context.model, *context.plan, rank, capacity, *context.forms, device, stream),
       memory_(device, features_, context.images->rows(), capacity,
-              std::ssize(context.plan->segments)) {
+              std::ssize(context.plan->segments), context.keep_ids->size()),
+      replays_segments_(context.replay && runs_ahead() && runs_batches() && weights_.resident()) {
   const std::vector<std::int32_t> none(static_cast<std::size_t>(context.images->rows()), -1);
   stream.copy(memory_.parent.data(), none.data(), none.size() * sizeof(std::int32_t));
+  const std::vector<std::int32_t> wanted(context.keep_ids->begin(), context.keep_ids->end());
+  if (memory_.settling) {
+    const RankMemory::Settling& room = *memory_.settling;
+    stream.copy(room.wanted.data(), wanted.data(), room.wanted.bytes());
+    for (const Buffer* buffer : {&room.finished, &room.is_wanted, &room.counts}) {
+      stream.zero(buffer->data(), buffer->bytes());
+    }
+  }
   stream.synchronize();
 }
 
-Slots& Flow::other() {
-  return memory_.work[data_ == memory_.work[0].activations.as<float>() ? 1 : 0];
+/// The work buffer that does not hold these images.
+Slots& Flow::other_than(const Current& now) {
+  return memory_.work[now.data == memory_.work[0].activations.as<float>() ? 1 : 0];
 }
 
-/// The list of ids that does not hold the current ones.
-std::int32_t* Flow::other_ids() {
+/// The list of ids that is not `ids`.
+std::int32_t* Flow::other_ids(const std::int32_t* ids) {
   auto* first = memory_.work[0].ids.as<std::int32_t>();
-  return ids_ == first ? memory_.work[1].ids.as<std::int32_t>() : first;
+  return ids == first ? memory_.work[1].ids.as<std::int32_t>() : first;
 }
 
 void Flow::become(float* data, std::int32_t* ids, std::int64_t images, std::size_t segment) {
@@ -94,6 +84,12 @@ void Flow::load(Range images) {
   std::vector<std::int32_t> list(static_cast<std::size_t>(bound_));
   std::iota(list.begin(), list.end(), static_cast<std::int32_t>(images.begin));
   stream_.copy(ids_, list.data(), list.size() * sizeof(std::int32_t));
+  if (runs_ahead()) {
+    live_ = memory_.live.as<std::int32_t>();
+    auto* count = memory_.host_live.as<std::int32_t>();
+    *count = static_cast<std::int32_t>(bound_);
+    stream_.copy(live_, count, sizeof *count);
+  }
   stream_.synchronize();
 }
 
@@ -180,6 +176,11 @@ bool Flow::run_segment(std::size_t index, Crew* crew, Pace& pace) {
   next_ = index + 1;
   refresh_bound(segment.first);
   if (bound_ == 0) return true;
+  if (runs_ahead()) {
+    run_ahead(index);
+    pace.hold();
+    return true;
+  }
   auto* alive = memory_.alive.as<std::uint8_t>();
   float* spare = other().activations.as<float>();
   if (crew != nullptr) {
@@ -213,7 +214,7 @@ void Flow::lower_bound_to(std::int64_t count, std::int64_t layer) {
 void Flow::refresh_bound(std::int64_t layer) {
   for (std::size_t s = arrivals_.size(); s-- > 0;) {
     if (arrivals_[s] == nullptr || !arrivals_[s]->ready()) continue;
-    const std::int64_t known = memory_.host_live.as<std::int32_t>()[s];
+    const std::int64_t known = memory_.known_after(s);
     if (known < bound_) lower_bound_to(known, layer);
     return;
   }
@@ -237,28 +238,25 @@ Slots* Flow::pool_for(std::size_t segment, std::int64_t survivors) {
   return &memory_.pools.try_emplace(segment, device_, features_, capacity_).first->second;
 }
 
-/// Packs the living images away from the dead after `segment`, which ends before `layer`. Returns
-/// false when they were set aside in a pool.
+/// CPU: packs the living images away from the dead after `segment`, which ends before `layer`.
+/// Returns false when they were set aside in a pool.
 bool Flow::pack(std::size_t segment, std::int64_t layer) {
   const auto* alive = memory_.alive.as<std::uint8_t>();
-  Slots* pool = nullptr;
-  if (device_.info().kind == DeviceKind::cpu) {
-    const auto dead = std::count(alive, alive + bound_, std::uint8_t{0});
-    const bool merge = layer < context_.dead_from && dead > 0;
-    pool = pool_for(segment + 1, bound_ - dead + (merge ? 1 : 0));
-    if (pool == nullptr && layer < layers() &&
-        static_cast<double>(dead) <= kWorthPacking * static_cast<double>(bound_)) {
-      memory_.host_live.as<std::int32_t>()[segment] = static_cast<std::int32_t>(bound_);
-      arrivals_[segment] = stream_.record();
-      return true;
-    }
+  const auto dead = std::count(alive, alive + bound_, std::uint8_t{0});
+  const bool merge = layer < context_.dead_from && dead > 0;
+  Slots* pool = pool_for(segment + 1, bound_ - dead + (merge ? 1 : 0));
+  if (pool == nullptr && layer < layers() &&
+      static_cast<double>(dead) <= kWorthPacking * static_cast<double>(bound_)) {
+    memory_.known_after(segment) = static_cast<std::int32_t>(bound_);
+    arrivals_[segment] = stream_.record();
+    return true;
   }
   const ProfileRange range("pack", layer);
   const std::int64_t features = layer_outputs(context_.model->layers[layer - 1]);
   Slots& to = pool == nullptr ? other() : *pool;
   // Ids move from where they are to beside the activations, which may be the same work buffer.
-  auto* ids_out = pool != nullptr ? pool->ids.as<std::int32_t>() : other_ids();
-  auto* live_out = memory_.live.as<std::int32_t>() + segment;
+  auto* ids_out = pool != nullptr ? pool->ids.as<std::int32_t>() : other_ids(ids_);
+  auto* live_out = memory_.live_after(segment);
   const CompactArgs<float> args = {
       panels<const float>(data_, features, bound_),
       alive,
@@ -271,10 +269,9 @@ bool Flow::pack(std::size_t segment, std::int64_t layer) {
       live_out,
       memory_.workspace.data()};
   layout_kernels<float>(device_.info().kind).compact(args, stream_);
-  auto* known = memory_.host_live.as<std::int32_t>() + segment;
-  stream_.copy(known, live_out, sizeof(std::int32_t));
+  memory_.known_after(segment) = *live_out;
   arrivals_[segment] = stream_.record();
-  if (arrivals_[segment]->ready()) lower_bound_to(*known, layer);
+  lower_bound_to(*live_out, layer);
   if (pool != nullptr) {
     pool->count += bound_;
     bound_ = 0;
@@ -282,7 +279,6 @@ bool Flow::pack(std::size_t segment, std::int64_t layer) {
   }
   data_ = to.activations.as<float>();
   ids_ = ids_out;
-  live_ = live_out;
   return true;
 }
 

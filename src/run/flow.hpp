@@ -7,6 +7,7 @@
 
 #include "pass.hpp"
 #include "rank_memory.hpp"
+#include "replays.hpp"
 #include "roster.hpp"
 #include "weights.hpp"
 
@@ -62,12 +63,17 @@ class Flow {
 
  private:
   template <class T>
+  [[nodiscard]] Panels<T> panels_of(const Current& now, T* at, std::int64_t features) const {
+    return {at, features, now.bound, width_, now.live};
+  }
+  template <class T>
   [[nodiscard]] Panels<T> panels(T* at, std::int64_t features, std::int64_t images) const {
     return {at, features, images, width_, live_};
   }
   [[nodiscard]] std::int64_t layers() const { return std::ssize(context_.model->layers); }
-  [[nodiscard]] Slots& other();
-  [[nodiscard]] std::int32_t* other_ids();
+  [[nodiscard]] Slots& other() { return other_than({data_, ids_, bound_, live_}); }
+  [[nodiscard]] Slots& other_than(const Current& now);
+  [[nodiscard]] std::int32_t* other_ids(const std::int32_t* ids);
   [[nodiscard]] bool runs_batches() const;
   [[nodiscard]] Slots* pool_for(std::size_t segment, std::int64_t survivors);
   [[nodiscard]] bool keeps(std::int64_t id) const;
@@ -80,12 +86,27 @@ class Flow {
   [[nodiscard]] bool find_equal(std::size_t segment, std::vector<std::uint8_t>& keep);
   [[nodiscard]] bool find_fixed(std::int64_t layer, std::vector<std::uint8_t>& keep);
   void settle(std::size_t segment, std::int64_t layer);
+  [[nodiscard]] bool worth_looking(const Segment& segment) const;
   void drop(const std::vector<std::uint8_t>& keep, std::int64_t layer);
   void collect_slots(const std::vector<std::int64_t>& slots, std::int64_t features);
   void copy_images(const float* from, const std::int32_t* ids, Range images, std::size_t segment,
                    Slots& to) const;
   void lower_bound_to(std::int64_t count, std::int64_t layer);
   void refresh_bound(std::int64_t layer);
+  void find_wanted();
+  void take_settled();
+
+  // On a device that works behind its host:
+  [[nodiscard]] bool runs_ahead() const;
+  [[nodiscard]] std::int64_t queued_bound() const;
+  void run_ahead(std::size_t index);
+  [[nodiscard]] Current queue_segment(std::size_t index, const Current& before);
+  void queue_layers(const Segment& segment, Current& now, std::uint8_t* alive,
+                    std::uint8_t* unchanged);
+  [[nodiscard]] bool settles(std::int64_t layer) const;
+  [[nodiscard]] bool looks_for_fixed(std::int64_t layer) const;
+  void queue_settling(std::size_t index, const Current& now, const std::uint8_t* unchanged);
+  [[nodiscard]] Current queue_packing(std::size_t index, const Current& now);
 
   const PassContext& context_;
   int rank_;
@@ -95,6 +116,10 @@ class Flow {
   DeviceWeights weights_;
   RankMemory memory_;
   PreparedWeights input_;  ///< input images on the device
+  Replays replays_;
+  bool replays_segments_;
+  std::vector<std::int64_t> wanted_;  ///< ascending: images whose outputs are to be kept, and those
+                                      ///< that stand for them
 
   float* data_ = nullptr;             ///< activations of the current images
   const float* before_ = nullptr;     ///< what the last layer read

@@ -12,17 +12,23 @@ constexpr std::int64_t kWorthLooking = 64;
 
 }  // namespace
 
+/// Whether a segment computes enough to look for equal images after it.
+bool Flow::worth_looking(const Segment& segment) const {
+  std::int64_t edges = 0;
+  for (std::int64_t l = segment.first; l < segment.first + segment.count; ++l) {
+    edges += layer_edges(context_.model->layers[l]);
+  }
+  const Layer& last = context_.model->layers[segment.first + segment.count - 1];
+  return edges >= kWorthLooking * layer_outputs(last);
+}
+
 /// Leaves the images that equal an earlier one out of `keep`; false where none does.
 bool Flow::find_equal(std::size_t segment, std::vector<std::uint8_t>& keep) {
   const auto& layout = layout_kernels<float>(device_.info().kind);
   const Segment& s = context_.plan->segments[segment];
-  std::int64_t edges = 0;
-  for (std::int64_t l = s.first; l < s.first + s.count; ++l) {
-    edges += layer_edges(context_.model->layers[l]);
-  }
   const std::int64_t features = layer_outputs(context_.model->layers[s.first + s.count - 1]);
   const bool look = context_.merge_images && layout.find_equal != nullptr && bound_ > 1;
-  if (!look || edges < kWorthLooking * features) return false;
+  if (!look || !worth_looking(s)) return false;
   std::vector<std::int32_t> first(static_cast<std::size_t>(bound_));
   layout.find_equal({panels<const float>(data_, features, bound_), memory_.alive.as<std::uint8_t>(),
                      first.data()},
@@ -65,7 +71,6 @@ bool Flow::find_fixed(std::int64_t layer, std::vector<std::uint8_t>& keep) {
 
 /// CPU: lets go of images that need no layers of their own from `layer` on, after `segment`.
 void Flow::settle(std::size_t segment, std::int64_t layer) {
-  if (device_.info().kind != DeviceKind::cpu) return;
   std::vector<std::uint8_t> keep(static_cast<std::size_t>(bound_), 1);
   const bool equal = find_equal(segment, keep);
   const bool fixed = find_fixed(layer, keep);
@@ -83,7 +88,7 @@ void Flow::drop(const std::vector<std::uint8_t>& keep, std::int64_t layer) {
                                    memory_.parent.as<std::int32_t>(),
                                    panels(other().activations.as<float>(), features, bound_),
                                    0,
-                                   other_ids(),
+                                   other_ids(ids_),
                                    &count,
                                    memory_.workspace.data()};
   layout_kernels<float>(device_.info().kind).compact(args, stream_);
@@ -115,6 +120,7 @@ void Flow::collect_slots(const std::vector<std::int64_t>& slots, std::int64_t fe
   std::vector<std::int32_t> list(static_cast<std::size_t>(slots.back() + 1));
   stream_.copy(list.data(), ids_, list.size() * sizeof(std::int32_t));
   stream_.synchronize();
+  find_wanted();
   std::vector<float> panel(static_cast<std::size_t>(features * width_));
   std::int64_t loaded = -1;
   for (const std::int64_t slot : slots) {
@@ -133,9 +139,28 @@ void Flow::collect_slots(const std::vector<std::int64_t>& slots, std::int64_t fe
   }
 }
 
+/// Sets `wanted_`: an image that was merged has the outputs of the one that went on for it.
+void Flow::find_wanted() {
+  const auto images = static_cast<std::size_t>(context_.images->rows());
+  std::vector<std::int32_t> copy;
+  const auto* parent = memory_.parent.as<const std::int32_t>();
+  if (runs_ahead()) {
+    copy.resize(images);
+    stream_.copy(copy.data(), parent, images * sizeof(std::int32_t));
+    stream_.synchronize();
+    parent = copy.data();
+  }
+  wanted_.clear();
+  for (std::int64_t id : *context_.keep_ids) {
+    for (; parent[id] >= 0; id = parent[id]) wanted_.push_back(id);
+    wanted_.push_back(id);
+  }
+  std::sort(wanted_.begin(), wanted_.end());
+}
+
 bool Flow::keeps(std::int64_t id) const {
   return std::ssize(result_.outputs) < context_.keep_first ||
-         std::binary_search(context_.keep_ids->begin(), context_.keep_ids->end(), id);
+         std::binary_search(wanted_.begin(), wanted_.end(), id);
 }
 
 void Flow::count_images() {
@@ -146,8 +171,23 @@ void Flow::count_images() {
     for (std::int64_t l = segment.first; l < segment.first + segment.count; ++l) {
       result_.images_per_layer[l] += alive;
     }
-    if (arrivals_[s] != nullptr) alive = memory_.host_live.as<std::int32_t>()[s];
+    if (arrivals_[s] != nullptr) alive = memory_.known_after(s);
   }
+}
+
+/// Adds the images that were done before the end on the device, and counts.
+void Flow::take_settled() {
+  const RankMemory::Settling& room = *memory_.settling;
+  std::vector<std::uint8_t> finished(room.finished.bytes());
+  std::int64_t counts[2] = {};
+  stream_.copy(finished.data(), room.finished.data(), finished.size());
+  stream_.copy(counts, room.counts.data(), sizeof counts);
+  stream_.synchronize();
+  for (std::size_t image = 0; image < finished.size(); ++image) {
+    if (finished[image] != 0) result_.ids.push_back(static_cast<std::int64_t>(image));
+  }
+  result_.equal += counts[0];
+  result_.fixed += counts[1];
 }
 
 PassResult Flow::take_result() {
@@ -159,6 +199,8 @@ PassResult Flow::take_result() {
     result_.merged.push_back(static_cast<std::int64_t>(image));
     result_.merged.push_back(parent[image]);
   }
+  if (memory_.settling) take_settled();
+  result_.replayed_segments = replays_.replayed();
   return std::move(result_);
 }
 

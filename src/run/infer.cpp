@@ -80,6 +80,7 @@ void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profi
     device.images = outcome.ranks[rank].begun;
     device.images_taken_over = outcome.ranks[rank].taken_over;
     device.helped_segments = outcome.ranks[rank].helped_segments;
+    device.replayed_segments = outcome.ranks[rank].replayed_segments;
     result.devices.push_back(std::move(device));
     result.equal_images += outcome.ranks[rank].equal;
     result.fixed_images += outcome.ranks[rank].fixed;
@@ -231,6 +232,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   context.keep_first = keep_all ? work.images.rows() : checked / 2;
   context.keep_ids = &sample;
   context.merge_images = config.merge_images;
+  context.replay = config.cuda_graphs;
   context.alike_from =
       config.skip_fixed_points ? alike_from(network.model) : std::ssize(network.model.layers);
   context.progress = &progress;

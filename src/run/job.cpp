@@ -181,7 +181,7 @@ Profile join_profiles(const Job& job, Profile own) {
   if (job.world.processes().size() == 1) return own;
   Packer packer;
   for (const DeviceProfile& rank : own.ranks) name_fields(packer, rank);
-  Profile all = {own.shapes, own.shape_of_layer, {}};
+  Profile all = {own.shapes, own.shape_of_layer, {}, {}};  // chains run within one process alone
   for (const auto& bytes : gather_bytes(job.world.processes(), packer.bytes())) {
     for (Unpacker unpacker(bytes); !unpacker.exhausted();) {
       DeviceProfile& rank = all.ranks.emplace_back();

@@ -23,6 +23,7 @@ struct PassContext {
   const std::vector<std::int64_t>* keep_ids = nullptr;  ///< and of these images, ascending
   bool merge_images = false;    ///< images that have become equal go on as one
   std::int64_t alike_from = 0;  ///< the layers from here on are all alike; see `alike_from`
+  bool replay = true;           ///< devices may keep segments they have run before
   Progress* progress = nullptr;
   SharedForms* forms = nullptr;
   // Filled in by `run_all_ranks`:
@@ -38,8 +39,9 @@ struct PassResult {
   std::int64_t begun = 0;                      ///< images it began
   std::int64_t taken_over = 0;                 ///< images it got from others' shares, or under way
   std::int64_t helped_segments = 0;            ///< segments whose rows it shared under another rank
-  std::int64_t equal = 0;  ///< images that went on as another one, having become equal
-  std::int64_t fixed = 0;  ///< images that the layers left out would not have changed
+  std::int64_t equal = 0;              ///< images that went on as another one, having become equal
+  std::int64_t fixed = 0;              ///< images that the layers left out would not have changed
+  std::int64_t replayed_segments = 0;  ///< queued as a whole, having been met before
   double busy_s = 0.0;
 };
 

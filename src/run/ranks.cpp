@@ -64,7 +64,7 @@ void copy_outputs(const PassContext& context, const std::vector<std::int64_t>& o
 template <class Archive, class Result>
 void name_fields(Archive& archive, Result& rank) {
   archive(rank.ids, rank.merged, rank.images_per_layer, rank.begun, rank.taken_over,
-          rank.helped_segments, rank.equal, rank.fixed, rank.busy_s);
+          rank.helped_segments, rank.equal, rank.fixed, rank.replayed_segments, rank.busy_s);
 }
 
 /// Every rank's results to the first process.

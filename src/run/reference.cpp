@@ -205,7 +205,7 @@ void compare(const SampleRequest& request, std::int64_t index, const Activations
     largest = std::max(largest, std::abs(expected.exact[f * images + index]));
   }
   const double tolerance =
-      (request.precision == Precision::fp32 ? kOtherOrderTolerance : kLowerPrecisionTolerance) *
+      (request.precision <= Precision::fp16 ? kOtherOrderTolerance : kLowerPrecisionTolerance) *
       std::max(largest, 1.0);
   for (std::int64_t f = 0; f < features; ++f) {
     const float got = found == request.outputs->end() ? 0.0F : found->second[f];

@@ -26,7 +26,7 @@ struct SampleOutcome {
 
 /// Runs `ids` through the model twice, as one fp32 FMA chain for each output (canonical order) and
 /// in float64 throughout. A canonical run must give the fp32 chain's outputs exactly; another order
-/// must stay within 1e-3 of the float64 outputs (0.05 in lower precision), relative to the largest
+/// must stay within 1e-3 of the float64 outputs (0.05 in tf32 and bf16), relative to the largest
 /// of them and at least absolute.
 [[nodiscard]] SampleOutcome check_sample(const SampleRequest& request);
 

@@ -12,13 +12,11 @@ namespace {
 
 constexpr std::size_t kMostNamed = 5;
 
-bool is_canonical(const std::string& name, DeviceKind kind) {
-  const auto among = [&](std::span<const SpmmKernel<float>> kernels) {
-    return std::any_of(kernels.begin(), kernels.end(), [&](const SpmmKernel<float>& kernel) {
-      return kernel.device == kind && kernel.name == name && kernel.order == Order::canonical;
-    });
-  };
-  return among(spmm_kernels<float>()) || among(window_kernels<float>());
+template <class Kernel>
+bool is_canonical(std::span<const Kernel> table, const std::string& name, DeviceKind kind) {
+  return std::any_of(table.begin(), table.end(), [&](const Kernel& kernel) {
+    return kernel.device == kind && kernel.name == name && kernel.order == Order::canonical;
+  });
 }
 
 }  // namespace
@@ -65,10 +63,15 @@ bool is_canonical(const Plan& plan, const Profile& profile) {
     for (std::size_t rank = 0; rank < segment.kernels.size(); ++rank) {
       const std::vector<std::string>& names = segment.kernels[rank];
       const DeviceKind kind = profile.ranks[rank].device.kind;
-      if (!std::all_of(names.begin(), names.end(),
-                       [&](const std::string& name) { return is_canonical(name, kind); })) {
-        return false;
-      }
+      const std::string& chain = segment.chains[rank];
+      const bool canonical =
+          chain.empty() ? std::all_of(names.begin(), names.end(),
+                                      [&](const std::string& name) {
+                                        return is_canonical(spmm_kernels<float>(), name, kind) ||
+                                               is_canonical(window_kernels<float>(), name, kind);
+                                      })
+                        : is_canonical(chain_kernels<float>(), chain, kind);
+      if (!canonical) return false;
     }
   }
   return true;

@@ -22,12 +22,17 @@ std::vector<Range> split_batch(std::int64_t images, int ranks, std::int64_t widt
                              width);
 }
 
+/// Parameters and batches of a run live in host memory, so far: GPUs have the kernels, but nothing
+/// brings their arguments there.
 const TrainKernels<float>& kernels_for(const Device& device) {
+  const DeviceKind kind = device.info().kind;
   for (const TrainKernels<float>& kernels : train_kernels<float>()) {
-    if (kernels.device == device.info().kind) return kernels;
+    if (kind == DeviceKind::cpu && kernels.device == kind) return kernels;
   }
-  throw DeviceError(fmt::format("this build can't train on {} devices; name CPU devices",
-                                to_string(device.info().kind)));
+  throw DeviceError(fmt::format(
+      "job 'train' does not run on {} devices in this version; name CPU devices (`\"devices\": "
+      "[{{\"cpu\": {{}}}}]`)",
+      to_string(kind)));
 }
 
 /// What training starts from: a checkpoint, the layers of another one, or drawn values.

@@ -284,6 +284,40 @@ TEST(CudaSimt, FactorsAreRoundedToTheNearest) {
   EXPECT_TRUE(std::isnan(first_of(cuda::Bf16::pack(nan) << 16)));
 }
 
+double halves_of(float value) {
+  const float both[] = {value, 0.0F};
+  const std::uint32_t first = cuda::Fp16::pack(both);
+  const std::uint32_t rest = cuda::Fp16::pack_rest(both, first);
+  return static_cast<double>(cuda::Fp16::half_value(first & 0xffffU)) +
+         static_cast<double>(cuda::Fp16::half_value(rest & 0xffffU)) / 2048.0;
+}
+
+TEST(CudaSimt, TwoHalvesHold22BitsOfNormalNumbersAndTheRangeOfHalf) {
+  std::mt19937_64 random(6);
+  for (int exponent = -30; exponent < 16; ++exponent) {
+    for (int i = 0; i < 200; ++i) {
+      const float value =
+          std::ldexp(1.0F + static_cast<float>(random() % (1U << 23)) * 0x1p-23F, exponent) *
+          (i % 2 == 0 ? 1.0F : -1.0F);
+      if (std::abs(value) > 65504.0F) continue;
+      const double exact = static_cast<double>(value);
+      const double most = std::max(std::abs(exact) * 0x1p-22, 0x1p-36);
+      ASSERT_LE(std::abs(halves_of(value) - exact), most) << value;
+    }
+  }
+  // Every half is its own nearest one.
+  for (std::uint32_t bits = 0; bits < 0x7c00U; ++bits) {
+    ASSERT_EQ(cuda::Fp16::half_bits(cuda::Fp16::half_value(bits)), bits);
+    ASSERT_EQ(cuda::Fp16::half_bits(-cuda::Fp16::half_value(bits)), bits | 0x8000U);
+  }
+  // Ties go to the even neighbour, and what rounds past the largest half is infinite.
+  EXPECT_EQ(cuda::Fp16::half_bits(1.0F + 0x1p-11F), 0x3c00U);
+  EXPECT_EQ(cuda::Fp16::half_bits(1.0F + 0x1.8p-10F), 0x3c02U);
+  EXPECT_EQ(cuda::Fp16::half_bits(65519.0F), 0x7bffU);
+  EXPECT_EQ(cuda::Fp16::half_bits(65520.0F), 0x7c00U);
+  EXPECT_TRUE(std::isnan(cuda::Fp16::half_value(cuda::Fp16::half_bits(NAN))));
+}
+
 /// Only panels of the width it is written for; schedules differ in warps alone, which do not meet.
 template <class Kind>
 void run_block_mma() {
@@ -293,8 +327,9 @@ void run_block_mma() {
     if (c.width != cuda::BlockMmaTraits::width) continue;
     Problem problem(c, seed);
     const cuda::MmaFormat format = cuda::build_mma<Kind>(problem.csr());
-    const cuda::MmaView view{format.blocks.data(), format.rows.data(), format.columns.data(),
-                             format.weights.data(), std::ssize(format.blocks)};
+    const cuda::MmaView view{format.blocks.data(),      format.rows.data(),
+                             format.columns.data(),     format.weights.data(),
+                             std::ssize(format.blocks), format.unscale};
     const simt::Schedule schedule = schedules(seed)[seed % 3];
     SCOPED_TRACE(fmt::format("seed {}: {}", seed, name_of(c)));
     ASSERT_NO_THROW(simt::launch({problem.grid(), cuda::BlockMmaTraits::block, 0, schedule},
@@ -304,6 +339,7 @@ void run_block_mma() {
   }
 }
 
+TEST(CudaSimt, BlockMmaFp16) { run_block_mma<cuda::Fp16>(); }
 TEST(CudaSimt, BlockMmaTf32) { run_block_mma<cuda::Tf32>(); }
 TEST(CudaSimt, BlockMmaBf16) { run_block_mma<cuda::Bf16>(); }
 

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <random>
 
-#include "kernels/devices.hpp"
 #include "kernels/targets.hpp"
+#include "support/devices.hpp"
 
 namespace spdnn {
 namespace {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 #include <hwy/targets.h>
 
-#include "kernels/devices.hpp"
+#include "support/devices.hpp"
 
 namespace spdnn::test {
 

@@ -127,6 +127,53 @@ TEST(MakePlan, TakesTheFastestKernelUnlessOneIsNamed) {
             std::string::npos);
 }
 
+/// A rank with a chain kernel that takes `seconds` for each layer of a run, but none of 12.
+Profile with_chains(std::int64_t layers, double seconds) {
+  Profile p = profile(layers, {1e-6});
+  for (const Range& range : segment_layers(layers)) {
+    if (range.size() < 2) continue;
+    p.runs.emplace_back(static_cast<std::size_t>(range.size()), 0);
+    KernelTime time{"chain", "", seconds * static_cast<double>(range.size()), 256};
+    if (range.size() == 12) time = {"chain", "too long", 0.0, 256};
+    p.ranks[0].chain_times.push_back({time});
+  }
+  return p;
+}
+
+std::vector<std::string> chains_of(const Profile& p, const PlanRequest& request,
+                                   std::int64_t memory = std::int64_t{1} << 32) {
+  Profile tight = p;
+  tight.ranks[0].memory_limit = memory;
+  const Plan plan = make_plan(stats(40, 100), tight, request);
+  std::vector<std::string> chains;
+  for (const Segment& segment : plan.segments) {
+    chains.push_back(segment.count > 1 ? segment.chains[0] : "one layer" + segment.chains[0]);
+  }
+  return chains;
+}
+
+TEST(MakePlan, RunsLayersAsOneWhereThatIsFaster) {
+  const std::vector<std::string> none = {"one layer", "one layer", "one layer", "one layer", "",
+                                         "",          "",          "",          "",          ""};
+  const std::vector<std::string> some = {"one layer", "one layer", "one layer", "one layer",
+                                         "chain",     "chain",     "chain",     "chain",
+                                         "chain",     ""};
+  const Profile fast = with_chains(40, 0.5e-6);
+  const Profile slow = with_chains(40, 1.5e-6);
+  EXPECT_EQ(chains_of(fast, {}), some);
+  EXPECT_EQ(chains_of(slow, {}), none);
+  EXPECT_LT(modelled_seconds_per_image(fast, 0), modelled_seconds_per_image(slow, 0));
+  PlanRequest request;
+  request.kernel = "chain";
+  EXPECT_EQ(chains_of(slow, request), some) << "asked for by name";
+  request.kernel = "panel";
+  EXPECT_EQ(chains_of(fast, request), none) << "another one was asked for";
+  request.kernel = "auto";
+  request.chains = false;
+  EXPECT_EQ(chains_of(fast, request), none);
+  EXPECT_EQ(chains_of(fast, {}, 4 << 20), none) << "weights are streamed layer by layer";
+}
+
 TEST(MakePlan, FitsBatchesIntoMemoryAndStreamsWhatDoesNotFit) {
   const std::int64_t megabyte = 1 << 20;
   const Plan roomy = make_plan(stats(120, 60000), profile(120, {1e-6}, 1 << 30), {});

@@ -49,17 +49,23 @@ class ChainProblem {
     return {weights[l].view(), {at, bias[l].size() == 1 ? 0 : 1}, epilogue[l]};
   }
 
+  /// One image's activations after so many layers, as canonical chains.
+  [[nodiscard]] std::vector<float> after(std::int64_t count, std::int64_t image) const {
+    const Panels<const float> in{x.data(), spec_.widths.front(), spec_.batch, width_, nullptr};
+    std::vector<float> values(static_cast<std::size_t>(in.features));
+    for (std::int64_t f = 0; f < in.features; ++f) values[f] = in.at(f, image);
+    for (std::int64_t l = 0; l < count; ++l) values = next(l, values);
+    return values;
+  }
+
   /// Holds outputs and flags against canonical chains. Panels past the living images must hold
   /// `untouched`.
   void check(const std::vector<float>& outputs, const std::vector<std::uint8_t>& alive,
              float untouched) const {
     const std::int64_t features = spec_.widths.back();
-    const Panels<const float> in{x.data(), spec_.widths.front(), spec_.batch, width_, nullptr};
     const Panels<const float> out{outputs.data(), features, spec_.batch, width_, nullptr};
     for (std::int64_t i = 0; i < images(); ++i) {
-      std::vector<float> values(static_cast<std::size_t>(in.features));
-      for (std::int64_t f = 0; f < in.features; ++f) values[f] = in.at(f, i);
-      for (std::int64_t l = 0; l < layers(); ++l) values = next(l, values);
+      const std::vector<float> values = after(layers(), i);
       bool any = false;
       for (std::int64_t row = 0; row < features; ++row) {
         any = any || values[row] != 0.0F;

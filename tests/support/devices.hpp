@@ -1,4 +1,5 @@
-// The devices kernels are tested on: CPU ranks of one and of three threads, and every GPU here.
+// The devices kernels are tested on: CPU ranks of one and of three threads, and every GPU here, or
+// where tests are built for the SIMT layer, that alone.
 #pragma once
 
 #include <vector>
@@ -8,8 +9,12 @@
 namespace spdnn::test {
 
 inline std::vector<DeviceSpec> tested_devices() {
+#if defined(SPDNN_ON_SIMT)
+  std::vector<DeviceSpec> specs;
+#else
   std::vector<DeviceSpec> specs(2);
   specs[1].threads = 3;
+#endif
   for (const DeviceInfo& device : list_devices()) {
     if (device.kind != DeviceKind::cuda) continue;
     DeviceSpec spec;

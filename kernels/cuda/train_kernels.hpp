@@ -1,0 +1,22 @@
+// The CUDA kernels of training that `tables.cpp` lists; usable without CUDA headers.
+#pragma once
+
+#include "spdnn/train_op.hpp"
+
+namespace spdnn {
+
+/// Linear layers; see train_linear.cu.
+template <class T>
+[[nodiscard]] LinearKernels<T> train_sparse_cuda();
+template <class T>
+[[nodiscard]] LinearKernels<T> train_dense_cuda();
+
+/// Losses, optimisers and norms; see train_update.cu.
+template <class T>
+void loss_cuda(const LossArgs<T>& args, Stream& stream);
+template <class T>
+void train_update_cuda(const UpdateArgs<T>& args, Stream& stream);
+template <class T>
+void sum_of_squares_cuda(const T* x, std::int64_t count, double* result, Stream& stream);
+
+}  // namespace spdnn

@@ -1,0 +1,60 @@
+// Losses, optimisers' steps and norms of training, in float and double.
+//
+// Mapping: an optimiser's step takes a thread a parameter. A loss takes a thread an image,
+// neighbouring threads neighbouring images, and with a norm it is summed by one block, in a tree
+// over its threads: one order, whatever the device, without memory for parts. A classifier's loss
+// is ten outputs an image.
+//
+// Bytes, with s those of a number: a step reads and writes the parameter and each array of state
+// once, and reads the gradient (3 · s for sgd to 7 · s for adam); a loss reads the outputs three
+// times, from L1 after the first, and writes them once; a norm reads s for each element, with 2,048
+// loads under way.
+//
+// Order: fixed.
+#include "cuda/launch.hpp"
+#include "cuda/train_kernels.hpp"
+#include "cuda/train_update.cuh"
+
+namespace spdnn {
+
+using cuda::UpdateTraits;
+
+namespace {
+constexpr std::size_t kSharedBytes = UpdateTraits::reduce_block * sizeof(double);
+}  // namespace
+
+template <class T>
+void loss_cuda(const LossArgs<T>& args, Stream& stream) {
+  const cuda::NativeStream native = cuda::stream_of(stream);
+  cuda::launch(&cuda::loss_kernel<T>, 1, UpdateTraits::reduce_block, kSharedBytes, native, args);
+  cuda::check_launch("loss");
+}
+
+template <class T>
+void train_update_cuda(const UpdateArgs<T>& args, Stream& stream) {
+  const cuda::NativeStream native = cuda::stream_of(stream);
+  if (args.count == 0) return;
+  cuda::launch(&cuda::update_kernel<T>,
+               cuda::grid_for(cuda::ceil_div(args.count, UpdateTraits::block)), UpdateTraits::block,
+               0, native, args);
+  cuda::check_launch("update");
+}
+
+template <class T>
+void sum_of_squares_cuda(const T* x, std::int64_t count, double* result, Stream& stream) {
+  const cuda::NativeStream native = cuda::stream_of(stream);
+  cuda::launch(&cuda::sum_of_squares_kernel<T>, 1, UpdateTraits::reduce_block, kSharedBytes, native,
+               x, count, result);
+  cuda::check_launch("sum_of_squares");
+}
+
+template void loss_cuda<float>(const LossArgs<float>& args, Stream& stream);
+template void loss_cuda<double>(const LossArgs<double>& args, Stream& stream);
+template void train_update_cuda<float>(const UpdateArgs<float>& args, Stream& stream);
+template void train_update_cuda<double>(const UpdateArgs<double>& args, Stream& stream);
+template void sum_of_squares_cuda<float>(const float* x, std::int64_t count, double* result,
+                                         Stream& stream);
+template void sum_of_squares_cuda<double>(const double* x, std::int64_t count, double* result,
+                                          Stream& stream);
+
+}  // namespace spdnn

@@ -1,0 +1,143 @@
+// Device code of losses, optimisers and norms; mapping and costs are described in train_update.cu.
+#pragma once
+
+#include <cmath>
+
+#include "cuda/device_code.cuh"
+#include "spdnn/train_op.hpp"
+
+namespace spdnn::cuda {
+
+struct UpdateTraits {
+  static constexpr int block = 256;         ///< threads, an element each
+  static constexpr int reduce_block = 256;  ///< threads of the one block that sums up
+  static_assert(block % kWarp == 0 && reduce_block % kWarp == 0 && reduce_block <= 1024);
+};
+
+/// The sum of all threads' values in thread 0; `shared` has room for one of each thread. The order
+/// is a tree over the threads. All threads of the block meet here.
+__device__ __forceinline__ double block_sum(double value, double* shared) {
+  shared[threadIdx.x] = value;
+  __syncthreads();
+  for (unsigned half = UpdateTraits::reduce_block / 2; half > 0; half /= 2) {
+    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+    __syncthreads();
+  }
+  return shared[0];
+}
+
+/// The gradient by the sums of one output from that by the output.
+template <class T>
+__device__ __forceinline__ T through(const Epilogue& activation, T y, T gradient) {
+  return y > T(activation.lower) && y < T(activation.upper) ? gradient : T{0};
+}
+
+/// −log softmax of the label's output, from differences to the largest one, and its gradient.
+template <class T>
+__device__ __forceinline__ double cross_entropy(const LossArgs<T>& args, std::int64_t image,
+                                                T largest) {
+  T sum = T{0};
+#pragma unroll 1
+  for (std::int64_t c = 0; c < args.y.features; ++c) {
+    sum += std::exp(args.y.at(c, image) - largest);
+  }
+  const std::int64_t label = args.labels[image];
+#pragma unroll 1
+  for (std::int64_t c = 0; args.dz.data != nullptr && c < args.y.features; ++c) {
+    const T y = args.y.at(c, image);
+    const T slope = std::exp(y - largest) / sum - (c == label ? T{1} : T{0});
+    args.dz.at(c, image) = through(args.activation, y, args.scale * slope);
+  }
+  return static_cast<double>(std::log(sum)) -
+         static_cast<double>(args.y.at(label, image) - largest);
+}
+
+template <class T>
+__device__ __forceinline__ double squared_error(const LossArgs<T>& args, std::int64_t image) {
+  const auto classes = static_cast<T>(args.y.features);
+  const std::int64_t label = args.labels[image];
+  double sum = 0.0;
+#pragma unroll 1
+  for (std::int64_t c = 0; c < args.y.features; ++c) {
+    const T y = args.y.at(c, image);
+    const T error = y - (c == label ? T{1} : T{0});
+    sum += static_cast<double>(error) * static_cast<double>(error);
+    if (args.dz.data != nullptr) {
+      args.dz.at(c, image) = through(args.activation, y, args.scale * error / classes);
+    }
+  }
+  return sum / (2.0 * static_cast<double>(args.y.features));
+}
+
+/// One block; a thread takes every 256th lane.
+template <class T>
+__global__ void __launch_bounds__(UpdateTraits::reduce_block) loss_kernel(LossArgs<T> args) {
+  double loss = 0.0;
+  const std::int64_t lanes = args.y.count() * args.y.width;
+  for (std::int64_t image = threadIdx.x; image < lanes; image += UpdateTraits::reduce_block) {
+    if (image >= args.y.batch) {
+#pragma unroll 1
+      for (std::int64_t c = 0; args.dz.data != nullptr && c < args.y.features; ++c) {
+        args.dz.at(c, image) = T{0};
+      }
+      continue;
+    }
+    std::int64_t best = 0;
+#pragma unroll 1
+    for (std::int64_t c = 1; c < args.y.features; ++c) {
+      if (args.y.at(c, image) > args.y.at(best, image)) best = c;
+    }
+    if (args.predictions != nullptr) args.predictions[image] = static_cast<std::int32_t>(best);
+    loss += args.loss == Loss::cross_entropy ? cross_entropy(args, image, args.y.at(best, image))
+                                             : squared_error(args, image);
+  }
+  loss = block_sum(loss, dynamic_shared<double>());
+  if (threadIdx.x == 0) *args.loss_sum = loss;
+}
+
+/// A thread a parameter; grid of any size.
+template <class T>
+__global__ void __launch_bounds__(UpdateTraits::block) update_kernel(UpdateArgs<T> args) {
+  const std::int64_t threads = std::int64_t{gridDim.x} * UpdateTraits::block;
+  const bool nesterov = args.kind == OptimizerKind::nesterov;
+  const bool has_first = args.kind != OptimizerKind::sgd;
+  const bool adamw = args.kind == OptimizerKind::adamw;
+  const bool adaptive = adamw || args.kind == OptimizerKind::adam;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * UpdateTraits::block + threadIdx.x;
+       i < args.count; i += threads) {
+    T p = args.parameters[i];
+    T g = args.gradient[i] * args.gradient_scale;
+    if (!adamw) g += args.decay * p;
+    if (adaptive) {
+      const T m = args.beta1 * args.first[i] + (T{1} - args.beta1) * g;
+      const T v = args.beta2 * args.second[i] + (T{1} - args.beta2) * g * g;
+      args.first[i] = m;
+      args.second[i] = v;
+      if (adamw) p -= args.rate * args.decay * p;
+      p -= args.rate * (m / args.correction1) / (std::sqrt(v / args.correction2) + args.epsilon);
+    } else if (has_first) {
+      const T m = args.momentum * args.first[i] + g;
+      args.first[i] = m;
+      p -= args.rate * (nesterov ? g + args.momentum * m : m);
+    } else {
+      p -= args.rate * g;
+    }
+    args.parameters[i] = p;
+  }
+}
+
+/// One block; *result ← Σ x².
+template <class T>
+__global__ void __launch_bounds__(UpdateTraits::reduce_block)
+    sum_of_squares_kernel(const T* x, std::int64_t count, double* result) {
+  double sum = 0.0;
+#pragma unroll 8
+  for (std::int64_t i = threadIdx.x; i < count; i += UpdateTraits::reduce_block) {
+    const auto value = static_cast<double>(x[i]);
+    sum += value * value;
+  }
+  sum = block_sum(sum, dynamic_shared<double>());
+  if (threadIdx.x == 0) *result = sum;
+}
+
+}  // namespace spdnn::cuda

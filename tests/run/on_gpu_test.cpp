@@ -1,0 +1,207 @@
+// Whole inference runs on a GPU as the SIMT layer plays it: whatever is done on the device between
+// layers, results are those of a CPU rank, bit for bit.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "spdnn/run.hpp"
+#include "support/networks.hpp"
+
+namespace spdnn {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Rows;
+
+class OnGpu : public testing::Test {
+ protected:
+  OnGpu() : folder_(fs::temp_directory_path() / fmt::format("spdnn-on-gpu-{}", getpid())) {
+    fs::create_directories(folder_);
+    setenv("XDG_CACHE_HOME", (folder_ / "cache").c_str(), 1);
+  }
+  ~OnGpu() override { fs::remove_all(folder_); }
+
+  /// A network that repeats two matrices, and images of which every fifth is there twice.
+  RunConfig make(std::int64_t layers, std::vector<float> bias, const std::vector<Csr>& matrices) {
+    std::vector<Csr> weights;
+    for (std::int64_t l = 0; l < layers; ++l) weights.push_back(matrices[l % matrices.size()]);
+    write_cache(folder_ / "model.spdnn", weights, "test");
+    std::mt19937_64 random(4);
+    const Csr images =
+        test::random_csr({130, matrices[0].cols(), 9, Rows::irregular, true}, random);
+    std::vector<std::int64_t> ids;
+    for (std::int64_t i = 0; i < images.rows(); ++i) {
+      ids.push_back(i);
+      if (i % 5 == 0) ids.push_back(i / 2);
+    }
+    write_cache(folder_ / "images.spdnn", {gather_rows(images, ids)}, "test");
+    bias.resize(static_cast<std::size_t>(layers), bias.back());
+    RunConfig config;
+    config.model = FileModel{folder_ / "model.spdnn", {.bias = std::move(bias), .clip = {2.0F}}};
+    config.input.source = FileInput{folder_ / "images.spdnn", {}};
+    config.devices.resize(1);
+    config.plan.strategy = Strategy::data;
+    config.output = folder_ / "out";
+    config.file = folder_ / "config.json";
+    config.deduplicate_images = false;
+    config.verify.sample_against_reference = 40;
+    return config;
+  }
+
+  RunConfig dying() {
+    std::mt19937_64 random(9);
+    return make(22, {-0.05F, -0.2F, -0.1F, -0.15F},
+                {test::random_csr({64, 64, 26, Rows::grouped, false}, random),
+                 test::random_csr({64, 64, 40, Rows::equal, false}, random)});
+  }
+
+  /// Runs, once on the CPU and once on the device, and compares categories and outputs.
+  RunResult expect_as_on_cpu(RunConfig config) {
+    const std::string kernel = std::exchange(config.plan.kernel, "auto");
+    const bool saved = config.save_outputs;
+    config.devices.assign(1, {});
+    const RunResult cpu = checked(config);
+    const std::string outputs = saved ? text(config.output / "outputs.tsv") : "";
+    config.plan.kernel = kernel;
+    config.devices[0].kind = DeviceKind::cuda;
+    RunResult gpu = checked(config);
+    EXPECT_EQ(gpu.categories, cpu.categories);
+    EXPECT_GT(cpu.categories.size(), 0U);
+    if (saved) {
+      EXPECT_EQ(text(config.output / "outputs.tsv"), outputs);
+    }
+    return gpu;
+  }
+
+  static RunResult checked(const RunConfig& config) {
+    Progress progress;
+    RunResult result = run(config, progress);
+    EXPECT_EQ(result.status, "verified") << (result.failures.empty() ? "" : result.failures[0]);
+    return result;
+  }
+
+  static std::string text(const fs::path& file) {
+    std::ifstream stream(file);
+    return {std::istreambuf_iterator<char>(stream), {}};
+  }
+
+  fs::path folder_;
+};
+
+std::int64_t chains_of(const RunResult& result) {
+  return std::count_if(result.plan.segments.begin(), result.plan.segments.end(),
+                       [](const Segment& segment) { return !segment.chains[0].empty(); });
+}
+
+TEST_F(OnGpu, LayersOneByOneAndChainsGiveTheSameBits) {
+  for (const char* kernel : {"spmm_row_warp", "spmm_row_group", "chain_resident"}) {
+    for (const bool savings : {false, true}) {
+      SCOPED_TRACE(fmt::format("{}, savings {}", kernel, savings));
+      RunConfig config = dying();
+      config.plan.kernel = kernel;
+      config.merge_images = config.skip_fixed_points = savings;
+      config.save_outputs = true;
+      const RunResult result = expect_as_on_cpu(config);
+      EXPECT_EQ(chains_of(result) > 0, config.plan.kernel == "chain_resident");
+      EXPECT_EQ(result.equal_images > 0, savings);
+    }
+  }
+}
+
+TEST_F(OnGpu, ChainsCanBeSwitchedOff) {
+  RunConfig config = dying();
+  config.plan.chains = false;
+  EXPECT_EQ(chains_of(expect_as_on_cpu(config)), 0);
+}
+
+TEST_F(OnGpu, EqualImagesGoOnAsOneAndDoNotChangeWhatIsFound) {
+  RunConfig config = dying();
+  config.plan.kernel = "chain_resident";
+  config.skip_fixed_points = false;
+  const RunResult merged = expect_as_on_cpu(config);
+  config.merge_images = false;
+  const RunResult apart = expect_as_on_cpu(config);
+  EXPECT_GT(merged.equal_images, 0);
+  EXPECT_EQ(apart.equal_images, 0);
+  EXPECT_LT(merged.edges.executed, apart.edges.executed);
+}
+
+/// All layers pass their inputs on, so that every living image is done after the first two.
+TEST_F(OnGpu, FixedImagesAreDoneAndTheWantedOnesStay) {
+  std::vector<std::int64_t> offsets = {0};
+  std::vector<std::uint32_t> cols;
+  for (std::uint32_t i = 0; i < 64; ++i) {
+    cols.push_back(i);
+    offsets.push_back(i + 1);
+  }
+  const Csr identity = make_csr(64, 64, offsets, cols, {1.0F});
+  for (const char* kernel : {"spmm_row_warp", "chain_resident"}) {
+    for (const bool keep_all : {false, true}) {
+      SCOPED_TRACE(fmt::format("{}, all outputs kept {}", kernel, keep_all));
+      RunConfig config = make(20, {0.0F}, {identity});
+      config.plan.kernel = kernel;
+      config.merge_images = false;
+      config.save_outputs = keep_all;
+      const RunResult result = expect_as_on_cpu(config);
+      EXPECT_EQ(result.fixed_images == 0, keep_all);
+      EXPECT_EQ(result.sample.match, true);
+      EXPECT_GE(result.sample.images, 20);
+    }
+  }
+}
+
+TEST_F(OnGpu, DeadImagesThatMayReviveGoOnAsOne) {
+  RunConfig config = dying();
+  std::get<FileModel>(config.model).settings.bias[6] = 0.3F;
+  std::get<FileModel>(config.model).settings.bias[2] = -3.0F;
+  config.save_outputs = true;
+  config.plan.kernel = "chain_resident";
+  expect_as_on_cpu(config);
+}
+
+TEST_F(OnGpu, LaterBatchesReplayWhatEarlierOnesQueued) {
+  for (const char* kernel : {"spmm_row_warp", "chain_resident"}) {
+    for (const bool graphs : {false, true}) {
+      SCOPED_TRACE(fmt::format("{}, graphs {}", kernel, graphs));
+      RunConfig config = dying();
+      config.plan.kernel = kernel;
+      config.plan.batch = 30;
+      config.save_outputs = true;
+      config.cuda_graphs = graphs;
+      const RunResult result = expect_as_on_cpu(config);
+      EXPECT_EQ(result.devices[0].replayed_segments > 0, graphs);
+    }
+  }
+}
+
+TEST_F(OnGpu, WeightsThatDoNotFitAreStaged) {
+  for (const char* kernel : {"spmm_row_warp", "spmm_row_group", "spmm_tile"}) {
+    SCOPED_TRACE(kernel);
+    RunConfig config = dying();
+    config.plan.kernel = kernel;
+    config.plan.batch = 64;
+    config.memory_limit = 180000;
+    config.save_outputs = true;
+    const RunResult result = expect_as_on_cpu(config);
+    EXPECT_TRUE(result.plan.stream_weights[0]);
+    EXPECT_EQ(result.devices[0].replayed_segments, 0);
+  }
+}
+
+TEST_F(OnGpu, LowerPrecisionStaysWithinItsTolerance) {
+  std::mt19937_64 random(5);
+  const Csr w = test::random_csr({64, 64, 20, Rows::grouped, false}, random);
+  for (const Precision precision : {Precision::fp16, Precision::tf32, Precision::bf16}) {
+    RunConfig config = make(2, {-0.1F}, {w});
+    config.precision = precision;
+    config.plan.kernel = fmt::format("spmm_block_mma_{}", to_string(precision));
+    config.devices[0].kind = DeviceKind::cuda;
+    EXPECT_EQ(checked(config).plan.segments[0].kernels[0][0], config.plan.kernel);
+  }
+}
+
+}  // namespace
+}  // namespace spdnn
