@@ -6,7 +6,7 @@ target_compile_options(spdnn_flags INTERFACE
 # GCC 12 sees overlaps and overflows in std::string that are not there (its bug 105651).
 target_compile_options(spdnn_flags INTERFACE
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CXX_COMPILER_ID:GNU>>:-Wno-restrict
-    -Wno-stringop-overflow>)
+    -Wno-stringop-overflow -Wno-array-bounds>)
 target_include_directories(spdnn_flags INTERFACE ${PROJECT_SOURCE_DIR}/include)
 if(SPDNN_SANITIZE)
   target_compile_options(spdnn_flags INTERFACE

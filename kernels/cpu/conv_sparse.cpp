@@ -22,6 +22,7 @@
 
 #include "cpu/conv_tiles.hpp"
 #include "cpu/cpu_kernels.hpp"
+#include "cpu/train_dispatch.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace spdnn::HWY_NAMESPACE {
@@ -186,62 +187,13 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
 
 }  // namespace
 
-void conv_forward_f32(const ForwardArgs<float>& a, ThreadTeam& t) { forward(a, t); }
-void conv_forward_f64(const ForwardArgs<double>& a, ThreadTeam& t) { forward(a, t); }
-void conv_data_f32(const BackwardDataArgs<float>& a, ThreadTeam& t) { backward_data(a, t); }
-void conv_data_f64(const BackwardDataArgs<double>& a, ThreadTeam& t) { backward_data(a, t); }
-void conv_weights_f32(const BackwardWeightsArgs<float>& a, ThreadTeam& t) {
-  backward_weights(a, t);
-}
-void conv_weights_f64(const BackwardWeightsArgs<double>& a, ThreadTeam& t) {
-  backward_weights(a, t);
-}
+SPDNN_LINEAR_TARGETS(conv)
 
 }  // namespace spdnn::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace spdnn {
-namespace {
-
-HWY_EXPORT(conv_forward_f32);
-HWY_EXPORT(conv_forward_f64);
-HWY_EXPORT(conv_data_f32);
-HWY_EXPORT(conv_data_f64);
-HWY_EXPORT(conv_weights_f32);
-HWY_EXPORT(conv_weights_f64);
-
-}  // namespace
-
-template <>
-const LinearKernels<float>& conv_sparse_cpu<float>() {
-  static constexpr LinearKernels<float> kernels = {
-      [](const ForwardArgs<float>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(conv_forward_f32)(args, stream.team());
-      },
-      [](const BackwardDataArgs<float>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(conv_data_f32)(args, stream.team());
-      },
-      [](const BackwardWeightsArgs<float>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(conv_weights_f32)(args, stream.team());
-      }};
-  return kernels;
-}
-
-template <>
-const LinearKernels<double>& conv_sparse_cpu<double>() {
-  static constexpr LinearKernels<double> kernels = {
-      [](const ForwardArgs<double>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(conv_forward_f64)(args, stream.team());
-      },
-      [](const BackwardDataArgs<double>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(conv_data_f64)(args, stream.team());
-      },
-      [](const BackwardWeightsArgs<double>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(conv_weights_f64)(args, stream.team());
-      }};
-  return kernels;
-}
-
+SPDNN_LINEAR_DISPATCH(conv_sparse_cpu, conv)
 }  // namespace spdnn
 #endif  // HWY_ONCE

@@ -17,6 +17,7 @@
 #include <algorithm>
 
 #include "cpu/cpu_kernels.hpp"
+#include "cpu/train_dispatch.hpp"
 #include "cpu/train_lanes.hpp"
 
 HWY_BEFORE_NAMESPACE();
@@ -191,62 +192,13 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
 
 }  // namespace
 
-void sparse_forward_f32(const ForwardArgs<float>& a, ThreadTeam& t) { forward(a, t); }
-void sparse_forward_f64(const ForwardArgs<double>& a, ThreadTeam& t) { forward(a, t); }
-void sparse_data_f32(const BackwardDataArgs<float>& a, ThreadTeam& t) { backward_data(a, t); }
-void sparse_data_f64(const BackwardDataArgs<double>& a, ThreadTeam& t) { backward_data(a, t); }
-void sparse_weights_f32(const BackwardWeightsArgs<float>& a, ThreadTeam& t) {
-  backward_weights(a, t);
-}
-void sparse_weights_f64(const BackwardWeightsArgs<double>& a, ThreadTeam& t) {
-  backward_weights(a, t);
-}
+SPDNN_LINEAR_TARGETS(sparse)
 
 }  // namespace spdnn::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace spdnn {
-namespace {
-
-HWY_EXPORT(sparse_forward_f32);
-HWY_EXPORT(sparse_forward_f64);
-HWY_EXPORT(sparse_data_f32);
-HWY_EXPORT(sparse_data_f64);
-HWY_EXPORT(sparse_weights_f32);
-HWY_EXPORT(sparse_weights_f64);
-
-}  // namespace
-
-template <>
-const LinearKernels<float>& train_sparse_cpu<float>() {
-  static constexpr LinearKernels<float> kernels = {
-      [](const ForwardArgs<float>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(sparse_forward_f32)(args, stream.team());
-      },
-      [](const BackwardDataArgs<float>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(sparse_data_f32)(args, stream.team());
-      },
-      [](const BackwardWeightsArgs<float>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(sparse_weights_f32)(args, stream.team());
-      }};
-  return kernels;
-}
-
-template <>
-const LinearKernels<double>& train_sparse_cpu<double>() {
-  static constexpr LinearKernels<double> kernels = {
-      [](const ForwardArgs<double>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(sparse_forward_f64)(args, stream.team());
-      },
-      [](const BackwardDataArgs<double>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(sparse_data_f64)(args, stream.team());
-      },
-      [](const BackwardWeightsArgs<double>& args, Stream& stream) {
-        HWY_DYNAMIC_DISPATCH(sparse_weights_f64)(args, stream.team());
-      }};
-  return kernels;
-}
-
+SPDNN_LINEAR_DISPATCH(train_sparse_cpu, sparse)
 }  // namespace spdnn
 #endif  // HWY_ONCE
