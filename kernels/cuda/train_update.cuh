@@ -42,10 +42,11 @@ __device__ __forceinline__ double cross_entropy(const LossArgs<T>& args, std::in
     sum += std::exp(args.y.at(c, image) - largest);
   }
   const std::int64_t label = args.labels[image];
+  const T part = T{1} / sum;
 #pragma unroll 1
   for (std::int64_t c = 0; args.dz.data != nullptr && c < args.y.features; ++c) {
     const T y = args.y.at(c, image);
-    const T slope = std::exp(y - largest) / sum - (c == label ? T{1} : T{0});
+    const T slope = std::exp(y - largest) * part - (c == label ? T{1} : T{0});
     args.dz.at(c, image) = through(args.activation, y, args.scale * slope);
   }
   return static_cast<double>(std::log(sum)) -
@@ -54,7 +55,7 @@ __device__ __forceinline__ double cross_entropy(const LossArgs<T>& args, std::in
 
 template <class T>
 __device__ __forceinline__ double squared_error(const LossArgs<T>& args, std::int64_t image) {
-  const auto classes = static_cast<T>(args.y.features);
+  const T scale = args.scale / static_cast<T>(args.y.features);
   const std::int64_t label = args.labels[image];
   double sum = 0.0;
 #pragma unroll 1
@@ -63,7 +64,7 @@ __device__ __forceinline__ double squared_error(const LossArgs<T>& args, std::in
     const T error = y - (c == label ? T{1} : T{0});
     sum += static_cast<double>(error) * static_cast<double>(error);
     if (args.dz.data != nullptr) {
-      args.dz.at(c, image) = through(args.activation, y, args.scale * error / classes);
+      args.dz.at(c, image) = through(args.activation, y, scale * error);
     }
   }
   return sum / (2.0 * static_cast<double>(args.y.features));
