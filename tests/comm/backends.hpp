@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "spdnn/comm.hpp"
+#include "support/fake_nccl.hpp"
 
 namespace spdnn::test {
 
@@ -44,7 +45,15 @@ inline std::vector<Backend> chosen_backends() {
          [](int size) {
            return Range{0, size};
          },
-         1000}};
+         1000},
+        {"fake_nccl",
+         [](int size, const std::function<void(Communicator&)>& body) {
+           run_nccl_ranks(size, body);
+         },
+         [](int size) {
+           return Range{0, size};
+         },
+         200}};
   }
   return {{"mpi",
            [](int size, const std::function<void(Communicator&)>& body) {

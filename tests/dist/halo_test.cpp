@@ -1,11 +1,14 @@
 // Halo lists and their exchanges against a table of who owns and reads what, for 1 to 8 ranks.
 #include "spdnn/halo.hpp"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <numeric>
 #include <random>
+
+#include "support/fake_nccl.hpp"
 
 namespace spdnn {
 namespace {
@@ -95,12 +98,14 @@ void check_backward(HaloExchange<T>& exchange, const Table& table, std::size_t m
   }
 }
 
+using Runner = void (*)(int ranks, const std::function<void(Communicator&)>& body);
+
 template <class T>
-void check(int ranks, std::uint64_t seed) {
+void check(Runner run, int ranks, std::uint64_t seed) {
   const Table table(ranks, static_cast<std::uint32_t>(seed % 97), seed);
   std::vector<std::int64_t> sent(static_cast<std::size_t>(ranks));
   constexpr std::int64_t kMost = 100;
-  run_ranks(ranks, [&](Communicator& comm) {
+  run(ranks, [&](Communicator& comm) {
     const auto me = static_cast<std::size_t>(comm.rank());
     DeviceSpec spec;
     spec.threads = 1;
@@ -128,14 +133,70 @@ void check(int ranks, std::uint64_t seed) {
   EXPECT_EQ(std::accumulate(sent.begin(), sent.end(), std::int64_t{0}), table.words());
 }
 
+void in_process(int ranks, const std::function<void(Communicator&)>& body) {
+  run_ranks(ranks, body);
+}
+
+void on_nccl(int ranks, const std::function<void(Communicator&)>& body) {
+  test::reset_fake_nccl();
+  test::run_nccl_ranks(ranks, body);
+  EXPECT_EQ(test::aborted_nccl_groups(), 0);
+}
+
 class Halos : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, Halos, testing::Range(1, 9));
 
 TEST_P(Halos, BringInputsAndHandSumsBack) {
   for (std::uint64_t seed = 0; seed < 12; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed * 13);
-    check<float>(GetParam(), seed * 13);
-    check<double>(GetParam(), seed * 13);
+    check<float>(in_process, GetParam(), seed * 13);
+    check<double>(in_process, GetParam(), seed * 13);
+    check<float>(on_nccl, GetParam(), seed * 13);
+    check<double>(on_nccl, GetParam(), seed * 13);
+  }
+}
+
+/// The NCCL calls of an exchange of one chunk.
+void expect_calls(std::vector<std::string>& calls, const std::vector<HaloPiece>& out,
+                  const std::vector<HaloPiece>& in, std::int64_t images) {
+  if (out.empty() && in.empty()) return;
+  calls.emplace_back("start");
+  for (const HaloPiece& piece : out) {
+    calls.push_back(fmt::format("send {} to {}", std::ssize(piece.rows) * images * 4, piece.peer));
+  }
+  for (const HaloPiece& piece : in) {
+    calls.push_back(
+        fmt::format("receive {} from {}", std::ssize(piece.rows) * images * 4, piece.peer));
+  }
+  calls.emplace_back("end");
+}
+
+TEST_P(Halos, CallsOfNcclAreThoseOfTheLists) {
+  for (std::uint64_t seed = 1; seed < 8; ++seed) {
+    const Table table(GetParam(), 61, seed);
+    constexpr std::int64_t kImages = 40;
+    on_nccl(GetParam(), [&](Communicator& comm) {
+      const auto me = static_cast<std::size_t>(comm.rank());
+      const auto device = open_device({});
+      const auto stream = device->make_stream();
+      const Halo halo = make_halo(comm, table.owners, table.own[me], table.read[me]);
+      HaloExchange<float> exchange(halo, comm, kImages);
+      Matrix<float> own(halo.own, kImages, 32), inputs(halo.inputs, kImages, 32);
+      const std::size_t before = test::nccl_calls(comm.rank()).size();
+      const std::vector<Range> chunks = {{0, 1}, {1, 2}};  // 32 images and 8
+      check_forward<float>(exchange, table, me, chunks, own.view, inputs.view, *stream);
+      check_backward<float>(exchange, table, me, chunks, own.view, inputs.view, *stream);
+      std::vector<std::string> expected;
+      for (const std::int64_t images : {32, 8}) {
+        expect_calls(expected, halo.sends, halo.receives, images);
+      }
+      for (const std::int64_t images : {32, 8}) {
+        expect_calls(expected, halo.receives, halo.sends, images);
+      }
+      auto calls = test::nccl_calls(comm.rank());
+      calls.erase(calls.begin(), calls.begin() + static_cast<std::ptrdiff_t>(before));
+      EXPECT_EQ(calls, expected) << "rank " << comm.rank();
+    });
   }
 }
 
