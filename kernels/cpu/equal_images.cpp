@@ -260,6 +260,7 @@ void find_unchanged_cpu(const FindUnchangedArgs<float>& args, Stream& stream) {
       std::copy_n(flags.begin(), std::min(width, batch - p * width), args.unchanged + p * width);
     }
   });
+  std::fill(args.unchanged + batch, args.unchanged + args.x.batch, std::uint8_t{0});
 }
 
 }  // namespace spdnn

@@ -146,7 +146,7 @@ TEST_F(BadConfig, UnknownWord) {
           "did you mean 'task_stealing'?"});
 }
 TEST_F(BadConfig, NotAvailable) {
-  expect(with(R"("precision": "fp8")"), {"/precision", "'fp8'", "'bf16'"});
+  expect(with(R"("precision": "fp8")"), {"/precision", "\"fp8\"", "'bf16'"});
   expect(with(R"("job": "train")"), {"/model: has no layers"});
   expect(with(R"("train": {})"), {"/train: goes with job 'train'"});
 }

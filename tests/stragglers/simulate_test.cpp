@@ -19,7 +19,7 @@ Plan make_plan_of(std::int64_t images, std::int64_t ranks, std::int64_t segments
   plan.grain = kSideBySide;
   plan.batch.assign(static_cast<std::size_t>(ranks), kBatch);
   plan.pools.assign(static_cast<std::size_t>(ranks), true);
-  for (std::int64_t s = 0; s < segments; ++s) plan.segments.push_back({s, 1, {}, {}, {}, {}});
+  for (std::int64_t s = 0; s < segments; ++s) plan.segments.push_back({s, 1, {}, {}, {}, {}, {}});
   plan.worth_help_s = 0.0;
   return plan;
 }
