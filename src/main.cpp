@@ -69,6 +69,7 @@ int run_program(int argc, char** argv) {
   line.arguments.assign(argv, argv + argc);
   spdnn::add_run(app, line);
   spdnn::add_devices(app, line);
+  spdnn::add_bench(app, line);
   spdnn::add_profile(app, line);
   spdnn::add_generate(app, line);
   spdnn::add_convert(app, line);

@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "limits/floor.hpp"
-#include "limits/limits.hpp"
+#include "spdnn/limits.hpp"
 #include "spdnn/op.hpp"
 #include "support/record.hpp"
 
@@ -95,8 +95,8 @@ json limits_for(const Workload& workload, std::int64_t images, int threads) {
   const std::int64_t panel = workload.images.cols() * width * 4;
   return {{"limit", limit},
           {"limit_edges_per_s", workload.edges_per_image() * static_cast<double>(images) / seconds},
-          {"fma_edges_per_s", fma_rate(threads)},
-          {"gather_edges_per_s", gather_rate(panel, threads)},
+          {"fma_edges_per_s", limits::fma_rate(threads)},
+          {"gather_edges_per_s", limits::gather_rate(panel, threads)},
           {"gather_footprint_bytes", panel}};
 }
 

@@ -4,7 +4,7 @@
 #include <random>
 
 #include "kernels/benchmarks.hpp"
-#include "limits/limits.hpp"
+#include "spdnn/limits.hpp"
 #include "spdnn/op.hpp"
 
 namespace spdnn::bench {
@@ -53,7 +53,7 @@ void time_panels(::benchmark::State& state, std::int64_t features, std::int64_t 
   const auto read = static_cast<double>(unchanged ? 2 * bytes : bytes);
   const double rate = read * static_cast<double>(state.iterations()) / seconds;
   state.counters["bytes_per_s"] = rate;
-  state.counters["of_limit"] = rate / load_rate(unchanged ? 2 * bytes : bytes, 1);
+  state.counters["of_limit"] = rate / limits::load_rate(unchanged ? 2 * bytes : bytes, 1);
   state.SetLabel("load");
 }
 

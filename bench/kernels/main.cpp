@@ -10,7 +10,7 @@
 #include "kernels/layers.hpp"
 #include "kernels/peers.hpp"
 #include "limits/floor.hpp"
-#include "limits/limits.hpp"
+#include "spdnn/limits.hpp"
 #include "spdnn/op.hpp"
 #include "support/record.hpp"
 
@@ -67,7 +67,7 @@ void time_kernel(::benchmark::State& state, const SpmmKernel<float>& kernel, con
                  std::int64_t batch, int threads, bool cold) {
   DeviceSpec spec;
   spec.threads = threads;
-  const std::vector<int>& cores = bench_cores();
+  const std::vector<int>& cores = limits::process_cores();
   spec.cores.assign(cores.begin(), cores.begin() + threads);
   const std::unique_ptr<Device> device = open_device(spec);
   const std::unique_ptr<Stream> stream = device->make_stream();
@@ -101,7 +101,7 @@ void time_peer(::benchmark::State& state, const LayerPeer& peer, const LayerCase
 }
 
 std::vector<int> thread_counts() {
-  const auto cores = static_cast<int>(bench_cores().size());
+  const auto cores = static_cast<int>(limits::process_cores().size());
   if (cores == 1) return {1};
   return cores == 2 ? std::vector<int>{1, 2} : std::vector<int>{1, 2, cores};
 }
@@ -118,14 +118,15 @@ void add_limit(const std::string& name, int threads, const char* unit,
 /// Footprints: inside L1, L2 and L3 of most machines, then memory; 128 bytes · N of the layers
 /// below.
 void add_limits(int threads) {
-  add_limit("fma", threads, "edges_per_s", [=] { return fma_rate(threads); });
+  add_limit("fma", threads, "edges_per_s", [=] { return limits::fma_rate(threads); });
   for (const std::int64_t kilobytes : {16, 32, 128, 512, 2048, 8192, 262144}) {
     const std::int64_t bytes = kilobytes << 10;
     const std::string size = "/KiB:" + std::to_string(kilobytes);
-    add_limit("load" + size, threads, "bytes_per_s", [=] { return load_rate(bytes, threads); });
+    add_limit("load" + size, threads, "bytes_per_s",
+              [=] { return limits::load_rate(bytes, threads); });
     for (const std::int64_t granule : {64, 128}) {
       add_limit("gather" + std::to_string(granule) + size, threads, "edges_per_s",
-                [=] { return gather_rate(bytes, granule, threads); });
+                [=] { return limits::gather_rate(bytes, granule, threads); });
     }
   }
 }

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <unordered_set>
 
-#include "limits/limits.hpp"
+#include "spdnn/limits.hpp"
 
 namespace spdnn::bench {
 
@@ -24,11 +24,11 @@ LayerWork work_of(const CsrView& w) {
 
 Floor floor_of(const LayerWork& work, std::int64_t batch, std::int64_t width, int threads) {
   const auto images = static_cast<double>(batch);
-  const double fma = static_cast<double>(work.edges) * images / fma_rate(threads);
-  const double gather =
-      static_cast<double>(work.list_entries) * images / gather_rate(work.cols * width * 4, threads);
+  const double fma = static_cast<double>(work.edges) * images / limits::fma_rate(threads);
+  const double gather = static_cast<double>(work.list_entries) * images /
+                        limits::gather_rate(work.cols * width * 4, threads);
   const std::int64_t bytes = (work.rows + work.cols) * batch * 4;
-  const double stream = static_cast<double>(bytes) / load_rate(bytes / threads, threads);
+  const double stream = static_cast<double>(bytes) / limits::load_rate(bytes / threads, threads);
   if (stream > fma && stream > gather) return {stream, "stream"};
   return gather > fma ? Floor{gather, "gather"} : Floor{fma, "fma"};
 }

@@ -33,12 +33,21 @@ struct DeviceInfo {
   double fma_per_s = 0.0;         ///< CUDA: fp32 multiply–adds at the highest clock
 };
 
+/// From `at` on, a step or seconds since its rank began, a device is declared `factor` times
+/// slower.
+struct SlowdownChange {
+  double at = 0.0;
+  double factor = 1.0;
+};
+
 /// A device as a configuration asks for it.
 struct DeviceSpec {
   DeviceKind kind = DeviceKind::cpu;
   int index = 0;          ///< CUDA ordinal
   int threads = 1;        ///< CPU threads of the rank
   double slowdown = 1.0;  ///< declared: the rank works as if its device were this many times slower
+  std::vector<SlowdownChange> slowdown_changes;  ///< of `slowdown`, `at` ascending
+  bool slowdown_by_seconds = false;              ///< changes are at seconds, not at steps
   std::vector<int> cores;  ///< cores to pin the CPU threads to; empty leaves them free
 };
 

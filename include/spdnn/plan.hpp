@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -159,6 +160,27 @@ struct PlanRequest {
 /// available, or one image does not fit a device's memory.
 [[nodiscard]] Plan make_plan(const ModelStats& stats, const Profile& profile,
                              const PlanRequest& request);
+
+/// Seconds that were measured before, by what was measured; kept in a file between runs. Entries
+/// older than a month are forgotten: drivers, firmware and neighbours change.
+class Measurements {
+ public:
+  /// Reads `file`; one that is empty or can't be read remembers nothing. `refresh` forgets it all.
+  Measurements(std::string file, bool refresh);
+  /// What is known of `key`; 0 where nothing is. What is set is remembered once stored.
+  [[nodiscard]] double& operator[](const std::string& key);
+  /// Writes what is new. A folder that can't be written only costs time next time.
+  void store();
+
+ private:
+  struct Entry {
+    double seconds = 0.0;
+    std::int64_t day = 0;  ///< since 1970
+  };
+  std::string file_;
+  std::map<std::string, Entry> entries_;
+  std::size_t stored_ = 0;
+};
 
 /// Measures `specs`' devices on the model's distinct shapes. Equal devices are measured once.
 /// Results are kept in `cache_file` (when not empty) keyed by device, shape and version.

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "spdnn/node.hpp"
 #include "spdnn/run.hpp"
 
 namespace spdnn {
@@ -63,5 +64,10 @@ struct Chart {
 };
 /// The chart as one SVG file's content, with each value under its point.
 [[nodiscard]] std::string chart_svg(const Chart& chart);
+
+/// What `spdnn-gpu bench node` shows: tables, JSON, or a page that needs no other file.
+[[nodiscard]] std::string node_text(const NodeReport& report);
+[[nodiscard]] std::string node_json(const NodeReport& report);
+[[nodiscard]] std::string node_html(const NodeReport& report);
 
 }  // namespace spdnn

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "spdnn/balance.hpp"
 #include "spdnn/io.hpp"
 #include "spdnn/plan.hpp"
 #include "spdnn/train_op.hpp"
@@ -101,8 +102,14 @@ struct TrainSpec {
   /// Ranks that share the rows of one network. The others repeat it with other images of a batch:
   /// 1 is data parallelism, all ranks model parallelism, between them a grid.
   int model_ranks = 1;
-  std::vector<double> row_shares;        ///< of those ranks, relative; empty: even
-  Link link;                             ///< between ranks of one process, declared
+  std::vector<double> row_shares;  ///< of those ranks, relative; empty: even
+  Link link;                       ///< between ranks of one process, declared
+  /// How images of a step are shared among ranks: even and ratios give equal bits in equal runs.
+  Split split = {SplitKind::even, {}};
+  /// Whether measured times move shares that go by speed; nothing: where devices are unlike.
+  std::optional<bool> rebalance;
+  std::optional<std::int64_t> memory_limit;  ///< bytes of all CPU ranks; nothing: found out
+  std::string profile_cache;             ///< file of measurements to use and to add to; empty: none
   std::int64_t validation = 0;           ///< training images held out, chosen by the seed
   std::optional<std::int64_t> patience;  ///< epochs without a smaller validation loss, then stop
   std::filesystem::path start_from;      ///< a checkpoint whose parameters training starts from
@@ -132,6 +139,21 @@ struct EpochReport {
   double seconds = 0.0;      ///< training and validation
 };
 
+/// A step, as the first rank saw it.
+struct StepReport {
+  std::int64_t step = 0;             ///< from 0
+  double seconds = 0.0;              ///< since the step before, waiting for the slowest included
+  double predicted_s = 0.0;          ///< of the slowest rank's work; 0 where nothing was measured
+  std::vector<std::int64_t> images;  ///< of a whole batch, by rank, in this step
+};
+
+/// Shares of a batch from a step on.
+struct ShareReport {
+  std::int64_t step = 0;
+  std::vector<std::int64_t> images;  ///< by device
+  double predicted_s = 0.0;          ///< as `StepReport`
+};
+
 /// Bytes of one kind that training takes, all ranks together.
 struct MemoryItem {
   std::string name;
@@ -150,6 +172,7 @@ struct TrainResult {
   Measure test;  ///< with the confusion matrix; no images where no test set was given
   std::vector<LayerReport> layers;
   std::vector<MemoryItem> memory;
+  std::vector<ShareReport> shares;        ///< the first ones, and those after each change
   std::vector<std::int64_t> rank_images;  ///< of each rank, in this call
   std::vector<double> rank_seconds;       ///< each rank's, in this call
   double train_s = 0.0;                   ///< of all epochs, validation included
@@ -163,6 +186,7 @@ struct TrainHooks {
   const std::atomic<bool>* cancel = nullptr;  ///< set it to end the run after a step
   /// Runs a body on this process's ranks of those that `devices` lists; without it, all are here.
   std::function<void(const std::function<void(Communicator&)>&)> run_ranks;
+  std::function<void(const StepReport&)> step = {};  ///< called by the thread of `epoch`
 };
 
 /// Trains a network on `train`, one rank a device, and measures it on `test` (which may be empty).
@@ -173,5 +197,18 @@ struct TrainHooks {
                                         const LabelledImages& test,
                                         const std::vector<DeviceSpec>& devices,
                                         const TrainHooks& hooks);
+
+/// How devices would share the steps of a training.
+struct TrainingPlan {
+  std::vector<RankCost> costs;   ///< by device: seconds of its part of a step, by images
+  SharePlan shares;              ///< of a whole step
+  double edges_per_image = 0.0;  ///< multiply–adds of the way forward
+  std::vector<std::string> notes;
+};
+
+/// Measures `devices` on steps over samples like those of `train`, and plans as `train_network`
+/// does before it begins.
+[[nodiscard]] TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
+                                         const std::vector<DeviceSpec>& devices);
 
 }  // namespace spdnn

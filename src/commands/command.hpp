@@ -20,6 +20,7 @@ struct CommandLine {
 
 /// Each adds one subcommand; choosing it sets `line.action`.
 void add_run(CLI::App& app, CommandLine& line);
+void add_bench(CLI::App& app, CommandLine& line);
 void add_devices(CLI::App& app, CommandLine& line);
 void add_profile(CLI::App& app, CommandLine& line);
 void add_generate(CLI::App& app, CommandLine& line);

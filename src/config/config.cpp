@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "check.hpp"
+#include "device_config.hpp"
 #include "document.hpp"
 #include "train_config.hpp"
 
@@ -68,7 +69,8 @@ class Loader {
     load_model(root["model"]);
     load_input(root["input"]);
     load_verify(root["verify"]);
-    load_devices(root["devices"]);
+    out_.devices = config::device_specs(
+        root, [this](const std::string& at, const std::string& what) { fail(at, what); });
     load_plan(root);
     const Json& compile = root["compile"];
     out_.compile = compile.is_string()
@@ -245,39 +247,6 @@ class Loader {
       out_.verify.truth = find(verify["truth"], "/verify/truth");
     }
     out_.verify.sample_against_reference = verify["sample_against_reference"];
-  }
-
-  void load_devices(const Json& devices) {
-    if (devices.is_string()) return;
-    for (std::size_t i = 0; i < devices.size(); ++i) {
-      const Json& from = devices[i];
-      DeviceSpec to;
-      if (from.contains("cuda")) {
-        to.kind = DeviceKind::cuda;
-        to.index = from["cuda"];
-        to.slowdown = from["slowdown"];
-      } else {
-        const Json& cpu = from["cpu"];
-        to.kind = DeviceKind::cpu;
-        to.threads = cpu["threads"];
-        to.slowdown = cpu["slowdown"];
-        if (cpu.contains("cores")) to.cores = cpu["cores"].get<std::vector<int>>();
-        check_cores(to, fmt::format("/devices/{}/cpu/cores", i));
-      }
-      out_.devices.push_back(std::move(to));
-    }
-  }
-
-  void check_cores(const DeviceSpec& spec, const std::string& pointer) const {
-    std::vector<int> sorted = spec.cores;
-    std::sort(sorted.begin(), sorted.end());
-    if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
-      fail(pointer, "names a core twice");
-    }
-    if (!sorted.empty() && sorted.size() != static_cast<std::size_t>(spec.threads)) {
-      fail(pointer, fmt::format("names {} cores for {} threads; expected one for each thread",
-                                sorted.size(), spec.threads));
-    }
   }
 
   void load_train(const Json& root) {

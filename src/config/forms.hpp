@@ -37,6 +37,10 @@ inline Form object() { return {.type = Form::Type::object}; }
 
 /// Adds the keys of how a run is computed.
 void add_plan(std::vector<Key>& table);
+
+/// Adds the keys of devices.
+void add_devices(std::vector<Key>& table);
+
 /// Adds the keys of networks and runs that train.
 void add_train(std::vector<Key>& table);
 

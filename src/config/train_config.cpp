@@ -143,7 +143,7 @@ std::string fingerprint_of(const Json& root) {
                 {"input", root["input"]},
                 {"train", root["train"]},
                 {"seed", root["seed"]}};
-  for (const char* only_how : {"checkpoint", "model_ranks", "link"}) {
+  for (const char* only_how : {"checkpoint", "model_ranks", "link", "rebalance"}) {
     deciding["train"].erase(only_how);
   }
   return deciding.dump();
@@ -189,6 +189,7 @@ TrainSpec train_spec(const Json& root, const FindFile& find, const Fail& fail) {
   spec.model_ranks = from["model_ranks"];
   spec.link.latency_s = from["link"]["latency_s"];
   if (from["link"]["bytes_per_s"].is_number()) spec.link.bytes_per_s = from["link"]["bytes_per_s"];
+  if (from["rebalance"].is_boolean()) spec.rebalance = from["rebalance"].get<bool>();
   spec.checkpoint.every = from["checkpoint"]["every_epochs"];
   spec.checkpoint.keep_last = from["checkpoint"]["keep_last"];
   spec.seed = root["seed"].get<std::uint64_t>();

@@ -3,6 +3,7 @@
 
 #include <functional>
 
+#include "device_config.hpp"
 #include "keys.hpp"
 #include "spdnn/config.hpp"
 
@@ -10,8 +11,6 @@ namespace spdnn::config {
 
 /// Finds a data file named at a JSON pointer, or throws.
 using FindFile = std::function<std::filesystem::path(const Json& name, const std::string& pointer)>;
-/// Throws an `InputError` that names the pointer.
-using Fail = std::function<void(const std::string& pointer, const std::string& message)>;
 
 /// `root` was accepted by `check` and has `train` and `model.layers`.
 [[nodiscard]] TrainSpec train_spec(const Json& root, const FindFile& find, const Fail& fail);

@@ -161,6 +161,11 @@ void add_loop(std::vector<Key>& t) {
                 .forms = {words({"unlimited"}), above(0.0, 1e15)},
                 .fallback = R"("unlimited")",
                 .about = "What a rank can send"},
+               {.pointer = "/train/rebalance",
+                .forms = {words({"auto"}), boolean()},
+                .fallback = R"("auto")",
+                .about = "Let shares that go by speed follow the times that steps take; auto where "
+                         "devices are unlike. Equal devices without it give equal bits each time"},
                {.pointer = "/train/rewire",
                 .forms = {object()},
                 .fallback = "{}",

@@ -1,13 +1,8 @@
 // Measuring each device on a model's own layer shapes, and remembering what was measured.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <limits>
-#include <map>
-#include <nlohmann/json.hpp>
 #include <random>
 #include <span>
 
@@ -15,8 +10,6 @@
 
 namespace spdnn {
 namespace {
-
-using nlohmann::json;
 
 /// Raised whenever kernels change enough that older times mislead.
 constexpr int kVersion = 2;
@@ -117,36 +110,6 @@ std::string key_of(const DeviceInfo& device, const SpmmShape& s, std::string_vie
                      s.equal_rows ? "e" : "", batch);
 }
 
-/// What is remembered from earlier runs; a file that can't be read counts as empty.
-std::map<std::string, double> load_cache(const ProfileRequest& request) {
-  std::map<std::string, double> times;
-  if (request.cache_file.empty() || request.refresh) return times;
-  std::ifstream file(request.cache_file);
-  const json content = json::parse(file, nullptr, false);
-  if (!content.is_object()) return times;
-  for (const auto& [key, value] : content.items()) {
-    if (value.is_number() && value.get<double>() > 0.0) times[key] = value.get<double>();
-  }
-  return times;
-}
-
-/// Remembering is a convenience: a folder that can't be written only costs time next time.
-void store_cache(const ProfileRequest& request, const std::map<std::string, double>& times) {
-  if (request.cache_file.empty()) return;
-  const std::filesystem::path path = request.cache_file;
-  std::error_code ignored;
-  std::filesystem::create_directories(path.parent_path(), ignored);
-  const std::string temporary = request.cache_file + fmt::format(".{}", ::getpid());
-  std::ofstream file(temporary);
-  file << json(times).dump(1) << '\n';
-  file.close();
-  if (file) {
-    std::filesystem::rename(temporary, path, ignored);
-  } else {
-    std::filesystem::remove(temporary, ignored);
-  }
-}
-
 bool same_device(const DeviceSpec& a, const DeviceSpec& b) {
   return a.kind == b.kind && a.index == b.index && a.threads == b.threads;
 }
@@ -154,7 +117,7 @@ bool same_device(const DeviceSpec& a, const DeviceSpec& b) {
 /// The times of every kernel of the device's kind on one shape, in table order. The reference is
 /// measured only where nothing else takes the shape.
 std::vector<KernelTime> time_shape(const SpmmShape& shape, const Sample& sample, Device& device,
-                                   Stream& stream, std::map<std::string, double>& known) {
+                                   Stream& stream, Measurements& known) {
   std::vector<KernelTime> times;
   bool taken = false;
   const bool linear = shape.kind == LayerKind::linear;
@@ -208,7 +171,7 @@ double time_chain(const ChainKernel<float>& kernel, std::span<const Layer* const
 /// runs layer by layer; `samples` are layers by shape.
 std::vector<KernelTime> time_run(const Profile& profile, const std::vector<std::int64_t>& run,
                                  const std::vector<const Layer*>& samples, Device& device,
-                                 Stream& stream, std::map<std::string, double>& known) {
+                                 Stream& stream, Measurements& known) {
   std::vector<KernelTime> times;
   std::int64_t batch = std::numeric_limits<std::int64_t>::max();
   for (const std::int64_t shape : run) {
@@ -257,7 +220,7 @@ std::vector<std::vector<std::int64_t>> distinct_runs(const Profile& profile) {
 
 /// What `DeviceProfile::floors` says of a shape.
 double floor_of(const SpmmShape& shape, std::int64_t batch, Device& device, Stream& stream,
-                std::map<std::string, double>& known) {
+                Measurements& known) {
   double& copy = known[key_of(device.info(), shape, "copy", batch)];
   if (copy == 0.0) copy = time_copy(shape, batch, device, stream);
   const double rate = device.info().fma_per_s;
@@ -298,8 +261,7 @@ SparseLinear random_layer(std::int64_t entries, bool shared) {
 }
 
 /// Seconds an image takes through a layer with the fastest kernel of a device.
-double fastest(const Layer& layer, Device& device, Stream& stream,
-               std::map<std::string, double>& known) {
+double fastest(const Layer& layer, Device& device, Stream& stream, Measurements& known) {
   const std::int64_t batch = kSamplePanels * panel_width(device.info());
   const SpmmShape shape = layer_shape(layer);
   double least = std::numeric_limits<double>::infinity();
@@ -311,7 +273,7 @@ double fastest(const Layer& layer, Device& device, Stream& stream,
 
 /// The coefficients that three layers' times solve for. What noise makes negative is next to
 /// nothing.
-CostModel cost_of(Device& device, Stream& stream, std::map<std::string, double>& known) {
+CostModel cost_of(Device& device, Stream& stream, Measurements& known) {
   constexpr std::int64_t kMany = 32;
   constexpr std::int64_t kFew = 2;
   const Layer shared = random_layer(kMany, true);
@@ -341,8 +303,7 @@ double together(double a, double b) { return 1.0 / (1.0 / a + 1.0 / b); }
 }  // namespace
 
 CostModel measure_cost(const ProfileRequest& request) {
-  std::map<std::string, double> known = load_cache(request);
-  const std::size_t remembered = known.size();
+  Measurements known(request.cache_file, request.refresh);
   constexpr double kNever = std::numeric_limits<double>::infinity();
   CostModel all = {kNever, kNever, kNever};
   for (const DeviceSpec& spec : request.specs) {
@@ -355,7 +316,7 @@ CostModel measure_cost(const ProfileRequest& request) {
     all.own_entry = together(all.own_entry, cost.own_entry * spec.slowdown);
     all.row = together(all.row, cost.row * spec.slowdown);
   }
-  if (known.size() > remembered) store_cache(request, known);
+  known.store();
   return all;
 }
 
@@ -373,7 +334,7 @@ Profile measure_profile(const Model& model, const ProfileRequest& request) {
     }
   }
   if (request.chains) profile.runs = distinct_runs(profile);
-  std::map<std::string, double> known = load_cache(request);
+  Measurements known(request.cache_file, request.refresh);
   for (std::size_t rank = 0; rank < request.specs.size(); ++rank) {
     const DeviceSpec& spec = request.specs[rank];
     const auto twin = std::find_if(request.specs.begin(), request.specs.begin() + rank,
@@ -404,7 +365,7 @@ Profile measure_profile(const Model& model, const ProfileRequest& request) {
     result.slowdown = spec.slowdown;
     profile.ranks.push_back(std::move(result));
   }
-  store_cache(request, known);
+  known.store();
   return profile;
 }
 

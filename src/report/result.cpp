@@ -114,6 +114,17 @@ Json confusion_of(const Measure& measure) {
   return rows;
 }
 
+/// Shares of a batch: the first ones, and those after each change.
+Json shares_of(const TrainResult& train) {
+  Json all = Json::array();
+  for (const ShareReport& shares : train.shares) {
+    all.push_back({{"step", shares.step},
+                   {"images", shares.images},
+                   {"predicted_s", finite(shares.predicted_s)}});
+  }
+  return all;
+}
+
 Json train_of(const TrainResult& train) {
   Json layers = Json::array();
   for (const LayerReport& layer : train.layers) {
@@ -133,6 +144,7 @@ Json train_of(const TrainResult& train) {
           {"last_epoch", train.epochs.empty() ? Json(nullptr) : epoch_of(train.epochs.back())},
           {"test", train.test.images > 0 ? measure_of(train.test) : Json(nullptr)},
           {"layers", std::move(layers)},
+          {"shares", shares_of(train)},
           {"memory_bytes", std::move(memory)}};
 }
 

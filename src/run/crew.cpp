@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "pace.hpp"
+#include "spdnn/pace.hpp"
 #include "spdnn/plan.hpp"
 
 namespace spdnn {

@@ -6,7 +6,6 @@
 #include <cstdlib>
 
 namespace spdnn {
-namespace {
 
 std::string profile_cache_file() {
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0') {
@@ -15,8 +14,6 @@ std::string profile_cache_file() {
   const char* home = std::getenv("HOME");
   return home == nullptr ? "" : std::string(home) + "/.cache/spdnn-gpu/profile.json";
 }
-
-}  // namespace
 
 void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs) {
   std::size_t threads = 0;
@@ -53,12 +50,20 @@ std::vector<DeviceSpec> resolve_devices(const RunConfig& config) {
   return specs;
 }
 
+bool is_logical(const DeviceSpec& spec) {
+  return spec.slowdown > 1.0 || !spec.slowdown_changes.empty();
+}
+
 std::string device_label(const DeviceSpec& spec, const DeviceInfo& info) {
   std::string label = info.name;
   if (spec.kind == DeviceKind::cpu) {
     label += fmt::format(", {} thread{}", spec.threads, spec.threads == 1 ? "" : "s");
   }
   if (spec.slowdown > 1.0) label += fmt::format(", slowed {}×", spec.slowdown);
+  for (const SlowdownChange& change : spec.slowdown_changes) {
+    label += fmt::format(", {}× from {} {} on", change.factor,
+                         spec.slowdown_by_seconds ? "second" : "step", change.at);
+  }
   return label;
 }
 

@@ -16,6 +16,12 @@ namespace spdnn {
 /// of their threads; otherwise they stay free.
 void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs);
 
+/// Where this user's measurements are kept; empty where there is no such place.
+[[nodiscard]] std::string profile_cache_file();
+
+/// Whether a device's times are no measure of hardware: it is slowed on purpose.
+[[nodiscard]] bool is_logical(const DeviceSpec& spec);
+
 /// A device's name with what was asked of it, for reports.
 [[nodiscard]] std::string device_label(const DeviceSpec& spec, const DeviceInfo& info);
 

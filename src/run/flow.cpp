@@ -10,7 +10,7 @@
 #include <numeric>
 #include <utility>
 
-#include "pace.hpp"
+#include "spdnn/pace.hpp"
 
 namespace spdnn {
 namespace {

@@ -4,7 +4,7 @@
 #include <bit>
 
 #include "flow.hpp"
-#include "pace.hpp"
+#include "spdnn/pace.hpp"
 
 namespace spdnn {
 

@@ -74,7 +74,7 @@ void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profi
     DeviceResult device;
     device.name = device_label(specs[rank], profile.ranks[rank].device);
     device.kind = to_string(specs[rank].kind);
-    device.logical = specs[rank].slowdown > 1.0;
+    device.logical = is_logical(specs[rank]);
     device.busy_s = outcome.ranks[rank].busy_s;
     device.idle_s = std::max(outcome.infer_s - device.busy_s, 0.0);
     device.images = outcome.ranks[rank].begun;

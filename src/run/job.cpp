@@ -96,7 +96,8 @@ std::vector<std::int64_t> counts_of(Communicator& comm, std::int64_t own) {
 template <class Archive, class Spec>
 requires std::is_same_v<std::remove_const_t<Spec>, DeviceSpec>
 void name_fields(Archive& archive, Spec& spec) {
-  archive(spec.kind, spec.index, spec.threads, spec.slowdown);
+  archive(spec.kind, spec.index, spec.threads, spec.slowdown, spec.slowdown_changes,
+          spec.slowdown_by_seconds);
 }
 
 /// `times` has a list for each shape.

@@ -24,6 +24,15 @@ NamedSets load_labelled(const TsvInput& input) {
   return read;
 }
 
+NamedSets load_labelled(const InputConfig& input) {
+  return std::visit(
+      []<class Source>(const Source& source) -> NamedSets {
+        if constexpr (Labelled<Source>) return load_labelled(source);
+        throw InputError("/input: has no labels to train on");
+      },
+      input.source);
+}
+
 Csr sparse_rows(const LabelledImages& images) {
   if (images.pixels.empty()) return images.sparse;
   const std::int64_t features = images.features();

@@ -22,6 +22,9 @@ concept Labelled = requires(const Input& input) {
   load_labelled(input);
 };
 
+/// The sets of any input that has labels; throws `InputError` for another one.
+[[nodiscard]] NamedSets load_labelled(const InputConfig& input);
+
 /// The images as sparse rows `[images × features]`, bytes as b / 255, zeros left out.
 [[nodiscard]] Csr sparse_rows(const LabelledImages& images);
 

@@ -5,7 +5,7 @@
 
 #include "flow.hpp"
 #include "image_queue.hpp"
-#include "pace.hpp"
+#include "spdnn/pace.hpp"
 
 namespace spdnn {
 namespace {
@@ -30,13 +30,8 @@ struct Pass::State {
   double alone_rate = 0.0;        ///< edges/s of a few images that this rank computed alone
   std::int64_t image_layers = 0;  ///< done by this rank, for the speed it has
 
-  State(const PassContext& c, Communicator& with, Device& d, double slowdown)
-      : context(c),
-        comm(with),
-        rank(with.rank()),
-        device(d),
-        pace(slowdown),
-        stream(d.make_stream()) {}
+  State(const PassContext& c, Communicator& with, Device& d, const DeviceSpec& spec)
+      : context(c), comm(with), rank(with.rank()), device(d), pace(spec), stream(d.make_stream()) {}
 
   [[nodiscard]] const Plan& plan() const { return *context.plan; }
   [[nodiscard]] bool may_begin_images() const {
@@ -198,8 +193,8 @@ struct Pass::State {
   }
 };
 
-Pass::Pass(const PassContext& context, Communicator& comm, Device& device, double slowdown)
-    : state_(std::make_unique<State>(context, comm, device, slowdown)) {}
+Pass::Pass(const PassContext& context, Communicator& comm, Device& device, const DeviceSpec& spec)
+    : state_(std::make_unique<State>(context, comm, device, spec)) {}
 
 Pass::~Pass() = default;
 

@@ -48,7 +48,7 @@ struct PassResult {
 /// Drives one device. Used from the thread that opened the device.
 class Pass {
  public:
-  Pass(const PassContext& context, Communicator& comm, Device& device, double slowdown);
+  Pass(const PassContext& context, Communicator& comm, Device& device, const DeviceSpec& spec);
   ~Pass();
   /// Allocates memory and brings resident weights and biases to the device.
   void prepare();

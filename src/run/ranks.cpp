@@ -123,7 +123,7 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
       own = std::make_unique<ModelRoster>(comm, shared.plan->speeds);
     }
     context.roster = own == nullptr ? static_cast<Roster*>(&roster) : own.get();
-    Pass pass(context, comm, *device, job.specs[rank].slowdown);
+    Pass pass(context, comm, *device, job.specs[rank]);
     if (rank == 0 && profile_range) set_profiler_capture(true);
     comm.barrier();
     const double start = now_seconds();

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <numeric>
 
-#include "pace.hpp"
+#include "spdnn/pace.hpp"
 
 namespace spdnn {
 namespace {

@@ -67,20 +67,12 @@ void describe_devices(const std::vector<DeviceSpec>& specs, RunResult& result) {
     DeviceResult device;
     device.name = device_label(specs[rank], info);
     device.kind = to_string(specs[rank].kind);
+    device.logical = is_logical(specs[rank]);
     device.busy_s = train.rank_seconds[rank];
     device.idle_s = std::max(train.train_s - device.busy_s, 0.0);
     device.images = train.rank_images[rank];
     result.devices.push_back(std::move(device));
   }
-}
-
-NamedSets load_sets(const InputConfig& input) {
-  return std::visit(
-      []<class Source>(const Source& source) -> NamedSets {
-        if constexpr (Labelled<Source>) return load_labelled(source);
-        throw InputError("/input: has no labels to train on");
-      },
-      input.source);
 }
 
 /// How the ranks share rows and images.
@@ -107,9 +99,6 @@ void check_trainable(const RunConfig& config) {
   if (config.precision != Precision::fp32) {
     throw InputError("/precision: job 'train' computes in 'fp32'");
   }
-  for (const DeviceSpec& device : config.devices) {
-    if (device.slowdown > 1.0) throw InputError("/devices: slowdown does not go with job 'train'");
-  }
 }
 
 }  // namespace
@@ -121,7 +110,7 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   const std::int64_t program_bytes = host_bytes_now();
   progress.phase = "reading";
   const double start = now_seconds();
-  const NamedSets input = load_sets(config.input);
+  const NamedSets input = load_labelled(config.input);
   const LabelledSets& sets = input.sets;
   result.seconds.load = now_seconds() - start;
 
@@ -129,6 +118,9 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   fs::create_directories(config.output);
   spec.checkpoint.folder = config.output / "checkpoints";
   const Job job = make_job(config, world);
+  spec.split = config.plan.split;
+  spec.memory_limit = config.memory_limit;
+  spec.profile_cache = profile_cache_file();
   set_strategy(config, job.specs.size(), spec);
   Metrics metrics(config.output / "metrics.jsonl", spec.checkpoint.resume);
   progress.phase = "training";

@@ -8,13 +8,13 @@ namespace spdnn::train {
 Loader::Loader(const LabelledImages& data, std::int64_t most_images, std::int64_t width,
                Device& device)
     : data_(data), width_(width) {
-  const std::int64_t lanes = (most_images + width - 1) / width * width;
-  for (Slot& slot : slots_) {
-    slot.x =
-        device.allocate_host(static_cast<std::size_t>(lanes * data.features()) * sizeof(float));
-    slot.labels.resize(static_cast<std::size_t>(most_images));
-  }
+  for (Slot& slot : slots_) slot.x = room(most_images, device);
   thread_ = std::thread([this] { work(); });
+}
+
+Buffer Loader::room(std::int64_t most_images, Device& device) const {
+  const std::int64_t lanes = (most_images + width_ - 1) / width_ * width_;
+  return device.allocate_host(static_cast<std::size_t>(lanes * data_.features()) * sizeof(float));
 }
 
 Loader::~Loader() {
@@ -44,6 +44,18 @@ void Loader::start(std::vector<std::uint32_t> order, std::vector<Range> shares) 
   changed_.notify_all();
 }
 
+void Loader::change(std::int64_t first, const std::vector<Range>& shares, std::int64_t most_images,
+                    Device& device) {
+  Buffer rooms[2] = {room(most_images, device), room(most_images, device)};
+  const std::lock_guard lock(mutex_);
+  for (std::size_t i = static_cast<std::size_t>(first); i < shares_.size(); ++i) {
+    shares_[i] = shares[i];
+  }
+  for (int i = 0; i < 2; ++i) {
+    if (rooms[i].bytes() > slots_[i].x.bytes()) slots_[i].larger = std::move(rooms[i]);
+  }
+}
+
 Batch Loader::next() {
   std::unique_lock lock(mutex_);
   returned_ = taken_;
@@ -65,6 +77,7 @@ void Loader::work() {
     if (stop_) return;
     Slot& slot = slots_[filled_ % 2];
     const Range share = shares_[filled_];
+    if (slot.larger.bytes() > 0) slot.x = std::move(slot.larger);
     lock.unlock();
     fill(slot, share);
     lock.lock();
@@ -75,6 +88,7 @@ void Loader::work() {
 
 void Loader::fill(Slot& slot, Range share) {
   slot.images = share.size();
+  slot.labels.resize(static_cast<std::size_t>(share.size()));
   const Panels<float> x = {slot.x.as<float>(), data_.features(), slot.images, width_, nullptr};
   for (std::int64_t i = 0; i < share.size(); ++i) {
     const std::int64_t image = order_[share.begin + i];

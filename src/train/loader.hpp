@@ -29,6 +29,10 @@ class Loader {
   /// Begins to load one batch for each of `shares`, ranges of `order`, which lists images. All
   /// batches of the start before must have been taken.
   void start(std::vector<std::uint32_t> order, std::vector<Range> shares);
+  /// Gives batches from the `first` on other ranges, of up to `most_images` each. No batch from
+  /// `first` on may have been filled: two after the one taken last is safe.
+  void change(std::int64_t first, const std::vector<Range>& shares, std::int64_t most_images,
+              Device& device);
   /// The next batch; the one before is given back.
   [[nodiscard]] Batch next();
 
@@ -39,7 +43,9 @@ class Loader {
     Buffer x;
     std::vector<std::int32_t> labels;
     std::int64_t images = 0;
+    Buffer larger;  ///< takes the place of `x` when the slot is filled next
   };
+  [[nodiscard]] Buffer room(std::int64_t most_images, Device& device) const;
   void work();
   void fill(Slot& slot, Range share);
 

@@ -5,35 +5,18 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "export.hpp"
 #include "spdnn/plan.hpp"
 #include "spdnn/random.hpp"
+#include "step_cost.hpp"
 
 namespace spdnn::train {
 namespace {
 
 /// Streams of random numbers of their own for each epoch.
 constexpr std::uint64_t kShuffleStream = std::uint64_t{1} << 35U;
-
-/// Each rank's part of `images`, whole panels but for the last.
-std::vector<Range> split_batch(std::int64_t images, int ranks, std::int64_t width) {
-  return split_in_proportion(images, std::vector<double>(static_cast<std::size_t>(ranks), 1.0),
-                             width);
-}
-
-/// Parameters and batches of a run live in host memory, so far: GPUs have the kernels, but nothing
-/// brings their arguments there.
-const TrainKernels<float>& kernels_for(const Device& device) {
-  const DeviceKind kind = device.info().kind;
-  for (const TrainKernels<float>& kernels : train_kernels<float>()) {
-    if (kind == DeviceKind::cpu && kernels.device == kind) return kernels;
-  }
-  throw DeviceError(fmt::format(
-      "job 'train' does not run on {} devices in this version; name CPU devices (`\"devices\": "
-      "[{{\"cpu\": {{}}}}]`)",
-      to_string(kind)));
-}
 
 /// What training starts from: a checkpoint, the layers of another one, or drawn values.
 std::vector<LayerRows<float>> first_rows(const Job& job) {
@@ -65,14 +48,15 @@ std::vector<std::uint32_t> shuffled(const std::vector<std::uint32_t>& ids, std::
   return mixed;
 }
 
-RankTrainer::RankTrainer(const Job& job, const Team& team, Device& device)
+RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const DeviceSpec& spec)
     : job_(job),
       spec_(*job.spec),
       team_(team),
       comm_(*team.comm),
+      pace_(spec),
       stream_(device.make_stream()),
       width_(panel_width(device.info())),
-      most_images_(split_batch(job.spec->batch, team.data->size(), width_)[0].size()),
+      most_images_(team.shares.most()),
       steps_per_epoch_((std::ssize(job.training) + job.spec->batch - 1) / job.spec->batch),
       worker_(*job.spec, *job.layers, kernels_for(device), *team.model, device, *stream_,
               steps_per_epoch_),
@@ -88,13 +72,51 @@ RankTrainer::RankTrainer(const Job& job, const Team& team, Device& device)
 
 /// This rank's share of every step over `images`.
 std::vector<Range> RankTrainer::shares(std::int64_t images) const {
-  std::vector<Range> shares;
-  for (std::int64_t begin = 0; begin < images; begin += spec_.batch) {
-    const std::int64_t count = std::min(spec_.batch, images - begin);
-    const Range own = split_batch(count, team_.data->size(), width_)[team_.data->rank()];
-    shares.push_back({begin + own.begin, begin + own.end});
+  return team_.shares.of_all(images, spec_.batch);
+}
+
+/// Tells the others how long this rank worked since it last did, on its `own` of a step over
+/// `images`. Where shares change by that, so do those of all batches that are not being filled yet.
+void RankTrainer::follow_times(std::int64_t images, std::int64_t own) {
+  if (!team_.shares.follows()) return;
+  const double busy = pace_.busy();
+  const double worked = busy - std::exchange(last_busy_, busy);
+  const bool whole = images == spec_.batch && worker_.optimizer().steps() > 0;
+  if (!whole) return;  // small steps and the first one, which warms up, tell little
+  pace_.begin_wait();
+  const bool changed = team_.shares.observe(own, worked);
+  pace_.end_wait();
+  if (!changed) return;
+  if (team_.shares.most() > most_images_) {
+    most_images_ = team_.shares.most();
+    worker_.make_room(most_images_);
+    predictions_.resize(static_cast<std::size_t>(most_images_));
   }
-  return shares;
+  loader_.change(epoch_step_ + 2, shares(std::ssize(job_.training)), most_images_,
+                 worker_.network().device());
+  report_shares(worker_.optimizer().steps() + 2);
+  last_busy_ = pace_.busy();  // making room is no part of a step
+}
+
+void RankTrainer::report_shares(std::int64_t step) {
+  if (comm_.rank() != 0) return;
+  ShareReport report{step, std::vector<std::int64_t>(job_.result->rank_images.size()),
+                     team_.shares.predicted()};
+  for (std::size_t r = 0; r < team_.devices.size(); ++r) {
+    report.images[team_.devices[r]] =
+        team_.shares.whole()[r / static_cast<std::size_t>(team_.model->size())];
+  }
+  job_.result->shares.push_back(std::move(report));
+}
+
+void RankTrainer::report_step(std::int64_t step) {
+  const double now = now_seconds();
+  const double seconds = now - std::exchange(last_step_, now);
+  if (comm_.rank() != 0 || !job_.hooks->step) return;
+  const auto& changes = job_.result->shares;
+  const auto current = std::find_if(changes.rbegin(), changes.rend(),
+                                    [&](const ShareReport& s) { return s.step <= step; });
+  job_.hooks->step({step, seconds, current->predicted_s, current->images});
 }
 
 void RankTrainer::add_loss(const Batch& batch, float scale, Measure& measure) {
@@ -112,6 +134,7 @@ void RankTrainer::add_loss(const Batch& batch, float scale, Measure& measure) {
 
 /// Sums over the ranks, and the mean of the loss.
 void RankTrainer::reduce(Measure& measure) {
+  pace_.begin_wait();
   const auto sum = [&](void* data, std::int64_t count, DType type) {
     Communicator& ranks = *team_.data;  // those that share rows measure the same
     if (ranks.size() > 1) ranks.all_reduce(data, data, count, type, Reduction::sum, nullptr);
@@ -120,12 +143,13 @@ void RankTrainer::reduce(Measure& measure) {
   sum(&measure.correct, 1, DType::i64);
   sum(&measure.loss, 1, DType::f64);
   sum(measure.confusion.data(), std::ssize(measure.confusion), DType::i64);
+  pace_.end_wait();
   if (measure.images > 0) measure.loss /= static_cast<double>(measure.images);
 }
 
 double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measure,
                                std::int64_t& rewired) {
-  const double start = now_seconds();
+  pace_.begin_step(worker_.optimizer().steps());
   add_loss(batch, 1.0F / static_cast<float>(images), measure);
   const std::int64_t step = worker_.optimizer().steps();
   const bool rewire = rewirer_.due(step, worker_.optimizer().total_steps());
@@ -139,18 +163,26 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
   } else {
     worker_.pass().backward();
   }
-  busy_ += now_seconds() - start;
   if (rewire) {
     rewired += rewirer_.apply(done);
     worker_.optimizer().skip_step();
+    pace_.hold();
+    last_busy_ = pace_.busy();  // a step of another kind, which tells nothing of the others
+    report_step(step);
     return 0.0;
   }
+  pace_.hold();
+  follow_times(images, batch.x.batch);
   if (team_.data->size() > 1) {
     Network<float>& network = worker_.network();
+    pace_.begin_wait();
     team_.data->all_reduce(network.gradient(), network.gradient(), network.parameter_count(),
                            DType::f32, Reduction::sum, nullptr);
+    pace_.end_wait();
   }
-  return worker_.optimizer().step();
+  const double rate = worker_.optimizer().step();
+  report_step(step);
+  return rate;
 }
 
 void RankTrainer::train_epoch(EpochReport& report) {
@@ -158,12 +190,14 @@ void RankTrainer::train_epoch(EpochReport& report) {
   loader_.start(shuffled(job_.training, spec_.seed,
                          kShuffleStream + static_cast<std::uint64_t>(report.epoch)),
                 shares(count));
+  last_step_ = now_seconds();
   for (std::int64_t step = 0; step < steps_per_epoch_; ++step) {
     if (job_.hooks->cancel != nullptr && *job_.hooks->cancel) {
       throw CommError("the run was cancelled");
     }
     comm_.show("step", worker_.optimizer().steps());
     Batch batch = loader_.next();
+    epoch_step_ = step;
     const std::int64_t images = std::min(spec_.batch, count - step * spec_.batch);
     const double rate = train_step(batch, images, report.train, report.rewired);
     if (rate > 0.0) report.rate = rate;
@@ -265,14 +299,18 @@ void RankTrainer::report_share() {
   std::vector<std::int64_t> images(ones.size());
   std::vector<double> seconds(ones.size());
   comm_.all_gather(&images_, images.data(), ones, DType::i64, nullptr);
-  comm_.all_gather(&busy_, seconds.data(), ones, DType::f64, nullptr);
+  const double busy = pace_.busy();
+  comm_.all_gather(&busy, seconds.data(), ones, DType::f64, nullptr);
   if (comm_.rank() != 0) return;
-  job_.result->rank_images = std::move(images);
-  job_.result->rank_seconds = std::move(seconds);
+  for (std::size_t r = 0; r < ones.size(); ++r) {
+    job_.result->rank_images[team_.devices[r]] = images[r];
+    job_.result->rank_seconds[team_.devices[r]] = seconds[r];
+  }
 }
 
 void RankTrainer::run() {
   const double start = now_seconds();
+  report_shares(worker_.optimizer().steps());
   bool stop = false;
   while (!stop && state_.epoch < spec_.epochs) {
     const double epoch_start = now_seconds();

@@ -4,9 +4,11 @@
 
 #include <optional>
 
+#include "batch_shares.hpp"
 #include "checkpoint.hpp"
 #include "loader.hpp"
 #include "rewire.hpp"
+#include "spdnn/pace.hpp"
 
 namespace spdnn::train {
 
@@ -29,6 +31,8 @@ struct Team {
   Communicator* data;                     ///< those with the same rows and other images
   Communicator* model;                    ///< those with the same images and other rows
   std::vector<LayerPartition> partition;  ///< of the rows
+  BatchShares shares;                     ///< of the images, between the ranks of `data`
+  std::vector<std::size_t> devices;       ///< by rank of `comm`, which one it is
 };
 
 /// Images in a random order that depends on the seed and the stream alone.
@@ -38,11 +42,14 @@ struct Team {
 /// One rank's work in all epochs.
 class RankTrainer {
  public:
-  RankTrainer(const Job& job, const Team& team, Device& device);
+  RankTrainer(const Job& job, Team& team, Device& device, const DeviceSpec& spec);
   void run();
 
  private:
   [[nodiscard]] std::vector<Range> shares(std::int64_t images) const;
+  void follow_times(std::int64_t images, std::int64_t own);
+  void report_step(std::int64_t step);
+  void report_shares(std::int64_t step);
   void train_epoch(EpochReport& report);
   double train_step(Batch& batch, std::int64_t images, Measure& measure, std::int64_t& rewired);
   [[nodiscard]] Measure measure(const LabelledImages& data, const std::vector<std::uint32_t>& ids,
@@ -56,8 +63,9 @@ class RankTrainer {
 
   const Job& job_;
   const TrainSpec& spec_;
-  const Team& team_;
+  Team& team_;
   Communicator& comm_;
+  Pace pace_;
   std::unique_ptr<Stream> stream_;
   std::int64_t width_, most_images_;
   std::int64_t steps_per_epoch_;
@@ -67,7 +75,9 @@ class RankTrainer {
   TrainState state_;
   std::vector<std::int32_t> predictions_;
   std::int64_t images_ = 0;
-  double busy_ = 0.0;
+  std::int64_t epoch_step_ = 0;  ///< batches of this epoch that were taken before the current one
+  double last_busy_ = 0.0;       ///< of the pace, when times were told last
+  double last_step_ = 0.0;       ///< when a step ended last
 };
 
 }  // namespace spdnn::train

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "rank_trainer.hpp"
+#include "step_cost.hpp"
 
 namespace spdnn {
 namespace {
@@ -13,18 +14,73 @@ using namespace train;  // NOLINT(google-build-using-namespace): this file is it
 /// Streams of random numbers of their own for what is drawn once.
 constexpr std::uint64_t kSplitStream = std::uint64_t{1} << 34U;
 
+/// The ranks that share images by speed: those that are worth it, each with all rows.
+void train_by_images(const Job& job, Communicator& all, Device& device,
+                     const std::vector<DeviceSpec>& devices) {
+  StepPlan plan = plan_steps(*job.spec, *job.layers, devices, all, device);
+  if (all.rank() == 0) {
+    job.result->notes.insert(job.result->notes.end(), plan.notes.begin(), plan.notes.end());
+  }
+  std::vector<std::size_t> members;
+  std::vector<std::int64_t> images;
+  std::vector<RankCost> costs;
+  for (std::size_t r = 0; r < devices.size(); ++r) {
+    if (!plan.shares.takes_part[r]) continue;
+    members.push_back(r);
+    images.push_back(plan.shares.shares[r]);
+    if (plan.follow) costs.push_back(plan.costs[r]);
+  }
+  const bool takes_part = plan.shares.takes_part[static_cast<std::size_t>(all.rank())];
+  const std::unique_ptr<Communicator> data = all.split(takes_part ? 0 : 1, all.rank());
+  if (!takes_part) return;
+  const std::unique_ptr<Communicator> alone = data->split(data->rank(), 0);
+  std::optional<Balancer> balancer;
+  if (plan.follow) balancer.emplace(job.spec->batch, plan.grain, std::move(costs));
+  Team team = {data.get(),
+               data.get(),
+               alone.get(),
+               split_units(*job.layers, {1.0}),
+               BatchShares(*data, std::move(images), plan.grain, std::move(balancer)),
+               std::move(members)};
+  RankTrainer(job, team, device, devices[all.rank()]).run();
+}
+
 /// Groups of `model_ranks` ranks share the rows of a network each, and with the other groups the
-/// images of each batch.
-void train_rank(const Job& job, Communicator& all, const DeviceSpec& spec) {
-  const std::unique_ptr<Device> device = open_device(spec);
-  all.show_device(device->info().name);
+/// images of each batch, evenly.
+void train_by_rows(const Job& job, Communicator& all, Device& device, const DeviceSpec& spec) {
   const int rows = job.spec->model_ranks;
   const std::unique_ptr<Communicator> model = all.split(all.rank() / rows, all.rank());
   const std::unique_ptr<Communicator> data = all.split(all.rank() % rows, all.rank());
   std::vector<double> shares = job.spec->row_shares;
   if (shares.empty()) shares.assign(static_cast<std::size_t>(rows), 1.0);
-  const Team team = {&all, data.get(), model.get(), split_units(*job.layers, shares)};
-  RankTrainer(job, team, *device).run();
+  std::vector<std::size_t> members(static_cast<std::size_t>(all.size()));
+  std::iota(members.begin(), members.end(), std::size_t{0});
+  const std::int64_t width = panel_width(device.info());
+  std::vector<std::int64_t> images;
+  for (const Range& range : split_in_proportion(
+           job.spec->batch, std::vector<double>(static_cast<std::size_t>(data->size()), 1.0),
+           width)) {
+    images.push_back(range.size());
+  }
+  Team team = {&all,
+               data.get(),
+               model.get(),
+               split_units(*job.layers, shares),
+               BatchShares(*data, std::move(images), width, std::nullopt),
+               std::move(members)};
+  RankTrainer(job, team, device, spec).run();
+}
+
+void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>& devices) {
+  const DeviceSpec& spec = devices[all.rank()];
+  const std::unique_ptr<Device> device = open_device(spec);
+  all.show_device(device->info().name);
+  all.show("measuring", -1);
+  if (job.spec->model_ranks == 1) {
+    train_by_images(job, all, *device, devices);
+  } else {
+    train_by_rows(job, all, *device, spec);
+  }
 }
 
 void check_ranks(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) {
@@ -45,6 +101,11 @@ void check_ranks(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) 
       throw InputError(
           "/strategy: rows are shared between CPU devices in this version; name CPU "
           "devices, or use strategy 'data'");
+    }
+    if (device.slowdown > 1.0 || !device.slowdown_changes.empty()) {
+      throw InputError(
+          "/devices: slowdown goes with strategy 'data' in this version, not where ranks share "
+          "rows");
     }
   }
 }
@@ -74,6 +135,25 @@ void check_data(const TrainSpec& spec, const LabelledImages& train, const Labell
 }
 
 }  // namespace
+
+TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
+                           const std::vector<DeviceSpec>& devices) {
+  const Planes planes(train.channels, train.height, train.width);
+  const std::vector<TrainLayer> layers = make_layers(spec, planes, {});
+  TrainingPlan plan;
+  for (const TrainLayer& layer : layers) {
+    plan.edges_per_image += static_cast<double>(layer.pattern.nnz() * layer.features_per_unit());
+  }
+  run_ranks(static_cast<int>(devices.size()), [&](Communicator& comm) {
+    const std::unique_ptr<Device> device = open_device(devices[comm.rank()]);
+    StepPlan found = plan_measured(spec, layers, devices, comm, *device);
+    if (comm.rank() != 0) return;
+    plan.costs = std::move(found.costs);
+    plan.shares = std::move(found.shares);
+    plan.notes = std::move(found.notes);
+  });
+  return plan;
+}
 
 TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
                           const LabelledImages& test, const std::vector<DeviceSpec>& devices,
@@ -107,7 +187,9 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   const Job job = {
       &spec,    &train, &test,  {held, ids.end()}, {ids.begin(), held}, &layers, &start,
       &resumed, &hooks, &result};
-  const auto body = [&](Communicator& comm) { train_rank(job, comm, devices[comm.rank()]); };
+  result.rank_images.resize(devices.size());
+  result.rank_seconds.resize(devices.size());
+  const auto body = [&](Communicator& comm) { train_rank(job, comm, devices); };
   if (hooks.run_ranks) {
     hooks.run_ranks(body);
   } else {

@@ -279,7 +279,7 @@ TEST_F(Train, WhatDoesNotFitIsNamed) {
   expect_refused({"/job=infer"}, "/model/layers");
   expect_refused({"/train/validation_images=900"}, "900");
   expect_refused({"/train/patience=3"}, "/train/validation_images");
-  expect_refused({"/devices=[{\"cpu\":{\"slowdown\":2}}]"}, "slowdown");
+  expect_refused({"/split=[1,2,3]"}, "/split");
   expect_refused({"/train/start_from=c.json"}, "c.json");
   expect_refused({"/model/layers/0/kernel=3"}, "/model/layers/0/kernel: does not go with kind");
   const auto layer = [](const char* text) { return std::string("/model/layers/0=") + text; };

@@ -203,6 +203,16 @@ TEST_F(BadConfig, BadDevices) {
   expect(with(R"("devices": [{"cpu": {"threads": 0}}])"), {"/devices/0/cpu/threads: found 0"});
   expect(with(R"("devices": [{"cpu": {"slowdown": 0.5}}])"),
          {"/devices/0/cpu/slowdown: found 0.5"});
+  const auto slowed = [&](const std::string& changes) {
+    return with(R"("devices": [{"cpu": {"slowdown_by": "seconds", "slowdown": )" + changes + "}}]");
+  };
+  expect(slowed("[[1]]"),
+         {"/devices/0/cpu/slowdown/0: found a list; expected a list of at least 2"});
+  expect(slowed("[[1, 2, 3]]"), {"/devices/0/cpu/slowdown/0: has 3 numbers"});
+  expect(slowed("[[5, 2], [5, 3]]"), {"/devices/0/cpu/slowdown/1: does not come after"});
+  expect(slowed("[[5, 0.5]]"), {"makes the device 0.5 times slower; expected at least 1"});
+  expect(with(R"("devices": [{"cpu": {"slowdown": [[5, 2]]}}])"),
+         {"/devices/0/cpu/slowdown: changes at steps", "slowdown_by to 'seconds'"});
   expect(with(R"("devices": [{"cpu": {}, "slowdown": 2}])"),
          {"/devices/0/slowdown: goes with 'cuda'"});
   expect(with(R"("devices": [{"cpu": {"cores": [1, 2]}}])"),

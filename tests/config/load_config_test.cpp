@@ -101,6 +101,19 @@ TEST_F(LoadConfig, ReadsEveryKey) {
   EXPECT_EQ(c.output, fs::path("out"));
 }
 
+TEST_F(LoadConfig, SlowdownsMayChange) {
+  const RunConfig c = load(with(R"("devices": [
+    {"cpu": {"slowdown_by": "seconds", "slowdown": [[0, 2], [1.5, 6]]}},
+    {"cuda": 0, "slowdown_by": "seconds", "slowdown": [[3, 4]]}])"));
+  EXPECT_EQ(c.devices[0].slowdown, 2.0);
+  EXPECT_TRUE(c.devices[0].slowdown_by_seconds);
+  ASSERT_EQ(c.devices[0].slowdown_changes.size(), 1U);
+  EXPECT_EQ(c.devices[0].slowdown_changes[0].at, 1.5);
+  EXPECT_EQ(c.devices[0].slowdown_changes[0].factor, 6.0);
+  EXPECT_EQ(c.devices[1].slowdown, 1.0);
+  EXPECT_EQ(c.devices[1].slowdown_changes[0].factor, 4.0);
+}
+
 TEST_F(LoadConfig, ReadsEveryStrategy) {
   const std::vector<std::pair<std::string, Strategy>> all{
       {"auto", Strategy::automatic},

@@ -8,9 +8,9 @@
 
 #include "crew.hpp"
 #include "image_queue.hpp"
-#include "pace.hpp"
 #include "ranks.hpp"
 #include "roster.hpp"
+#include "spdnn/pace.hpp"
 #include "support/networks.hpp"
 #include "weights.hpp"
 
@@ -292,6 +292,38 @@ TEST(Crew, SharesRowsByTheSpeedsItsMembersHave) {
   EXPECT_NEAR(crew.rows(0).end, crew.rows(0).of / 7.0, 1.0);
   EXPECT_EQ(crew.rows(1).begin, crew.rows(0).end);
   EXPECT_EQ(crew.rows(2).end, crew.rows(2).of);
+}
+
+TEST(Pace, SlowdownsChangeAtTheirStep) {
+  DeviceSpec spec;
+  spec.slowdown_changes = {{2.0, 3.0}, {4.0, 1.0}};
+  Pace pace(spec);
+  double slowed = 0.0;  // when the slow steps began: one that sleeps too long shortens the next
+  for (std::int64_t step = 0; step < 6; ++step) {
+    if (step == 2) slowed = now_seconds();
+    pace.begin_step(step);
+    EXPECT_EQ(pace.slowdown(), step == 2 || step == 3 ? 3.0 : 1.0);
+    const double cpu = thread_cpu_seconds();
+    while (thread_cpu_seconds() - cpu < 2e-3) {
+    }
+    pace.hold();
+    if (step == 3) {
+      EXPECT_GE(now_seconds() - slowed, 3.0 * 4e-3);
+    }
+  }
+}
+
+TEST(Pace, SlowdownsChangeWithTime) {
+  DeviceSpec spec;
+  spec.slowdown_changes = {{5e-3, 2.0}};
+  spec.slowdown_by_seconds = true;
+  Pace pace(spec);
+  EXPECT_EQ(pace.slowdown(), 1.0);
+  pace.begin_step(100);
+  EXPECT_EQ(pace.slowdown(), 1.0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(6));
+  pace.hold();
+  EXPECT_EQ(pace.slowdown(), 2.0);
 }
 
 TEST(Pace, HoldsWorkBackByCpuTimeAndNotByWaiting) {

@@ -11,18 +11,18 @@
 #include <tuple>
 #include <vector>
 
-#include "limits/limits.hpp"
 #include "limits/loops.hpp"
 #include "spdnn/comm.hpp"
+#include "spdnn/limits.hpp"
 
-namespace spdnn::bench {
+namespace spdnn::limits {
 namespace {
 
 constexpr double kTrialSeconds = 0.02;
 constexpr int kTrials = 9;
 
 void pin_to(int rank) {
-  const std::vector<int>& cores = bench_cores();
+  const std::vector<int>& cores = process_cores();
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(static_cast<std::size_t>(cores[static_cast<std::size_t>(rank) % cores.size()]), &set);
@@ -124,7 +124,7 @@ Loop make_gather(std::int64_t bytes, std::int64_t granule) {
 
 }  // namespace
 
-const std::vector<int>& bench_cores() {
+const std::vector<int>& process_cores() {
   static const std::vector<int> cores = usable_cores();
   return cores;
 }
@@ -168,4 +168,4 @@ double gather_rate(std::int64_t bytes, int threads) {
   return std::max(gather_rate(bytes, 64, threads), gather_rate(bytes, 128, threads));
 }
 
-}  // namespace spdnn::bench
+}  // namespace spdnn::limits

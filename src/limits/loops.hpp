@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-namespace spdnn::bench {
+namespace spdnn::limits {
 
 /// Counts are in floats. `places` are counted in granules; their number is a multiple of 16.
 template <class Index>
@@ -24,4 +24,4 @@ void run_load_loop(const float* data, std::int64_t count, std::int64_t rounds, f
 void run_gather_loop(const GatherWork<std::uint16_t>& work, float* result);
 void run_gather_loop(const GatherWork<std::uint32_t>& work, float* result);
 
-}  // namespace spdnn::bench
+}  // namespace spdnn::limits

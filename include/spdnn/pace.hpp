@@ -1,6 +1,11 @@
 // A rank's clock: how long it worked and waited, and how a declared slowdown holds it back.
 #pragma once
 
+#include <cstdint>
+#include <vector>
+
+#include "spdnn/device.hpp"
+
 namespace spdnn {
 
 /// Accounts for one rank's thread, and makes it as slow as its device is declared to be: work ends
@@ -8,8 +13,12 @@ namespace spdnn {
 /// thread had no core counts toward it. Used from that thread alone.
 class Pace {
  public:
-  /// Starts the clock.
+  /// Starts the clock of a rank that is `slowdown` times slower throughout.
   explicit Pace(double slowdown);
+  /// Starts the clock of a rank on `spec`, whose slowdown may change with time or with steps.
+  explicit Pace(const DeviceSpec& spec);
+  /// Work from here on belongs to step `step`, for a slowdown that changes by steps.
+  void begin_step(std::int64_t step);
   /// Sleeps until the work done so far may end. What a sleep takes too long is made good by the
   /// next.
   void hold();
@@ -19,9 +28,17 @@ class Pace {
   void end_wait();
   /// Seconds of work since the start, sleeps for the slowdown included.
   [[nodiscard]] double busy() const;
+  /// The slowdown at this moment.
+  [[nodiscard]] double slowdown() const noexcept { return slowdown_; }
 
  private:
+  [[nodiscard]] static DeviceSpec slowed(double slowdown);
+  [[nodiscard]] bool slows() const noexcept { return slowdown_ > 1.0 || !changes_.empty(); }
+  void pass_changes(double at);
+
   double slowdown_;
+  std::vector<SlowdownChange> changes_;  ///< that are still to come
+  bool by_seconds_ = false;
   double start_, waited_ = 0.0;
   double cpu_;  ///< of the thread, as far as it is in `due_`
   double due_;  ///< when the work so far may end

@@ -1,15 +1,13 @@
 // Loops of multiply–adds fed by registers, by loads in order and by loads from random places.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "limits/limits.cpp"
-#include "limits/limits.hpp"
-
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
 #include "limits/loops.hpp"
 
 HWY_BEFORE_NAMESPACE();
-namespace spdnn::bench::HWY_NAMESPACE {
+namespace spdnn::limits::HWY_NAMESPACE {
 namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
@@ -103,11 +101,11 @@ void gather_loop32(const GatherWork<std::uint32_t>& work, float* result) {
   gather_typed(work, result);
 }
 
-}  // namespace spdnn::bench::HWY_NAMESPACE
+}  // namespace spdnn::limits::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
-namespace spdnn::bench {
+namespace spdnn::limits {
 
 HWY_EXPORT(fma_loop);
 HWY_EXPORT(load_loop);
@@ -128,5 +126,5 @@ void run_gather_loop(const GatherWork<std::uint32_t>& work, float* result) {
   HWY_DYNAMIC_DISPATCH(gather_loop32)(work, result);
 }
 
-}  // namespace spdnn::bench
+}  // namespace spdnn::limits
 #endif  // HWY_ONCE

@@ -4,11 +4,11 @@
 #include <cstdint>
 #include <vector>
 
-namespace spdnn::bench {
+namespace spdnn::limits {
 
 /// The cores that the process could use when it first asked. Devices pin the thread that opens
 /// them, and from then on `usable_cores` tells of that thread's core alone; so `main` asks at once.
-[[nodiscard]] const std::vector<int>& bench_cores();
+[[nodiscard]] const std::vector<int>& process_cores();
 
 /// Each function runs the same loop on `threads` threads, one pinned to each usable core, every
 /// thread with memory of its own on large pages, and returns the best of several trials for all
@@ -28,4 +28,4 @@ namespace spdnn::bench {
 /// The better of the two granules.
 [[nodiscard]] double gather_rate(std::int64_t bytes, int threads);
 
-}  // namespace spdnn::bench
+}  // namespace spdnn::limits

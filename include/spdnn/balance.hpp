@@ -1,0 +1,108 @@
+// Shares with which unlike ranks finish together, and how they follow the times that steps take.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <limits>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "spdnn/matrix.hpp"
+
+namespace spdnn {
+
+/// Seconds that a rank takes for so many items (images of a step, rows of a layer): measured at a
+/// few counts, linear between them and beyond the last. Never falls as the count grows.
+class CostCurve {
+ public:
+  struct Point {
+    std::int64_t count = 0;
+    double seconds = 0.0;
+  };
+  CostCurve() = default;
+  /// Points in any order, at least one of a count above 0. What noise made fall is levelled.
+  /// Without a point at 0 items, none of them cost nothing.
+  explicit CostCurve(std::vector<Point> points);
+  [[nodiscard]] double at(std::int64_t count) const;
+  /// The most items that take at most so long; −1 where even none take longer.
+  [[nodiscard]] std::int64_t within(double seconds) const;
+  [[nodiscard]] const std::vector<Point>& points() const noexcept { return points_; }
+
+ private:
+  std::vector<Point> points_;  ///< from count 0 on, counts ascending
+};
+
+/// What shares cost one rank.
+struct RankCost {
+  CostCurve curve;
+  double factor = 1.0;  ///< times the curve: how much slower the rank is than when it was measured
+  std::int64_t most = std::numeric_limits<std::int64_t>::max();  ///< items that fit its memory
+  [[nodiscard]] double at(std::int64_t count) const { return factor * curve.at(count); }
+};
+
+/// Shares of `count` items for which the last rank is done as early as can be: the least T for
+/// which all that the ranks do within T suffices. Shares are multiples of `grain`, but for one of
+/// them where `count` is none; a rank whose first grain would take longer than all others need gets
+/// 0. Throws `InputError` where the ranks together have no room for `count` items.
+[[nodiscard]] std::vector<std::int64_t> share_by_cost(std::int64_t count, std::int64_t grain,
+                                                      std::span<const RankCost> ranks);
+
+/// Seconds until the last rank is done with its share.
+[[nodiscard]] double slowest(std::span<const RankCost> ranks, std::span<const std::int64_t> shares);
+
+/// Seconds that a collective takes `ranks` ranks together.
+struct CollectiveCost {
+  double latency_s = 0.0;         ///< of one message
+  double seconds_per_byte = 0.0;  ///< of the slowest link
+  /// Rounds of messages double in reach, and every byte passes a link about twice: reduced to the
+  /// rank that owns it, and back to all (Thakur, Rabenseifner and Gropp, IJHPCA 2005).
+  [[nodiscard]] double all_reduce(std::int64_t ranks, double bytes) const;
+  /// Each rank receives what the others have.
+  [[nodiscard]] double all_gather(std::int64_t ranks, double bytes) const;
+};
+
+/// Shares of `count` items by the ranks that are worth their communication.
+struct SharePlan {
+  std::vector<std::int64_t> shares;  ///< 0 for a rank that is left out
+  std::vector<bool> takes_part;
+  double work_s = 0.0, communication_s = 0.0;
+  [[nodiscard]] double seconds() const { return work_s + communication_s; }
+};
+/// The best of all sets of ranks, where `communication(k)` is what k of them cost and does not fall
+/// with k. Exact: for each time, the ranks that do most within it are the ones to take.
+[[nodiscard]] SharePlan choose_ranks(std::int64_t count, std::int64_t grain,
+                                     std::span<const RankCost> ranks,
+                                     const std::function<double(std::int64_t)>& communication);
+
+/// When shares are changed.
+struct BalanceRule {
+  int window = 5;       ///< steps whose median counts: single slow ones do not
+  double worth = 0.05;  ///< least part of a step that other shares must save
+};
+
+/// Shares of every step that follow measured times. Pure: ranks that observe the same times come to
+/// the same shares, with nobody to tell them.
+class Balancer {
+ public:
+  /// Starts with the best shares for `ranks` as they were measured.
+  Balancer(std::int64_t count, std::int64_t grain, std::vector<RankCost> ranks,
+           const BalanceRule& rule = {});
+  [[nodiscard]] const std::vector<std::int64_t>& shares() const noexcept { return shares_; }
+  /// Seconds of a step with these shares, as far as is known.
+  [[nodiscard]] double predicted() const { return slowest(ranks_, shares_); }
+  /// A step in which rank r took `seconds[r]` for `items[r]`. Returns whether shares changed.
+  bool observe(std::span<const std::int64_t> items, std::span<const double> seconds);
+  /// How much slower each rank is found to be than it was measured.
+  [[nodiscard]] std::vector<double> factors() const;
+
+ private:
+  std::int64_t count_, grain_;
+  std::vector<RankCost> ranks_;
+  BalanceRule rule_;
+  std::vector<std::int64_t> shares_;
+  std::vector<std::deque<double>> ratios_;  ///< measured ÷ curve, of the last steps, by rank
+};
+
+}  // namespace spdnn

@@ -1,0 +1,48 @@
+// spdnn-gpu bench node: what the devices of a machine can do, and what each would get to do.
+#include <memory>
+
+#include "command.hpp"
+#include "spdnn/config.hpp"
+#include "spdnn/io.hpp"
+#include "spdnn/report.hpp"
+
+namespace spdnn {
+namespace {
+
+struct Options {
+  ConfigOptions config;
+  bool json = false;
+  bool refresh = false;
+  std::filesystem::path html;
+};
+
+ExitStatus node_command(const Options& options) {
+  const RunConfig config = load_config(options.config.file, options.config.overrides);
+  const NodeReport report = measure_node(config, options.refresh);
+  if (!options.html.empty()) write_file_atomically(options.html, node_html(report));
+  print(options.json ? node_json(report) : node_text(report));
+  return ExitStatus::done;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, CommandLine& line) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure this machine");
+  bench->require_subcommand(1);
+  CLI::App* command = bench->add_subcommand(
+      "node",
+      "Measure every device beside its limits, the links between ranks, and the share of a "
+      "configuration's work that each would get");
+  const auto options = std::make_shared<Options>();
+  add_config_options(*command, options->config);
+  command->add_flag("--json", options->json, "Print JSON");
+  command
+      ->add_option("--html", options->html, "Write a page with charts, which needs no other file")
+      ->type_name("FILE");
+  command->add_flag("--refresh", options->refresh, "Measure again what is remembered");
+  command->footer("Example:\n  spdnn-gpu bench node configs/quickstart.json --html node.html");
+  command->callback(
+      [options, &line] { line.action = [options] { return node_command(*options); }; });
+}
+
+}  // namespace spdnn

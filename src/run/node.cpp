@@ -1,0 +1,231 @@
+// Measuring what `spdnn-gpu bench node` shows.
+#include "spdnn/node.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "devices.hpp"
+#include "labelled.hpp"
+#include "sources.hpp"
+#include "spdnn/limits.hpp"
+#include "spdnn/run.hpp"
+
+namespace spdnn {
+namespace {
+
+constexpr int kRuns = 5;
+/// Copied within a device, and to it: more than any cache holds.
+constexpr std::size_t kCopyBytes = std::size_t{64} << 20U;
+/// Sent between ranks; and what stands for nothing, to see the latency.
+constexpr std::int64_t kSentBytes = std::int64_t{4} << 20U;
+constexpr std::int64_t kLeastBytes = 8;
+
+/// The fastest of a few runs after a warm-up, since noise only ever adds.
+template <class Work>
+double fastest(const Work& work) {
+  double best = 0.0;
+  for (int run = 0; run <= kRuns; ++run) {
+    const double start = now_seconds();
+    work();
+    const double seconds = now_seconds() - start;
+    if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
+  }
+  return best;
+}
+
+/// Copies and, on a CPU, what its cores and memory can do at best.
+void measure_limits(const DeviceSpec& spec, DeviceSpeed& speed) {
+  DeviceSpec unpinned = spec;  // opening a device must not pin this thread
+  unpinned.cores.clear();
+  const std::unique_ptr<Device> device = open_device(unpinned);
+  const std::unique_ptr<Stream> stream = device->make_stream();
+  const Buffer from = device->allocate(kCopyBytes);
+  const Buffer to = device->allocate(kCopyBytes);
+  const Buffer host = device->allocate_host(kCopyBytes);
+  stream->zero(from.data(), kCopyBytes);
+  stream->zero(to.data(), kCopyBytes);
+  std::fill_n(host.as<std::byte>(), kCopyBytes, std::byte{1});
+  const auto rate = [&](const void* source) {
+    return static_cast<double>(kCopyBytes) / fastest([&] {
+             stream->copy(to.data(), source, kCopyBytes);
+             stream->synchronize();
+           });
+  };
+  speed.copy_bytes_per_s = rate(from.data());
+  speed.host_bytes_per_s = rate(host.data());
+  speed.fma_per_s = device->info().fma_per_s;
+  if (spec.kind == DeviceKind::cpu) {
+    speed.fma_per_s = limits::fma_rate(spec.threads);
+    speed.memory_bytes_per_s = limits::load_rate(kCopyBytes, spec.threads);
+  }
+}
+
+/// Every distinct layer with its fastest kernel.
+void measure_layers(const RunConfig& config, bool refresh, NodeReport& report) {
+  const Sources sources = load_sources(config);
+  const Profile profile = profile_devices(config, sources.model, refresh);
+  const ModelStats stats = stats_of(sources.model, sources.images);
+  const Plan plan = make_plan(stats, profile, config.plan);
+  double images_per_s = 0.0;
+  for (std::size_t r = 0; r < profile.ranks.size(); ++r) {
+    const DeviceProfile& rank = profile.ranks[r];
+    for (std::size_t s = 0; s < profile.shapes.size(); ++s) {
+      const KernelTime* best = nullptr;
+      for (const KernelTime& time : rank.times[s]) {
+        if (!time.declined.empty()) continue;
+        if (best == nullptr || time.seconds_per_image < best->seconds_per_image) best = &time;
+      }
+      if (best == nullptr) continue;
+      const SpmmShape& shape = profile.shapes[s];
+      const double floor = s < rank.floors.size() ? rank.floors[s] : 0.0;
+      report.devices[r].works.push_back(
+          {fmt::format("{} × {}, {} nonzeros", shape.rows, shape.cols, shape.nnz), best->kernel,
+           best->seconds_per_image, static_cast<double>(shape.nnz) / best->seconds_per_image,
+           floor * rank.slowdown / best->seconds_per_image});
+    }
+    report.devices[r].share = plan.images[r].size();
+    images_per_s += 1.0 / modelled_seconds_per_image(profile, r);
+  }
+  report.items = "images of the input";
+  report.count = stats.images;
+  report.predicted_s = static_cast<double>(stats.images) / images_per_s;
+  report.notes.insert(report.notes.end(), plan.notes.begin(), plan.notes.end());
+}
+
+/// Steps of training over a few images, and the shares that follow.
+void measure_steps(const RunConfig& config, const std::vector<DeviceSpec>& specs, bool refresh,
+                   NodeReport& report) {
+  TrainSpec spec = *config.train;
+  spec.split = config.plan.split;
+  spec.memory_limit = config.memory_limit;
+  if (!refresh) spec.profile_cache = profile_cache_file();
+  const LabelledSets sets = load_labelled(config.input).sets;
+  const TrainingPlan plan = plan_training(spec, sets.train, specs);
+  for (std::size_t r = 0; r < specs.size(); ++r) {
+    for (const CostCurve::Point& point : plan.costs[r].curve.points()) {
+      const double seconds = plan.costs[r].factor * point.seconds;
+      if (point.count == 0 || seconds <= 0.0) continue;
+      report.devices[r].works.push_back(
+          {fmt::format("a step over {} images", point.count), "", seconds,
+           plan.edges_per_image * static_cast<double>(point.count) / seconds, 0.0});
+    }
+    report.devices[r].share = plan.shares.shares[r];
+  }
+  report.items = "images of a step";
+  report.count = spec.batch;
+  report.predicted_s = plan.shares.seconds();
+  report.notes.insert(report.notes.end(), plan.notes.begin(), plan.notes.end());
+}
+
+/// Seconds of a call that all ranks make at once, as the slowest sees it.
+template <class Call>
+double together(Communicator& comm, const Call& call) {
+  double best = 0.0;
+  for (int run = 0; run <= kRuns; ++run) {
+    comm.barrier();
+    const double start = now_seconds();
+    call();
+    double seconds = now_seconds() - start;
+    comm.all_reduce(&seconds, &seconds, 1, DType::f64, Reduction::max, nullptr);
+    if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
+  }
+  return best;
+}
+
+/// Time of a full transfer less that of an empty one, as a rate.
+double rate_of(double bytes, double full, double least) {
+  return bytes / std::max(full - least, 1e-9);
+}
+
+void measure_links(Communicator& comm, NodeReport& report) {
+  std::vector<std::byte> buffer(static_cast<std::size_t>(kSentBytes));
+  for (int from = 0; from < comm.size(); ++from) {
+    for (int to = 0; to < comm.size(); ++to) {
+      if (from == to) continue;
+      const auto send = [&](std::int64_t bytes) {
+        return together(comm, [&] {
+          std::vector<Communicator::Message> sends;
+          std::vector<Communicator::Message> receives;
+          const auto size = static_cast<std::size_t>(bytes);
+          if (comm.rank() == from) sends.push_back({to, buffer.data(), size});
+          if (comm.rank() == to) receives.push_back({from, buffer.data(), size});
+          comm.exchange(sends, receives, nullptr);
+        });
+      };
+      const double least = send(kLeastBytes);
+      const double full = send(kSentBytes);
+      if (comm.rank() == 0) {
+        report.links.push_back({from, to, least, rate_of(kSentBytes, full, least)});
+      }
+    }
+  }
+}
+
+void measure_collectives(Communicator& comm, NodeReport& report) {
+  const auto ranks = static_cast<std::int64_t>(comm.size());
+  std::vector<float> piece(static_cast<std::size_t>(kSentBytes) / sizeof(float));
+  std::vector<float> all(piece.size());
+  const auto gather = [&](std::int64_t bytes) {
+    const std::vector<std::int64_t> counts(static_cast<std::size_t>(ranks), bytes / 4 / ranks);
+    return together(
+        comm, [&] { comm.all_gather(piece.data(), all.data(), counts, DType::f32, nullptr); });
+  };
+  const auto reduce = [&](std::int64_t bytes) {
+    return together(comm, [&] {
+      comm.all_reduce(piece.data(), all.data(), bytes / 4, DType::f32, Reduction::sum, nullptr);
+    });
+  };
+  const double least_gather = gather(kLeastBytes * ranks);
+  const double gathered = gather(kSentBytes);
+  const double least_reduce = reduce(kLeastBytes);
+  const double reduced = reduce(kSentBytes);
+  if (comm.rank() != 0) return;
+  report.collectives = {{"all_gather", least_gather, rate_of(kSentBytes, gathered, least_gather)},
+                        {"all_reduce", least_reduce, rate_of(kSentBytes, reduced, least_reduce)}};
+}
+
+}  // namespace
+
+NodeReport measure_node(const RunConfig& config, bool refresh) {
+  NodeReport report;
+  report.job = config.job;
+  const std::vector<DeviceSpec> specs = resolve_devices(config);
+  for (const DeviceSpec& spec : specs) {
+    DeviceInfo info;
+    for (const DeviceInfo& listed : list_devices()) {
+      if (listed.kind == spec.kind && listed.index == spec.index) info = listed;
+    }
+    DeviceSpeed& speed = report.devices.emplace_back();
+    speed.name = device_label(spec, info);
+    speed.kind = to_string(spec.kind);
+    speed.logical = is_logical(spec);
+    const auto twin = std::find_if(specs.begin(), specs.end(), [&](const DeviceSpec& other) {
+      return other.kind == spec.kind && other.index == spec.index && other.threads == spec.threads;
+    });
+    const auto first = static_cast<std::size_t>(twin - specs.begin());
+    if (first + 1 < report.devices.size()) {
+      speed.fma_per_s = report.devices[first].fma_per_s;
+      speed.memory_bytes_per_s = report.devices[first].memory_bytes_per_s;
+      speed.copy_bytes_per_s = report.devices[first].copy_bytes_per_s;
+      speed.host_bytes_per_s = report.devices[first].host_bytes_per_s;
+    } else {
+      measure_limits(spec, speed);
+    }
+  }
+  if (config.job == "train") {
+    measure_steps(config, specs, refresh, report);
+  } else {
+    measure_layers(config, refresh, report);
+  }
+  if (specs.size() > 1) {
+    run_ranks(static_cast<int>(specs.size()), [&](Communicator& comm) {
+      measure_links(comm, report);
+      measure_collectives(comm, report);
+    });
+  }
+  return report;
+}
+
+}  // namespace spdnn
