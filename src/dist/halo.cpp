@@ -24,7 +24,7 @@ std::vector<std::byte> bytes_of(const List& list) {
 
 List list_of(const std::vector<std::byte>& bytes) {
   List list(bytes.size() / sizeof(std::uint32_t));
-  std::memcpy(list.data(), bytes.data(), list.size() * sizeof(std::uint32_t));
+  if (!list.empty()) std::memcpy(list.data(), bytes.data(), bytes.size());
   return list;
 }
 
