@@ -16,6 +16,9 @@
 namespace spdnn::bench {
 namespace {
 
+/// Images that a rank holds at most: one and a half batches.
+std::int64_t capacity_of(const Plan& plan) { return plan.batch[0] + plan.batch[0] / 2; }
+
 /// A core with a model's weights in the forms its kernels want, and buffers for one and a half
 /// batches.
 class Core {
@@ -26,7 +29,7 @@ class Core {
         device_(open_device(spec_of(core))),
         stream_(device_->make_stream()),
         width_(panel_width(device_->info())),
-        capacity_(plan.batch[0] + plan.batch[0] / 2) {
+        capacity_(capacity_of(plan)) {
     for (const Segment& segment : plan.segments) {
       for (const std::string& name : segment.kernels[0]) kernels_.push_back(&find(name));
     }
@@ -44,7 +47,6 @@ class Core {
     alive_.resize(static_cast<std::size_t>(capacity_ + width_));
   }
 
-  [[nodiscard]] std::int64_t capacity() const { return capacity_; }
   [[nodiscard]] const std::vector<std::uint8_t>& alive() const { return alive_; }
 
   void load(const CsrView& images) {
@@ -143,113 +145,129 @@ std::vector<double> fill_between(const std::vector<std::int64_t>& at,
   return all;
 }
 
-/// CPU seconds that sleeping between segments adds to each, at `groups` groups of images.
-double added_by_sleep(const Model& model, const Csr& images, const Plan& plan, int core,
-                      std::int64_t groups, int repetitions) {
-  std::vector<double> added;
-  on_own_thread([&] {
-    Core rank(model, plan, core);
-    const Range some = {0, std::min(groups * kSideBySide, images.rows())};
-    for (int repetition = 0; repetition <= repetitions; ++repetition) {
-      std::vector<double> seconds[2];
-      for (const bool sleeps : {false, true}) {
-        rank.load(images.view().slice_rows(some));
-        double last = 0.0;
-        for (std::size_t s = 0; s < plan.segments.size(); ++s) {
-          const double start = thread_cpu_seconds();
-          if (sleeps) std::this_thread::sleep_for(std::chrono::duration<double>(2.0 * last));
-          rank.run_segment(s);
-          last = thread_cpu_seconds() - start;
-          seconds[sleeps].push_back(last);
-        }
+/// Times work, and sleeps between segments twice as long as the last work took. What a declared
+/// slowdown multiplies is CPU time; without one it is the time that passes which counts.
+class Rhythm {
+ public:
+  explicit Rhythm(bool drowsy) : drowsy_(drowsy) {}
+  template <class Work>
+  double time(const Work& work) {
+    const double start = now();
+    work();
+    last_ = now() - start;
+    return last_;
+  }
+  void nap() const {
+    if (drowsy_) std::this_thread::sleep_for(std::chrono::duration<double>(2.0 * last_));
+  }
+
+ private:
+  [[nodiscard]] double now() const { return drowsy_ ? thread_cpu_seconds() : now_seconds(); }
+
+  bool drowsy_;
+  double last_ = 0.0;
+};
+
+/// Takes images through all segments batch by batch, as a rank does; `each_dead(image, segment)`.
+template <class EachDead>
+void run_batches(Core& rank, const Csr& images, const Plan& plan, Rhythm& rhythm,
+                 WorkSamples* samples, const EachDead& each_dead) {
+  double load = 0.0;
+  double pack = 0.0;
+  std::int64_t packed = 0;
+  for (std::int64_t first = 0; first < images.rows(); first += plan.batch[0]) {
+    const Range range = {first, std::min(first + plan.batch[0], images.rows())};
+    load += rhythm.time([&] { rank.load(images.view().slice_rows(range)); });
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(range.size()));
+    std::iota(ids.begin(), ids.end(), static_cast<std::int32_t>(first));
+    for (std::size_t s = 0; s < plan.segments.size() && !ids.empty(); ++s) {
+      rhythm.time([&] { rank.run_segment(s); });
+      rhythm.nap();
+      bool dead = false;
+      for (std::size_t i = 0; i < ids.size(); ++i) {
+        if (rank.alive()[i] != 0) continue;
+        each_dead(ids[i], static_cast<std::int32_t>(s));
+        dead = true;
       }
-      if (repetition == 0) continue;
-      for (std::size_t s = 1; s < plan.segments.size(); ++s) {
-        added.push_back(seconds[1][s] - seconds[0][s]);
-      }
+      if (!dead) continue;
+      pack += rhythm.time([&] { rank.pack(s, ids); });
+      packed += std::ssize(ids);
     }
-  });
-  return std::max(median_of(added), 0.0);
+  }
+  if (samples == nullptr) return;
+  samples->load.push_back(load / static_cast<double>(images.rows()));
+  if (packed > 0) samples->pack.push_back(pack / static_cast<double>(packed));
 }
 
 }  // namespace
 
-Fates run_images(const Model& model, const Csr& images, const Plan& plan, int core) {
-  Fates fates;
-  fates.last_segment.assign(static_cast<std::size_t>(images.rows()),
-                            static_cast<std::int32_t>(plan.segments.size()));
-  std::int64_t packed = 0;
+std::vector<std::int32_t> find_last_segments(const Model& model, const Csr& images,
+                                             const Plan& plan, int core) {
+  std::vector<std::int32_t> last(static_cast<std::size_t>(images.rows()),
+                                 static_cast<std::int32_t>(plan.segments.size()));
   on_own_thread([&] {
     Core rank(model, plan, core);
-    for (std::int64_t first = 0; first < images.rows(); first += plan.batch[0]) {
-      const Range range = {first, std::min(first + plan.batch[0], images.rows())};
-      double start = now_seconds();
-      rank.load(images.view().slice_rows(range));
-      fates.load_s += now_seconds() - start;
-      std::vector<std::int32_t> ids(static_cast<std::size_t>(range.size()));
-      std::iota(ids.begin(), ids.end(), static_cast<std::int32_t>(first));
-      for (std::size_t s = 0; s < plan.segments.size() && !ids.empty(); ++s) {
-        rank.run_segment(s);
-        bool dead = false;
-        for (std::size_t i = 0; i < ids.size(); ++i) {
-          if (rank.alive()[i] != 0) continue;
-          fates.last_segment[ids[i]] = static_cast<std::int32_t>(s);
-          dead = true;
-        }
-        if (!dead) continue;
-        start = now_seconds();
-        rank.pack(s, ids);
-        fates.pack_s += now_seconds() - start;
-        packed += std::ssize(ids);
+    Rhythm rhythm(false);
+    run_batches(rank, images, plan, rhythm, nullptr,
+                [&](std::int32_t image, std::int32_t segment) { last[image] = segment; });
+  });
+  return last;
+}
+
+void WorkSamples::add(const WorkSamples& more) {
+  const auto append = [](const std::vector<double>& from, std::vector<double>& to) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  append(more.load, load);
+  append(more.pack, pack);
+  if (segments.empty()) segments.resize(more.segments.size());
+  for (std::size_t s = 0; s < more.segments.size(); ++s) {
+    segments[s].resize(more.segments[s].size());
+    for (std::size_t g = 0; g < more.segments[s].size(); ++g) {
+      append(more.segments[s][g], segments[s][g]);
+    }
+  }
+}
+
+WorkMeter::WorkMeter(const Model& model, const Csr& images, Plan plan, int core)
+    : model_(model), images_(images), plan_(std::move(plan)), core_(core), groups_{0} {
+  const std::int64_t most = std::min(capacity_of(plan_), images.rows()) / kSideBySide;
+  while (groups_.back() < most) {
+    groups_.push_back(
+        std::min(groups_.back() + std::max<std::int64_t>(groups_.back() / 4, 1), most));
+  }
+}
+
+void WorkMeter::pass(bool drowsy, WorkSamples& samples) const {
+  constexpr std::int64_t kBatches = 8;
+  const std::size_t segments = plan_.segments.size();
+  samples.segments.resize(segments, std::vector<std::vector<double>>(groups_.size()));
+  on_own_thread([&] {
+    Core rank(model_, plan_, core_);
+    Rhythm rhythm(drowsy);
+    const Range some = {0, std::min(kBatches * plan_.batch[0], images_.rows())};
+    run_batches(rank, images_.slice_rows(some), plan_, rhythm, &samples,
+                [](std::int32_t, std::int32_t) {});
+    for (std::size_t g = 1; g < groups_.size(); ++g) {
+      rank.load(images_.view().slice_rows({0, groups_[g] * kSideBySide}));
+      for (std::size_t s = 0; s < segments; ++s) {
+        samples.segments[s][g].push_back(rhythm.time([&] { rank.run_segment(s); }));
+        rhythm.nap();
       }
     }
   });
-  fates.load_s /= static_cast<double>(images.rows());
-  fates.pack_s /= static_cast<double>(std::max<std::int64_t>(packed, 1));
-  return fates;
 }
 
-std::vector<std::vector<double>> measure_segments(const Model& model, const Csr& images,
-                                                  const Plan& plan, int core, int repetitions) {
-  std::vector<std::vector<double>> seconds;
-  on_own_thread([&] {
-    Core rank(model, plan, core);
-    const std::int64_t most = std::min(rank.capacity(), images.rows()) / kSideBySide;
-    std::vector<std::int64_t> groups = {0};  // steps of an eighth at most
-    while (groups.back() < most) {
-      groups.push_back(
-          std::min(groups.back() + std::max<std::int64_t>(groups.back() / 4, 1), most));
-    }
-    const std::size_t segments = plan.segments.size();
-    std::vector samples(segments, std::vector<std::vector<double>>(groups.size()));
-    for (int repetition = 0; repetition <= repetitions; ++repetition) {
-      for (std::size_t g = 1; g < groups.size(); ++g) {
-        rank.load(images.view().slice_rows({0, groups[g] * kSideBySide}));
-        for (std::size_t s = 0; s < segments; ++s) {
-          const double start = now_seconds();
-          rank.run_segment(s);
-          if (repetition > 0) samples[s][g].push_back(now_seconds() - start);
-        }
-      }
-    }
-    for (const auto& segment : samples) {
-      std::vector<double> medians = {0.0};
-      for (std::size_t g = 1; g < groups.size(); ++g) medians.push_back(median_of(segment[g]));
-      seconds.push_back(fill_between(groups, medians));
-    }
-  });
-  return seconds;
-}
-
-Nap measure_nap(const Model& model, const Csr& images, const Plan& plan, int core,
-                int repetitions) {
-  const std::int64_t batch = std::max<std::int64_t>(plan.batch[0] / kSideBySide, 2);
-  const double one = added_by_sleep(model, images, plan, core, 1, repetitions);
-  const double all = added_by_sleep(model, images, plan, core, batch, repetitions);
-  Nap nap;
-  nap.group_s = std::max(all - one, 0.0) / static_cast<double>(batch - 1);
-  nap.alone_s = std::max(one - nap.group_s, 0.0);
-  return nap;
+WorkCosts WorkMeter::costs(const WorkSamples& samples) const {
+  WorkCosts costs;
+  for (const auto& segment : samples.segments) {
+    std::vector<double> medians = {0.0};
+    for (std::size_t g = 1; g < groups_.size(); ++g) medians.push_back(median_of(segment[g]));
+    costs.segment_s.push_back(fill_between(groups_, medians));
+  }
+  costs.load_s = median_of(samples.load);
+  if (!samples.pack.empty()) costs.pack_s = median_of(samples.pack);
+  return costs;
 }
 
 double measure_copy(std::int64_t features, std::int64_t width) {

@@ -9,25 +9,44 @@
 
 namespace spdnn::bench {
 
-/// Where images die, and what was measured on the way there.
-struct Fates {
-  std::vector<std::int32_t> last_segment;  ///< by image; the number of segments where it lives on
-  double load_s = 0.0;                     ///< an image
-  double pack_s = 0.0;                     ///< a living image
+/// By image of `images`, in order: the segment of `plan` in which it dies, or the number of
+/// segments where it does not.
+[[nodiscard]] std::vector<std::int32_t> find_last_segments(const Model& model, const Csr& images,
+                                                           const Plan& plan, int core);
+
+/// Times of a rank's own work: [segment][step of `WorkMeter::groups()`][pass].
+struct WorkSamples {
+  std::vector<std::vector<std::vector<double>>> segments;
+  std::vector<double> load, pack;  ///< an image
+  void add(const WorkSamples& more);
 };
-/// Takes `images` through the segments of `plan` on `core`, batch by batch, as a rank does.
-[[nodiscard]] Fates run_images(const Model& model, const Csr& images, const Plan& plan, int core);
 
-/// Seconds of every segment by groups of `kSideBySide` images, up to one and a half batches:
-/// medians of `repetitions` passes over all segments on `core`, in which no image is dropped.
-[[nodiscard]] std::vector<std::vector<double>> measure_segments(const Model& model,
-                                                                const Csr& images, const Plan& plan,
-                                                                int core, int repetitions);
+/// Measures what one core takes for a rank's own work, a pass at a time: how fast a virtual core is
+/// changes from minute to minute, so passes stand between the runs that they are to explain.
+class WorkMeter {
+ public:
+  /// `model` and `images` outlive it.
+  WorkMeter(const Model& model, const Csr& images, Plan plan, int core);
 
-/// What sleeping twice as long as a segment took adds to the CPU time of the next one: medians over
-/// all segments, of one group of images and of a batch.
-[[nodiscard]] Nap measure_nap(const Model& model, const Csr& images, const Plan& plan, int core,
-                              int repetitions);
+  /// Numbers of groups of `kSideBySide` images, from 0 to about one and a half batches, in steps of
+  /// a quarter at most.
+  [[nodiscard]] const std::vector<std::int64_t>& groups() const { return groups_; }
+
+  /// One more pass over all segments for each of these numbers, in which no image is dropped, and
+  /// one of some batches in which the dead are. `drowsy`: the thread sleeps after each segment,
+  /// twice as long as that took; then its CPU time counts.
+  void pass(bool drowsy, WorkSamples& samples) const;
+
+  /// Medians.
+  [[nodiscard]] WorkCosts costs(const WorkSamples& samples) const;
+
+ private:
+  const Model& model_;
+  const Csr& images_;
+  Plan plan_;
+  int core_;
+  std::vector<std::int64_t> groups_;
+};
 
 /// Seconds to copy an image of `features` activations to another rank's panels.
 [[nodiscard]] double measure_copy(std::int64_t features, std::int64_t width);

@@ -28,7 +28,9 @@ struct Arguments {
 /// Two orders of the images: the official one, and the survivors first.
 struct Jobs {
   Model model;
+  Csr images;
   Profile profile;  ///< of one rank
+  Plan plan;        ///< of equal ranks
   KnownJob official, sorted;
   std::int64_t survivors = 0;
   StepCosts costs;
@@ -39,13 +41,9 @@ void say(const std::string& line) {
   std::fflush(stdout);
 }
 
-/// What the steps of a run cost on the first core.
-StepCosts measure_costs(const Jobs& jobs, const Csr& images, const Plan& plan, const Fates& fates,
-                        int passes) {
+/// What the steps of a run cost beside a rank's own work.
+StepCosts measure_costs(const Jobs& jobs, const Plan& plan) {
   StepCosts costs;
-  const int core = usable_cores().front();
-  const std::int64_t width = panel_width(jobs.profile.ranks.front().device);
-  costs.segment_s = measure_segments(jobs.model, images, plan, core, passes);
   for (const Segment& segment : plan.segments) {
     double edges = 0.0;
     for (std::int64_t l = segment.first; l < segment.first + segment.count; ++l) {
@@ -53,18 +51,16 @@ StepCosts measure_costs(const Jobs& jobs, const Csr& images, const Plan& plan, c
     }
     costs.segment_edges.push_back(edges);
   }
-  costs.load_s = fates.load_s;
-  costs.pack_s = fates.pack_s;
-  costs.nap = measure_nap(jobs.model, images, plan, core, passes);
-  costs.copy_s = measure_copy(jobs.model.inputs(), width);
+  costs.copy_s = measure_copy(jobs.model.inputs(), panel_width(jobs.profile.ranks.front().device));
   costs.wake_s = measure_wake();
   return costs;
 }
 
 Jobs prepare(const Arguments& arguments) {
   Jobs jobs;
-  const Csr images =
+  jobs.images =
       study_images(arguments.mnist, arguments.neurons, arguments.images, arguments.work_dir);
+  const Csr& images = jobs.images;
   std::vector<std::int64_t> order(static_cast<std::size_t>(images.rows()));
   std::iota(order.begin(), order.end(), 0);
   jobs.official.job = make_job(arguments.data_dir, arguments.neurons, arguments.layers, images,
@@ -77,43 +73,46 @@ Jobs prepare(const Arguments& arguments) {
   }
   config.devices.resize(1);
   jobs.profile = profile_devices(config, jobs.model, false);
-  const Plan plan = run_once(jobs.official.job, {1.0, 1.0}, Strategy::data).plan;
-  const Fates fates = run_images(jobs.model, images, plan, usable_cores().front());
+  jobs.plan = run_once(jobs.official.job, {1.0, 1.0}, Strategy::data).plan;
+  const Plan& plan = jobs.plan;
+  const std::vector<std::int32_t> last =
+      find_last_segments(jobs.model, images, plan, usable_cores().front());
   const auto end = static_cast<std::int32_t>(plan.segments.size());
-  jobs.survivors = std::count(fates.last_segment.begin(), fates.last_segment.end(), end);
+  jobs.survivors = std::count(last.begin(), last.end(), end);
   if (2 * jobs.survivors > images.rows()) {
     throw InputError(fmt::format("{} of {} images survive: they do not fit one of two even shares",
                                  jobs.survivors, images.rows()));
   }
-  jobs.official.last_segment = fates.last_segment;
-  std::stable_partition(order.begin(), order.end(),
-                        [&](std::int64_t i) { return fates.last_segment[i] == end; });
-  for (const std::int64_t i : order) jobs.sorted.last_segment.push_back(fates.last_segment[i]);
+  jobs.official.last_segment = last;
+  std::stable_partition(order.begin(), order.end(), [&](std::int64_t i) { return last[i] == end; });
+  for (const std::int64_t i : order) jobs.sorted.last_segment.push_back(last[i]);
   jobs.sorted.job = make_job(arguments.data_dir, arguments.neurons, arguments.layers, images,
                              std::move(order), arguments.work_dir / "sorted");
   say(fmt::format("{} images, {} survive; batches of {}", images.rows(), jobs.survivors,
                   plan.batch[0]));
-  jobs.costs = measure_costs(jobs, images, plan, fates, std::max(arguments.repetitions, 3));
+  jobs.costs = measure_costs(jobs, plan);
   return jobs;
 }
 
+json describe_work(const WorkCosts& work) {
+  return {{"segment_s", work.segment_s}, {"load_s", work.load_s}, {"pack_s", work.pack_s}};
+}
+
 json describe_costs(const StepCosts& costs) {
-  return {{"segment_s", costs.segment_s},
-          {"load_s", costs.load_s},
-          {"pack_s", costs.pack_s},
+  return {{"steady", describe_work(costs.steady)},
+          {"drowsy", describe_work(costs.drowsy)},
           {"copy_s", costs.copy_s},
           {"wake_s", costs.wake_s},
           {"meet_s", costs.meet_s},
           {"fetch_s", costs.fetch_s},
-          {"nap", {{"alone_s", costs.nap.alone_s}, {"group_s", costs.nap.group_s}}},
           {"prepare_alone_s", costs.prepare_alone_s},
           {"prepare_shared_s", costs.prepare_shared_s},
           {"finish_s", costs.finish_s}};
 }
 
-/// All strategies in all scenarios; false where categories differ. What all of them together tell
-/// of sharing rows is added to the costs.
-bool run_scenarios(Jobs& jobs, int repetitions, json& result) {
+/// All strategies in all scenarios; false where categories differ. The costs become what was
+/// measured in all of them together.
+bool run_scenarios(Jobs& jobs, const WorkMeter& meter, int repetitions, json& result) {
   const Job* official = &jobs.official.job;
   const Job* sorted = &jobs.sorted.job;
   const Scenario scenarios[] = {{"official order", official, {1.0, 1.0}},
@@ -122,9 +121,9 @@ bool run_scenarios(Jobs& jobs, int repetitions, json& result) {
                                 {"survivors in the slower rank's share", sorted, {3.0, 1.0}}};
   std::vector<std::int64_t> expected;
   bool equal = true;
-  SharingRuns sharing;
+  Costing costing;
   for (const Scenario& scenario : scenarios) {
-    const Measurement found = measure(scenario, *official, repetitions);
+    const Measurement found = measure(scenario, *official, meter, repetitions);
     for (const auto& runs : found.runs) {
       for (const RealRun& run : runs) {
         if (expected.empty()) expected = run.categories;
@@ -132,13 +131,9 @@ bool run_scenarios(Jobs& jobs, int repetitions, json& result) {
       }
     }
     const KnownJob& job = scenario.job == official ? jobs.official : jobs.sorted;
-    const json record =
-        describe(found, job.last_segment, with_sharing(jobs.official, found.sharing, jobs.costs));
-    const auto add = [](const std::vector<RealRun>& from, std::vector<RealRun>& to) {
-      to.insert(to.end(), from.begin(), from.end());
-    };
-    add(found.sharing.wide, sharing.wide);
-    add(found.sharing.narrow, sharing.narrow);
+    const json record = describe(found, job.last_segment,
+                                 with_costing(jobs.official, meter, found.costing, jobs.costs));
+    costing.add(found.costing);
     say(fmt::format("{} (evenly spread: {:.4f} s)", scenario.name,
                     record["evenly_spread_s"].get<double>()));
     for (const json& s : record["strategies"]) {
@@ -150,7 +145,7 @@ bool run_scenarios(Jobs& jobs, int repetitions, json& result) {
     }
     result["scenarios"].push_back(record);
   }
-  jobs.costs = with_sharing(jobs.official, sharing, jobs.costs);
+  jobs.costs = with_costing(jobs.official, meter, costing, jobs.costs);
   result["categories"] = {{"count", expected.size()}, {"equal", equal}};
   return equal && std::ssize(expected) == jobs.survivors;
 }
@@ -195,12 +190,13 @@ int run_study(const Arguments& arguments, const std::vector<std::string>& comman
   const OtherLoad others;
   Jobs jobs = prepare(arguments);
   result["survivors"] = jobs.survivors;
-  result["calibration"] = calibrate(jobs.official, arguments.repetitions, jobs.costs);
+  const WorkMeter meter(jobs.model, jobs.images, jobs.plan, usable_cores().front());
+  result["calibration"] = calibrate(jobs.official, meter, arguments.repetitions, jobs.costs);
   for (const json& run : result["calibration"]) {
     say(fmt::format("{:32} {:.4f} s, simulated {:.4f} s", run["run"].get<std::string>(),
                     run["measured"]["median_s"].get<double>(), run["simulated_s"].get<double>()));
   }
-  const bool agree = run_scenarios(jobs, arguments.repetitions, result);
+  const bool agree = run_scenarios(jobs, meter, arguments.repetitions, result);
   result["costs"] = describe_costs(jobs.costs);
   simulate_scenarios(jobs, result);
   result["other_cores"] = others.cores();

@@ -85,16 +85,21 @@ class Simulation {
   [[nodiscard]] static std::int64_t groups_of(std::size_t images) {
     return (static_cast<std::int64_t>(images) + kSideBySide - 1) / kSideBySide;
   }
-  [[nodiscard]] double seconds_of(std::size_t segment, std::int64_t groups) const {
-    const std::vector<double>& known = costs_.segment_s[segment];
+  [[nodiscard]] const WorkCosts& work_of(const Rank& rank) const {
+    return rank.slowdown > 1.0 ? costs_.drowsy : costs_.steady;
+  }
+  [[nodiscard]] static double seconds_of(const WorkCosts& work, std::size_t segment,
+                                         std::int64_t groups) {
+    const std::vector<double>& known = work.segment_s[segment];
     const auto last = std::ssize(known) - 1;
     if (groups <= last) return known[groups];
     return known[last] * static_cast<double>(groups) / static_cast<double>(last);
   }
-
-  [[nodiscard]] double nap_of(const Rank& rank, std::int64_t groups) const {
-    if (rank.slowdown <= 1.0) return 0.0;
-    return costs_.nap.alone_s + costs_.nap.group_s * static_cast<double>(groups);
+  /// What a sleep adds to a member of a crew, which sleeps after each layer: its waking. That what
+  /// the layer reads is not in its cache is in `fetch_s`.
+  [[nodiscard]] double waking_of(const Rank& rank, std::size_t segment) const {
+    return std::max(seconds_of(work_of(rank), segment, 1) - seconds_of(costs_.steady, segment, 1),
+                    0.0);
   }
 
   void schedule(double time, int rank, Event event) {
@@ -169,7 +174,7 @@ class Simulation {
     }
     rank.current.assign(images_.begin() + range.begin, images_.begin() + range.end);
     rank.segment = 0;
-    const double seconds = costs_.load_s * static_cast<double>(range.size());
+    const double seconds = work_of(rank).load_s * static_cast<double>(range.size());
     schedule(time + rank.slowdown * seconds, r, Event::begin_segment);
   }
 
@@ -181,10 +186,10 @@ class Simulation {
     double seconds = 0.0;
     if (groups > 0) {
       seconds = rank.crew.members.empty()
-                    ? rank.slowdown * (seconds_of(rank.segment, groups) + nap_of(rank, groups))
+                    ? rank.slowdown * seconds_of(work_of(rank), rank.segment, groups)
                     : run_together(rank, groups);
       rank.image_layers += std::ssize(rank.current) * plan_.segments[rank.segment].count;
-      seconds += rank.slowdown * costs_.pack_s * static_cast<double>(pack(r));
+      seconds += rank.slowdown * work_of(rank).pack_s * static_cast<double>(pack(r));
     } else {
       rank.here = true;
     }
@@ -210,14 +215,14 @@ class Simulation {
   double run_together(Rank& leader, std::int64_t groups) {
     Team& crew = leader.crew;
     const auto layers = static_cast<double>(plan_.segments[leader.segment].count);
-    const double alone = seconds_of(leader.segment, groups);
+    const double alone = seconds_of(costs_.steady, leader.segment, groups);
     const double fetch = costs_.fetch_s * static_cast<double>(groups) * layers;
     std::vector<double> busy;
     for (std::size_t m = 0; m < crew.members.size(); ++m) {
       const double share = crew.shares[m];
       const Rank& rank = ranks_[crew.members[m]];
-      busy.push_back(rank.slowdown *
-                     (share * alone + (1.0 - share) * fetch + layers * nap_of(rank, 0)));
+      busy.push_back(rank.slowdown * (share * alone + (1.0 - share) * fetch +
+                                      layers * waking_of(rank, leader.segment)));
     }
     const double meetings = (layers + 1.0) * static_cast<double>(crew.members.size() - 1);
     const double seconds = *std::max_element(busy.begin(), busy.end()) + costs_.meet_s * meetings;

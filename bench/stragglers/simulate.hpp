@@ -11,26 +11,25 @@ namespace spdnn::bench {
 /// Images whose activations a CPU's kernels compute side by side: fewer of them take as long.
 inline constexpr std::int64_t kSideBySide = 16;
 
-/// Work that a sleep of a slowed rank adds, in seconds: waking, and caches that have gone cold.
-struct Nap {
-  double alone_s = 0.0;  ///< each
-  double group_s = 0.0;  ///< for each group of images under way
-};
-
-/// What one core takes for the steps of a run, in seconds.
-struct StepCosts {
+/// What one core takes for its own work, in seconds.
+struct WorkCosts {
   /// [segment][groups of `kSideBySide` images], from 0 groups on; more than are listed cost in
   /// proportion.
   std::vector<std::vector<double>> segment_s;
+  double load_s = 0.0;  ///< an input image brought into panels
+  double pack_s = 0.0;  ///< a living image packed away from dead ones
+};
+
+/// What the steps of a run take, in seconds.
+struct StepCosts {
+  WorkCosts steady;
+  WorkCosts drowsy;  ///< of a rank that sleeps after each segment, as slowed ones do: it has to
+                     ///< wake, and finds its caches cold
   std::vector<double> segment_edges;  ///< of one image
-  double load_s = 0.0;                ///< an input image brought into panels
-  double pack_s = 0.0;                ///< a living image packed away from dead ones
   double copy_s = 0.0;                ///< an image under way handed to another rank
   double wake_s = 0.0;                ///< until a waiting rank has begun what it was given
   double meet_s = 0.0;                ///< a meeting of two ranks; of n ranks n − 1 times as much
-  double fetch_s = 0.0;  ///< for a group and a layer: what other cores wrote, were that everything
-  Nap nap;  ///< of a slowed rank at the end of a segment; in a crew after each layer, its waking
-            ///< alone: that what a layer reads is not in the cache is in `fetch_s` there
+  double fetch_s = 0.0;  ///< for a group and a layer: what others wrote, were that everything
   double prepare_alone_s = 0.0;   ///< before the first image, on every rank
   double prepare_shared_s = 0.0;  ///< before the first image, divided between the ranks
   double finish_s = 0.0;          ///< after the last rank: gathering

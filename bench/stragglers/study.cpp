@@ -34,15 +34,6 @@ const RealRun& typical(const std::vector<RealRun>& runs) {
   });
 }
 
-std::vector<RealRun> repeat(const Job& job, std::size_t ranks, int repetitions) {
-  std::vector<RealRun> runs;
-  for (int repetition = 0; repetition <= repetitions; ++repetition) {
-    RealRun run = run_once(job, std::vector<double>(ranks, 1.0), Strategy::data);
-    if (repetition > 0) runs.push_back(std::move(run));
-  }
-  return runs;
-}
-
 /// Simulated seconds of `plan` on equal ranks.
 double predict(const KnownJob& job, const Plan& plan, const StepCosts& costs) {
   const std::vector<double> equal(plan.speeds.size(), 1.0);
@@ -102,7 +93,18 @@ double evenly_spread(const RealRun& data, const std::vector<double>& slowdowns) 
 
 }  // namespace
 
-Measurement measure(const Scenario& scenario, const Job& sharing, int repetitions) {
+void Costing::add(const Costing& more) {
+  steady.add(more.steady);
+  drowsy.add(more.drowsy);
+  const auto append = [](const std::vector<RealRun>& from, std::vector<RealRun>& to) {
+    to.insert(to.end(), from.begin(), from.end());
+  };
+  append(more.sharing.wide, sharing.wide);
+  append(more.sharing.narrow, sharing.narrow);
+}
+
+Measurement measure(const Scenario& scenario, const Job& sharing, const WorkMeter& meter,
+                    int repetitions) {
   Measurement found;
   found.scenario = scenario;
   const auto strategies = std::ssize(kStrategies);
@@ -116,13 +118,20 @@ Measurement measure(const Scenario& scenario, const Job& sharing, int repetition
       const std::ptrdiff_t s = repetition % 2 == 0 ? i : strategies - 1 - i;
       keep(run_once(*scenario.job, scenario.slowdowns, kStrategies[s]), found.runs[s]);
     }
-    keep(run_once(sharing, equal, Strategy::model), found.sharing.wide);
-    keep(run_once(sharing, equal, Strategy::model, kSideBySide), found.sharing.narrow);
+    keep(run_once(sharing, equal, Strategy::model), found.costing.sharing.wide);
+    keep(run_once(sharing, equal, Strategy::model, kSideBySide), found.costing.sharing.narrow);
+    if (repetition < 0) continue;
+    meter.pass(false, found.costing.steady);
+    meter.pass(true, found.costing.drowsy);
   }
   return found;
 }
 
-StepCosts with_sharing(const KnownJob& job, const SharingRuns& runs, StepCosts costs) {
+StepCosts with_costing(const KnownJob& job, const WorkMeter& meter, const Costing& costing,
+                       StepCosts costs) {
+  costs.steady = meter.costs(costing.steady);
+  costs.drowsy = meter.costs(costing.drowsy);
+  const SharingRuns& runs = costing.sharing;
   const SharingTerms w = sharing_terms(job, runs.wide.front().plan, costs);
   const SharingTerms n = sharing_terms(job, runs.narrow.front().plan, costs);
   const double wide = median_seconds(runs.wide) - w.none;
@@ -141,9 +150,18 @@ StepCosts with_sharing(const KnownJob& job, const SharingRuns& runs, StepCosts c
   return costs;
 }
 
-json calibrate(const KnownJob& job, int repetitions, StepCosts& costs) {
-  const std::vector<RealRun> one = repeat(job.job, 1, repetitions);
-  const std::vector<RealRun> two = repeat(job.job, 2, repetitions);
+json calibrate(const KnownJob& job, const WorkMeter& meter, int repetitions, StepCosts& costs) {
+  std::vector<RealRun> one, two;
+  WorkSamples work;
+  for (int repetition = -1; repetition < repetitions; ++repetition) {  // the first warms up
+    RealRun alone = run_once(job.job, {1.0}, Strategy::data);
+    RealRun both = run_once(job.job, {1.0, 1.0}, Strategy::data);
+    if (repetition < 0) continue;
+    one.push_back(std::move(alone));
+    two.push_back(std::move(both));
+    meter.pass(false, work);
+  }
+  costs.steady = meter.costs(work);
   const auto prepare = [](const std::vector<RealRun>& runs) {
     std::vector<double> seconds;
     for (const RealRun& run : runs) seconds.push_back(run.seconds - run.resident_s);
@@ -194,8 +212,8 @@ json describe(const Measurement& measurement, const std::vector<std::int32_t>& l
           {"meet_s", costs.meet_s},
           {"fetch_s", costs.fetch_s},
           {"sharing_runs",
-           {{"wide", summarize(seconds_of(measurement.sharing.wide))},
-            {"narrow", summarize(seconds_of(measurement.sharing.narrow))}}},
+           {{"wide", summarize(seconds_of(measurement.costing.sharing.wide))},
+            {"narrow", summarize(seconds_of(measurement.costing.sharing.narrow))}}},
           {"evenly_spread_s", evenly_spread(typical(measurement.runs[0]), scenario.slowdowns)},
           {"strategies", list}};
 }

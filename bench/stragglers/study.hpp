@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "stragglers/costs.hpp"
 #include "stragglers/runs.hpp"
 #include "stragglers/simulate.hpp"
 
@@ -20,22 +21,33 @@ struct SharingRuns {
   std::vector<RealRun> wide, narrow;
 };
 
-/// Real runs of one scenario: `runs[strategy][repetition]`, in turn. What a line costs that another
-/// core wrote changes from minute to minute where cores are virtual, so `sharing` is measured
-/// between them, each time with equal ranks.
+/// What is measured between the runs of a scenario, since it changes from minute to minute where
+/// cores are virtual: a rank's own work, and the cost of a line that another core wrote.
+struct Costing {
+  WorkSamples steady, drowsy;
+  SharingRuns sharing;
+  void add(const Costing& more);
+};
+
+/// Real runs of one scenario: `runs[strategy][repetition]`, in turn.
 struct Measurement {
   Scenario scenario;
   std::vector<std::vector<RealRun>> runs;
-  SharingRuns sharing;
+  Costing costing;
 };
-[[nodiscard]] Measurement measure(const Scenario& scenario, const Job& sharing, int repetitions);
+/// `sharing`: the job whose runs on equal ranks tell what sharing rows costs.
+[[nodiscard]] Measurement measure(const Scenario& scenario, const Job& sharing,
+                                  const WorkMeter& meter, int repetitions);
 
 /// Adds to `costs` what only whole runs tell: preparing and gathering, from runs of `job` on one
 /// rank and on two. Returns those runs beside what the simulation makes of them.
-[[nodiscard]] nlohmann::json calibrate(const KnownJob& job, int repetitions, StepCosts& costs);
+[[nodiscard]] nlohmann::json calibrate(const KnownJob& job, const WorkMeter& meter, int repetitions,
+                                       StepCosts& costs);
 
-/// `costs` with `meet_s` and `fetch_s` fitted to the medians of runs of `job`.
-[[nodiscard]] StepCosts with_sharing(const KnownJob& job, const SharingRuns& runs, StepCosts costs);
+/// `costs` with the work that was measured, and `meet_s` and `fetch_s` fitted to the medians of
+/// runs of `job`.
+[[nodiscard]] StepCosts with_costing(const KnownJob& job, const WorkMeter& meter,
+                                     const Costing& costing, StepCosts costs);
 
 /// A measurement beside its simulation: medians, busy and idle seconds, ratios.
 [[nodiscard]] nlohmann::json describe(const Measurement& measurement,

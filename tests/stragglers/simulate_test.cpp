@@ -44,7 +44,8 @@ void use(Strategy strategy, Plan& plan) {
 /// A second for each group of images and segment, and nothing else.
 StepCosts unit_costs(std::int64_t segments) {
   StepCosts costs;
-  costs.segment_s.assign(static_cast<std::size_t>(segments), {0.0, 1.0, 2.0});
+  costs.steady.segment_s.assign(static_cast<std::size_t>(segments), {0.0, 1.0, 2.0});
+  costs.drowsy = costs.steady;
   costs.segment_edges.assign(static_cast<std::size_t>(segments), 1.0);
   return costs;
 }
@@ -61,8 +62,8 @@ TEST(Simulate, OneRankTakesTheSumOfItsSegments) {
   std::vector<std::int32_t> last(64, 3);
   for (std::size_t i = 0; i < last.size(); i += 2) last[i] = 0;
   StepCosts costs = unit_costs(3);
-  costs.load_s = 0.25;
-  costs.pack_s = 0.5;
+  costs.steady.load_s = 0.25;
+  costs.steady.pack_s = 0.5;
   costs.finish_s = 7.0;
   const SimulatedRun run = simulate(plan, last, {1.0}, costs);
   const double segments = 2.0 * 2.0 + 2.0 * 2.0;  // two batches once, one batch of survivors twice
@@ -85,6 +86,16 @@ TEST(Simulate, DataWaitsForTheSlowRankAndStealingDoesNot) {
   EXPECT_GT(stealing.ranks[0].taken_over, 0);
 }
 
+TEST(Simulate, ASlowedRankWorksAsOneThatSleepsAfterEachSegment) {
+  const std::vector<std::int32_t> last(64, 4);
+  StepCosts costs = unit_costs(4);
+  costs.drowsy.segment_s.assign(4, {0.0, 1.5, 2.5});
+  costs.drowsy.load_s = 0.125;
+  const SimulatedRun run = simulate(make_plan_of(64, 2, 4), last, {1.0, 2.0}, costs);
+  EXPECT_DOUBLE_EQ(run.ranks[0].busy_s, 4 * 2.0);
+  EXPECT_DOUBLE_EQ(run.ranks[1].busy_s, 2.0 * (32 * 0.125 + 4 * 2.5));
+}
+
 TEST(Simulate, ModelMeetsAfterEveryLayer) {
   Plan plan = make_plan_of(32, 4, 5);
   use(Strategy::model, plan);
@@ -99,7 +110,8 @@ TEST(Simulate, ModelMeetsAfterEveryLayer) {
   EXPECT_DOUBLE_EQ(uneven.seconds, 5 * 2.0 * 2.0 / 4.0);  // rows stay even
   EXPECT_DOUBLE_EQ(uneven.ranks[1].busy_s, 5 * 2.0 / 4.0);
   EXPECT_EQ(uneven.ranks[3].helped_segments, 5);
-  costs.nap = {0.5, 100.0};  // the slow rank wakes after each layer; caches go cold in no crew
+  // The slow rank wakes after each layer, which one group alone tells; caches go cold in no crew.
+  costs.drowsy.segment_s.assign(5, {0.0, 1.5, 200.0});
   EXPECT_DOUBLE_EQ(simulate(plan, last, {1.0, 1.0, 2.0, 1.0}, costs).seconds,
                    5 * 2.0 * (2.0 / 4.0 + 0.5));
   EXPECT_DOUBLE_EQ(simulate(plan, last, equal, costs).seconds, 5 * 2.0 / 4.0);

@@ -27,9 +27,10 @@ def study():
     points = [{"ranks": ranks, "slowdowns": [1.0] * ranks,
                "strategies": [{"strategy": name, "seconds": 2 * seconds / ranks, "idle_part": 0.25}
                               for name, seconds in zip(STRATEGIES, times)]} for ranks in (2, 4)]
-    costs = dict.fromkeys(["load_s", "pack_s", "copy_s", "wake_s", "meet_s", "fetch_s", "prepare_alone_s",
-                           "prepare_shared_s", "finish_s"], 1e-6)
-    costs |= {"nap": {"alone_s": 1e-6, "group_s": 2e-6}, "segment_s": [[0.0, 1e-3, 2e-3]]}
+    costs = dict.fromkeys(["copy_s", "wake_s", "meet_s", "fetch_s", "prepare_alone_s", "prepare_shared_s",
+                           "finish_s"], 1e-6)
+    costs["steady"] = {"load_s": 1e-6, "pack_s": 1e-6, "segment_s": [[0.0, 1e-3, 2e-3]]}
+    costs["drowsy"] = {"load_s": 3e-6, "pack_s": 2e-6, "segment_s": [[0.0, 2e-3, 3e-3]]}
     return {"conditions": {"commit": "0123abc", "dirty": False, "date": "2026-01-01", "cpu": "a CPU"},
             "images": 60000, "survivors": 1800, "neurons": 1024, "layers": 120, "other_cores": 0.01,
             "calibration": [{"simulated_s": 0.3}], "costs": costs, "scenarios": scenarios,
