@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(TrainTraits::block)
                                      input_of(k + 3)};
       entry_gradients(in, out, panels, in_step, out_step, dvalues + k);
     }
-    for (const std::int64_t last = k + kEntries; k < end && k < last; ++k) {
+    for (; k < end; ++k) {  // fewer than kEntries are left, to one warp
       const T* const in[1] = {input_of(k)};
       entry_gradients(in, out, panels, in_step, out_step, dvalues + k);
     }
