@@ -53,8 +53,16 @@ std::span<const TrainKernels<T>> train_table() {
      train_update_cpu<T>,
      sum_of_squares_cpu<T>},
 #if defined(SPDNN_HAVE_CUDA)
-        {"cuda", DeviceKind::cuda, train_sparse_cuda<T>(), train_dense_cuda<T>(), {}, {},
-         {},     loss_cuda<T>,     train_update_cuda<T>,   sum_of_squares_cuda<T>},
+        {"cuda",
+         DeviceKind::cuda,
+         train_sparse_cuda<T>(),
+         train_dense_cuda<T>(),
+         train_sparse_conv_cuda<T>(),
+         train_dense_conv_cuda<T>(),
+         {pool_forward_cuda<T>, pool_backward_cuda<T>},
+         loss_cuda<T>,
+         train_update_cuda<T>,
+         sum_of_squares_cuda<T>},
 #endif
         train_reference<T>(),
   });

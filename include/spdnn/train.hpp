@@ -112,6 +112,7 @@ struct TrainSpec {
   std::string profile_cache;             ///< file of measurements to use and to add to; empty: none
   std::int64_t validation = 0;           ///< training images held out, chosen by the seed
   std::optional<std::int64_t> patience;  ///< epochs without a smaller validation loss, then stop
+  bool restore_best = false;             ///< end with the epoch of the smallest validation loss
   std::filesystem::path start_from;      ///< a checkpoint whose parameters training starts from
   CheckpointSpec checkpoint;
   std::uint64_t seed = 1;
@@ -157,7 +158,8 @@ struct ShareReport {
 /// Bytes of one kind that training takes, all ranks together.
 struct MemoryItem {
   std::string name;
-  std::int64_t bytes = 0;
+  std::int64_t bytes = 0;         ///< of the host's memory
+  std::int64_t device_bytes = 0;  ///< of GPUs' memory
 };
 
 /// A layer's share of a trained network.
@@ -169,9 +171,11 @@ struct TrainResult {
   std::vector<EpochReport> epochs;  ///< of this call; those before a resumed checkpoint are not
   std::int64_t resumed_epochs = 0;
   bool stopped_early = false;
+  std::int64_t restored_epoch = 0;  ///< whose parameters it ended with; 0: the last one's
   Measure test;  ///< with the confusion matrix; no images where no test set was given
   std::vector<LayerReport> layers;
   std::vector<MemoryItem> memory;
+  std::int64_t peak_device_bytes = 0;     ///< most that one GPU held; 0 without one
   std::vector<ShareReport> shares;        ///< the first ones, and those after each change
   std::vector<std::int64_t> rank_images;  ///< of each rank, in this call
   std::vector<double> rank_seconds;       ///< each rank's, in this call

@@ -153,8 +153,8 @@ struct TrainKernels {
   std::string_view name;
   DeviceKind device;
   LinearKernels<T> sparse, dense;            ///< of linear layers
-  LinearKernels<T> sparse_conv, dense_conv;  ///< of convolutions; null where a device has none
-  PoolKernels<T> pool;                       ///< null where a device has none
+  LinearKernels<T> sparse_conv, dense_conv;  ///< of convolutions
+  PoolKernels<T> pool;
   void (*loss)(const LossArgs<T>& args, Stream& stream);
   void (*update)(const UpdateArgs<T>& args, Stream& stream);
   /// Σ x² of `count` elements, in double, to `*result` in memory of the device.

@@ -54,7 +54,7 @@ PreparedWeights prepare(const CsrView& host, Device& device, Stream& stream) {
 }
 
 void run(const SpmmArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const cuda::SpmmKernelArgs kernel = cuda::kernel_args(args, stream);
   const cuda::ConvTile tile(args.window);
   const std::int64_t per_channel = tile.inputs() * bytes_per_input();
@@ -66,10 +66,10 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
   const auto shared_bytes = static_cast<std::size_t>(conv.channels_per_chunk * per_channel);
   cuda::with_index(kernel.csr.index_type, [&](auto index) {
     auto* code = &cuda::conv_tile_kernel<kCudaPanelWidth / cuda::kWarp, decltype(index)>;
-    cuda::check(cudaFuncSetAttribute(code, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared_bytes)),
-                "conv_tile: asking for shared memory");
-    code<<<cuda::grid_for(items), ConvTraits::block, shared_bytes, native>>>(kernel, conv);
+    cuda::allow_shared(code, static_cast<std::int64_t>(shared_bytes),
+                       "conv_tile: asking for shared memory");
+    cuda::launch(code, cuda::grid_for(items), ConvTraits::block, shared_bytes, native, kernel,
+                 conv);
   });
   cuda::check_launch("conv_tile");
 }
@@ -82,14 +82,14 @@ std::optional<std::string> declines_pool(const SpmmShape& shape, const DeviceInf
 }
 
 void run_pool(const SpmmArgs<float>& args, Stream& stream) {
-  cudaStream_t native = cuda::stream_of(stream);
+  const cuda::NativeStream native = cuda::stream_of(stream);
   const cuda::SpmmKernelArgs kernel = cuda::kernel_args(args, stream);
   const std::int64_t outputs = args.x.count() * args.window.channels * args.window.out_pixels();
   if (outputs == 0) return;
   const unsigned grid =
       cuda::grid_for(cuda::ceil_div(outputs, ConvTraits::pool_block / cuda::kWarp));
-  cuda::pool_kernel<kCudaPanelWidth / cuda::kWarp>
-      <<<grid, ConvTraits::pool_block, 0, native>>>(kernel, args.kind, args.window);
+  cuda::launch(&cuda::pool_kernel<kCudaPanelWidth / cuda::kWarp>, grid, ConvTraits::pool_block, 0,
+               native, kernel, args.kind, args.window);
   cuda::check_launch("pool");
 }
 

@@ -16,22 +16,14 @@
 // same code with lists that are not stored; it suits the narrow last layers of classifiers.
 //
 // Order: fixed, and the same for every grid: equal arguments give equal bits.
-#include "cuda/launch.hpp"
 #include "cuda/train_kernels.hpp"
+#include "cuda/train_launch.hpp"
 #include "cuda/train_linear.cuh"
 
 namespace spdnn {
 namespace {
 
 using cuda::TrainTraits;
-
-template <class T>
-void check_width(const Panels<const T>& x) {
-  if (x.width != TrainTraits::width) {
-    throw DeviceError("training on CUDA takes panels of " + std::to_string(TrainTraits::width) +
-                      " images, not " + std::to_string(x.width));
-  }
-}
 
 /// W by rows.
 template <class T>
@@ -51,7 +43,7 @@ unsigned grid_of_lists(std::int64_t lists, std::int64_t panels) {
 
 template <class T, bool kDense>
 void forward(const ForwardArgs<T>& args, Stream& stream) {
-  check_width(args.x);
+  cuda::check_train_width(args.x.width);
   const cuda::NativeStream native = cuda::stream_of(stream);
   const PatternView& w = args.layer.pattern;
   const unsigned grid = grid_of_lists(w.rows, args.x.count());
@@ -63,17 +55,14 @@ void forward(const ForwardArgs<T>& args, Stream& stream) {
 
 template <class T, bool kDense>
 void backward_data(const BackwardDataArgs<T>& args, Stream& stream) {
-  check_width(args.dz);
+  cuda::check_train_width(args.dz.width);
   const cuda::NativeStream native = cuda::stream_of(stream);
   const PatternView& w = args.layer.pattern;
   const unsigned grid = grid_of_lists(w.cols, args.dz.count());
   if (grid == 0) return;
   const T* values = args.layer.values;
-  if (!kDense && w.nnz > 0) {
-    cuda::launch(&cuda::gather_values_kernel<T>,
-                 cuda::grid_for(cuda::ceil_div(w.nnz, TrainTraits::block)), TrainTraits::block, 0,
-                 native, values, w.entries, w.nnz, args.workspace);
-    cuda::check_launch("backward_data (values)");
+  if (!kDense) {
+    cuda::gather_values(args.layer, args.workspace, stream);
     values = args.workspace;
   }
   cuda::launch(&cuda::train_backward_data_kernel<T, kDense>, grid, TrainTraits::block, 0, native,
@@ -83,7 +72,7 @@ void backward_data(const BackwardDataArgs<T>& args, Stream& stream) {
 
 template <class T, bool kDense>
 void backward_weights(const BackwardWeightsArgs<T>& args, Stream& stream) {
-  check_width(args.dz);
+  cuda::check_train_width(args.dz.width);
   const cuda::NativeStream native = cuda::stream_of(stream);
   const PatternView& w = args.pattern;
   if (w.rows == 0) return;

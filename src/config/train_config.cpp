@@ -183,6 +183,10 @@ TrainSpec train_spec(const Json& root, const FindFile& find, const Fail& fail) {
   if (spec.patience && spec.validation == 0) {
     fail("/train/patience", "needs images to measure: set /train/validation_images");
   }
+  spec.restore_best = from["restore_best"];
+  if (spec.restore_best && spec.validation == 0) {
+    fail("/train/restore_best", "needs images to measure: set /train/validation_images");
+  }
   if (from.contains("start_from")) {
     spec.start_from = find(from["start_from"], "/train/start_from");
   }

@@ -140,6 +140,10 @@ void add_loop(std::vector<Key>& t) {
                 .forms = {integer(1, 1'000'000)},
                 .about = "Stop after so many epochs without a smaller loss of the validation "
                          "images"},
+               {.pointer = "/train/restore_best",
+                .forms = {boolean()},
+                .fallback = "false",
+                .about = "End with the parameters of the epoch whose validation loss was smallest"},
                {.pointer = "/train/start_from",
                 .forms = {text()},
                 .about = "A checkpoint whose weights training starts from"},

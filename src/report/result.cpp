@@ -125,27 +125,34 @@ Json shares_of(const TrainResult& train) {
   return all;
 }
 
+/// Bytes by kind, and their sum.
+Json memory_of(const TrainResult& train, std::int64_t MemoryItem::*bytes) {
+  Json memory = Json::object();
+  std::int64_t sum = 0;
+  for (const MemoryItem& item : train.memory) {
+    memory[item.name] = item.*bytes;
+    sum += item.*bytes;
+  }
+  memory["sum"] = sum;
+  return memory;
+}
+
 Json train_of(const TrainResult& train) {
   Json layers = Json::array();
   for (const LayerReport& layer : train.layers) {
     layers.push_back(
         {{"inputs", layer.inputs}, {"outputs", layer.outputs}, {"connections", layer.connections}});
   }
-  Json memory = Json::object();
-  std::int64_t bytes = 0;
-  for (const MemoryItem& item : train.memory) {
-    memory[item.name] = item.bytes;
-    bytes += item.bytes;
-  }
-  memory["sum"] = bytes;
   return {{"seconds", finite(train.train_s)},
           {"resumed_epochs", train.resumed_epochs},
           {"stopped_early", train.stopped_early},
+          {"restored_epoch", train.restored_epoch > 0 ? Json(train.restored_epoch) : Json(nullptr)},
           {"last_epoch", train.epochs.empty() ? Json(nullptr) : epoch_of(train.epochs.back())},
           {"test", train.test.images > 0 ? measure_of(train.test) : Json(nullptr)},
           {"layers", std::move(layers)},
           {"shares", shares_of(train)},
-          {"memory_bytes", std::move(memory)}};
+          {"memory_bytes", memory_of(train, &MemoryItem::bytes)},
+          {"device_memory_bytes", memory_of(train, &MemoryItem::device_bytes)}};
 }
 
 }  // namespace

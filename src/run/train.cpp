@@ -140,8 +140,8 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   if (!job.leads()) return {};
   progress.phase = "writing";
   progress.total = 0;
-  trained.memory.push_back({"data set", bytes_of(sets.train) + bytes_of(sets.test)});
-  trained.memory.push_back({"program", program_bytes});
+  trained.memory.push_back({"data set", bytes_of(sets.train) + bytes_of(sets.test), 0});
+  trained.memory.push_back({"program", program_bytes, 0});
   result.status = "done";
   result.images = sets.train.count;
   result.layers = std::ssize(trained.layers);
@@ -153,6 +153,7 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   if (result.train->test.images > 0) result.labelled = result.train->test;
   describe_devices(job.specs, result);
   result.peak_host_bytes = peak_host_bytes();
+  result.peak_device_bytes = result.train->peak_device_bytes;
   check_bars(config.require, result);
   return result;
 }

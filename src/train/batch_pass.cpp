@@ -11,6 +11,11 @@ Buffer allocate(Device& device, std::int64_t count) {
   return device.allocate(static_cast<std::size_t>(count) * sizeof(T));
 }
 
+/// Whole panels for so many images.
+std::int64_t lanes_for(std::int64_t images, std::int64_t width) {
+  return (images + width - 1) / width * width;
+}
+
 std::int64_t bytes_of(const Buffer& buffer) { return static_cast<std::int64_t>(buffer.bytes()); }
 
 /// The images of some panels.
@@ -57,8 +62,10 @@ BatchPass<T>::BatchPass(Network<T>& network, std::optional<Shard> own, const Sha
     : network_(network),
       own_shard_(std::move(own)),
       shard_(own_shard_ ? *own_shard_ : *shard),
-      width_(width > 0 ? width : panel_width(network.device().info())) {
-  const std::int64_t lanes = (most_images + width_ - 1) / width_ * width_;
+      width_(width > 0 ? width : panel_width(network.device().info())),
+      transfer_(network.device(), network.stream(), network.inputs(), most_images,
+                lanes_for(most_images, width_)) {
+  const std::int64_t lanes = lanes_for(most_images, width_);
   Device& device = network.device();
   std::int64_t widest_own = 0;
   std::int64_t widest_read = 0;
@@ -154,7 +161,7 @@ void BatchPass<T>::forward_layer(std::size_t layer, Range chunk, bool only_chunk
 
 template <class T>
 Panels<const T> BatchPass<T>::forward(const Panels<const T>& x) {
-  x_ = x;
+  x_ = transfer_.images(x);
   const std::size_t layers = network_.layers().size();
   const std::vector<Range> parts = chunks();
   for (std::size_t l = 0; l < layers; ++l) {
@@ -169,32 +176,30 @@ Panels<const T> BatchPass<T>::forward(const Panels<const T>& x) {
 }
 
 template <class T>
-double BatchPass<T>::loss(Loss loss, const std::int32_t* labels, T scale,
-                          std::int32_t* predictions) {
+void BatchPass<T>::start_loss(Loss loss, const std::int32_t* labels, T scale) {
   const std::size_t last = network_.layers().size() - 1;
   const Halo& halo = shard_.halos.back();
-  double sum = 0.0;
   LossArgs<T> args;
   args.loss = loss;
   args.activation = network_.layers()[last].activation;
   args.y = gathered(last + 1);
-  args.labels = labels;
+  args.labels = transfer_.labels(labels, x_.batch);
   args.scale = scale;
   const Panels<T> own = delta(last);
   args.dz = halo.in_place ? own
                           : Panels<T>{loss_gradient_.template as<T>(), halo.inputs, x_.batch,
                                       width_, nullptr};
-  args.loss_sum = &sum;
-  args.predictions = predictions;
+  args.loss_sum = transfer_.loss_sum();
+  args.predictions = transfer_.predictions();
   network_.kernels().loss(args, network_.stream());
-  if (halo.in_place) return sum;
+  transfer_.start_back(x_.batch);
+  if (halo.in_place) return;
   for (std::int64_t panel = 0; panel < own.count(); ++panel) {
     for (std::size_t i = 0; i < halo.own_from.size(); ++i) {
       std::copy_n(args.dz.panel(panel) + std::int64_t{halo.own_to[i]} * width_, width_,
                   own.panel(panel) + std::int64_t{halo.own_from[i]} * width_);
     }
   }
-  return sum;
 }
 
 /// The gradient by the inputs of a layer, and what of it belongs to others on its way.
@@ -230,7 +235,7 @@ void BatchPass<T>::backward(const Visit& visit) {
     const Panels<const T> x = input_of(l);
     const Panels<const T> dz = delta(l);
     T* gradient = network_.gradient();
-    train::backward_weights(layer, network_.kernels(), layer.pattern.view(), dz, x,
+    train::backward_weights(layer, network_.kernels(), network_.view(l).pattern, dz, x,
                             gradient + network_.values_of(l).begin,
                             gradient + network_.biases_of(l).begin, network_.stream());
     if (visit) visit(l, dz, x);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "batch_transfer.hpp"
 #include "network.hpp"
 #include "shard.hpp"
 
@@ -27,13 +28,22 @@ class BatchPass {
   /// A rank alone with all of the network.
   BatchPass(Network<T>& network, std::int64_t most_images, std::int64_t width = 0);
 
-  /// The network's outputs for `x`, `[inputs × batch]` in panels, all of them in their original
-  /// order; they live until the next call. All ranks call it.
+  /// The network's outputs for `x`, `[inputs × batch]` in panels of the host's memory, all of them
+  /// in their original order; they live in the device's memory until the next call. `x` must stay
+  /// until `finish_loss`, or else until the stream was waited for. All ranks call it.
   [[nodiscard]] Panels<const T> forward(const Panels<const T>& x);
-  /// Sum of the loss over the batch of the last `forward`, the same on all ranks. The gradient
-  /// times `scale` by the last layer's sums is kept for `backward`. `predictions` may be null.
+  /// The loss over the batch of the last `forward`, and for `backward` its gradient times `scale`
+  /// by the last layer's sums. `labels` must stay until `finish_loss`.
+  void start_loss(Loss loss, const std::int32_t* labels, T scale);
+  /// Waits for what `start_loss` found, but not for work that was queued after it: returns the sum,
+  /// the same on all ranks. `predictions`, one an image, may be null.
+  double finish_loss(std::int32_t* predictions) { return transfer_.finish(predictions); }
+  /// Both.
   [[nodiscard]] double loss(Loss loss, const std::int32_t* labels, T scale,
-                            std::int32_t* predictions);
+                            std::int32_t* predictions) {
+    start_loss(loss, labels, scale);
+    return finish_loss(predictions);
+  }
   /// Sees a layer's input and the gradient by its sums on the way back.
   using Visit =
       std::function<void(std::size_t layer, const Panels<const T>& dz, const Panels<const T>& x)>;
@@ -51,6 +61,7 @@ class BatchPass {
   [[nodiscard]] std::int64_t activation_bytes() const;
   [[nodiscard]] std::int64_t delta_bytes() const;
   [[nodiscard]] std::int64_t workspace_bytes() const;
+  [[nodiscard]] const BatchTransfer<T>& transfer() const noexcept { return transfer_; }
   /// Messages and copies of the halos.
   [[nodiscard]] std::int64_t halo_bytes() const;
 
@@ -71,6 +82,7 @@ class BatchPass {
   std::optional<Shard> own_shard_;
   const Shard& shard_;
   std::int64_t width_;
+  BatchTransfer<T> transfer_;
   std::vector<Buffer> activations_;
   std::vector<Buffer> inputs_;  ///< by layer and for the loss; empty where read in place
   std::vector<std::unique_ptr<HaloExchange<T>>> exchanges_;

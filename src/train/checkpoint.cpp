@@ -15,23 +15,24 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kPrefix = "checkpoint-";
+constexpr std::string_view kBestPrefix = "best-";
 constexpr std::string_view kSuffix = ".safetensors";
 constexpr const char* kKind = "spdnn.kind";
 
-fs::path file_of(const fs::path& folder, std::int64_t epoch) {
-  return folder / fmt::format("{}{:06}{}", kPrefix, epoch, kSuffix);
+fs::path file_of(const fs::path& folder, std::string_view prefix, std::int64_t epoch) {
+  return folder / fmt::format("{}{:06}{}", prefix, epoch, kSuffix);
 }
 
-/// The checkpoints of a folder by their epochs.
-std::map<std::int64_t, fs::path> list_checkpoints(const fs::path& folder) {
+/// The files of a folder whose names begin with `prefix`, by their epochs.
+std::map<std::int64_t, fs::path> list_files(const fs::path& folder, std::string_view prefix) {
   std::map<std::int64_t, fs::path> found;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) continue;
+    if (!name.starts_with(prefix) || !name.ends_with(kSuffix)) continue;
     std::int64_t epoch = 0;
     const char* end = name.data() + name.size() - kSuffix.size();
-    const auto [rest, problem] = std::from_chars(name.data() + kPrefix.size(), end, epoch);
+    const auto [rest, problem] = std::from_chars(name.data() + prefix.size(), end, epoch);
     if (problem == std::errc() && rest == end) found[epoch] = entry.path();
   }
   return found;
@@ -155,11 +156,9 @@ std::string mismatch(const Checkpoint& checkpoint, const TrainSpec& spec) {
   return "";
 }
 
-}  // namespace
-
-void write_checkpoint(const TrainSpec& spec, const TrainState& state,
-                      const std::vector<TrainLayer>& layers,
-                      const std::vector<LayerRows<float>>& rows) {
+/// Writes all arrays of `rows` and what else a checkpoint holds.
+void write_file(const TrainSpec& spec, std::string_view prefix, const TrainState& state,
+                const std::vector<TrainLayer>& layers, const std::vector<LayerRows<float>>& rows) {
   const fs::path& folder = spec.checkpoint.folder;
   std::error_code error;
   fs::create_directories(folder, error);
@@ -184,15 +183,52 @@ void write_checkpoint(const TrainSpec& spec, const TrainState& state,
     }
     arrays = std::max(arrays, rows[l].values.size());
   }
-  write_safetensors(file_of(folder, state.epoch), std::move(tensors),
+  write_safetensors(file_of(folder, prefix, state.epoch), std::move(tensors),
                     texts_of(spec, state, layers, arrays - 1));
-  const auto files = list_checkpoints(folder);
+}
+
+/// Removes all but the `keep_last` newest checkpoints up to `epoch`, and the best parameters that
+/// none of those names: they name the newest that is no newer than they are.
+void remove_old(const TrainSpec& spec, std::int64_t epoch) {
+  std::error_code error;  // a file that stays is no reason to end a run
+  const auto files = list_files(spec.checkpoint.folder, kPrefix);
   std::int64_t kept = 0;
+  std::int64_t oldest = epoch;
   for (auto it = files.rbegin(); it != files.rend(); ++it) {
-    const bool keep = it->first <= state.epoch && kept < spec.checkpoint.keep_last;
-    if (keep) ++kept;
-    if (!keep) fs::remove(it->second, error);
+    if (it->first <= epoch && kept < spec.checkpoint.keep_last) {
+      ++kept;
+      oldest = it->first;
+    } else {
+      fs::remove(it->second, error);
+    }
   }
+  const auto best = list_files(spec.checkpoint.folder, kBestPrefix);
+  auto named = best.upper_bound(oldest);
+  if (named != best.begin()) --named;
+  for (auto it = best.begin(); it != best.end(); ++it) {
+    if (it->first > epoch || (named != best.end() && it->first < named->first)) {
+      fs::remove(it->second, error);
+    }
+  }
+}
+
+}  // namespace
+
+void write_checkpoint(const TrainSpec& spec, const TrainState& state,
+                      const std::vector<TrainLayer>& layers,
+                      const std::vector<LayerRows<float>>& rows) {
+  write_file(spec, kPrefix, state, layers, rows);
+  remove_old(spec, state.epoch);
+}
+
+void write_best(const TrainSpec& spec, const TrainState& state,
+                const std::vector<TrainLayer>& layers, std::vector<LayerRows<float>> rows) {
+  for (LayerRows<float>& layer : rows) {
+    if (layer.values.empty()) continue;  // a pooling
+    layer.values.resize(1);
+    layer.biases.resize(1);
+  }
+  write_file(spec, kBestPrefix, state, layers, rows);
 }
 
 Checkpoint read_checkpoint(const fs::path& path) {
@@ -227,7 +263,7 @@ Checkpoint read_checkpoint(const fs::path& path) {
 
 std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
                                             std::vector<std::string>& notes) {
-  const auto files = list_checkpoints(spec.checkpoint.folder);
+  const auto files = list_files(spec.checkpoint.folder, kPrefix);
   std::string last;
   for (auto it = files.rbegin(); it != files.rend(); ++it) {
     try {
@@ -247,6 +283,21 @@ std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
                     spec.checkpoint.folder.string(), files.size(), last));
   }
   return std::nullopt;
+}
+
+Checkpoint best_checkpoint(const TrainSpec& spec, const TrainState& state) {
+  const fs::path file = file_of(spec.checkpoint.folder, kBestPrefix, state.best_epoch);
+  try {
+    Checkpoint best = read_checkpoint(file);
+    const std::string why = mismatch(best, spec);
+    if (why.empty()) return best;
+    throw InputError(file, why);
+  } catch (const InputError& error) {
+    throw InputError(
+        fmt::format("epoch {} was the best so far, but its parameters can't be read: "
+                    "{}. Start anew without --resume",
+                    state.best_epoch, error.what()));
+  }
 }
 
 std::vector<LayerRows<float>> rows_of(const Checkpoint& checkpoint) {

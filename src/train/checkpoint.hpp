@@ -30,6 +30,11 @@ void write_checkpoint(const TrainSpec& spec, const TrainState& state,
                       const std::vector<TrainLayer>& layers,
                       const std::vector<LayerRows<float>>& rows);
 
+/// Writes the parameters alone to `best-EPOCH.safetensors`, for `restore_best`. They stay as long
+/// as a checkpoint is kept that may name them.
+void write_best(const TrainSpec& spec, const TrainState& state,
+                const std::vector<TrainLayer>& layers, std::vector<LayerRows<float>> rows);
+
 /// A checkpoint in memory.
 struct Checkpoint {
   TrainState state;
@@ -47,7 +52,11 @@ struct Checkpoint {
 [[nodiscard]] std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
                                                           std::vector<std::string>& notes);
 
-/// All rows of a checkpoint's layers, with the optimiser's state.
+/// What `write_best` wrote after the best epoch of `state`. Throws `InputError` where that is not
+/// there, or damaged.
+[[nodiscard]] Checkpoint best_checkpoint(const TrainSpec& spec, const TrainState& state);
+
+/// All rows of a checkpoint's layers, with the optimiser's state if it has that.
 [[nodiscard]] std::vector<LayerRows<float>> rows_of(const Checkpoint& checkpoint);
 
 }  // namespace spdnn::train

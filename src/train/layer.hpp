@@ -47,13 +47,6 @@ struct TrainLayer {
                                     const Epilogue& activation);
 [[nodiscard]] TrainLayer pool_layer(const Window2d& window, LayerKind kind);
 
-/// Whether there are kernels for the layer.
-template <class T>
-[[nodiscard]] bool can_compute(const TrainLayer& layer, const TrainKernels<T>& kernels) {
-  if (std::holds_alternative<ConvForm>(layer.form)) return kernels.sparse_conv.forward != nullptr;
-  return std::holds_alternative<LinearForm>(layer.form) || kernels.pool.forward != nullptr;
-}
-
 /// y = what the layer makes of x.
 template <class T>
 void forward(const TrainLayer& layer, const TrainKernels<T>& kernels, const LinearView<T>& weights,

@@ -32,15 +32,9 @@ Network<T>::Network(std::vector<TrainLayer> layers, const TrainKernels<T>& kerne
                     Stream& stream)
     : layers_(std::move(layers)), kernels_(&kernels), device_(&device), stream_(&stream) {
   if (layers_.empty()) throw InputError("a network to train has no layer; give at least 1");
-  for (std::size_t l = 0; l < layers_.size(); ++l) {
-    if (!can_compute(layers_[l], kernels)) {
-      throw DeviceError(
-          fmt::format("layer {}: convolutions and poolings are not trained on {} "
-                      "devices yet; name CPU devices",
-                      l + 1, to_string(kernels.device)));
-    }
+  for (const TrainLayer& layer : layers_) {
     value_begin_.push_back(value_count_);
-    value_count_ += layers_[l].pattern.nnz();
+    value_count_ += layer.pattern.nnz();
   }
   parameter_count_ = value_count_;
   for (const TrainLayer& layer : layers_) {
@@ -49,6 +43,8 @@ Network<T>::Network(std::vector<TrainLayer> layers, const TrainKernels<T>& kerne
   }
   parameters_ = allocate<T>(device, parameter_count_);
   gradient_ = allocate<T>(device, parameter_count_);
+  for (const TrainLayer& layer : layers_) patterns_.emplace_back(layer.pattern, device, stream);
+  stream.synchronize();
 }
 
 template <class T>
@@ -63,8 +59,22 @@ Range Network<T>::biases_of(std::size_t layer) const {
 
 template <class T>
 LinearView<T> Network<T>::view(std::size_t layer) const {
-  return {layers_[layer].pattern.view(), parameters() + value_begin_[layer],
+  return {patterns_[layer].view(), parameters() + value_begin_[layer],
           parameters() + bias_begin_[layer]};
+}
+
+template <class T>
+std::int64_t Network<T>::device_csr_bytes() const {
+  std::int64_t bytes = 0;
+  for (const DevicePattern& pattern : patterns_) bytes += pattern.csr_bytes();
+  return bytes;
+}
+
+template <class T>
+std::int64_t Network<T>::device_csc_bytes() const {
+  std::int64_t bytes = 0;
+  for (const DevicePattern& pattern : patterns_) bytes += pattern.csc_bytes();
+  return bytes;
 }
 
 template <class T>

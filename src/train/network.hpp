@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "device_pattern.hpp"
 #include "layer.hpp"
 
 namespace spdnn::train {
@@ -20,8 +21,8 @@ template <class T>
 [[nodiscard]] std::vector<T> draw_values(const TrainLayer& layer, std::uint64_t seed,
                                          std::size_t number);
 
-/// The parameters of all layers in one array: the values layer by layer, then the biases. A
-/// gradient, and each array of an optimiser's state, has the same layout.
+/// The parameters of all layers in one array of the device: the values layer by layer, then the
+/// biases. A gradient, and each array of an optimiser's state, has the same layout.
 template <class T>
 class Network {
  public:
@@ -41,7 +42,11 @@ class Network {
 
   [[nodiscard]] T* parameters() const { return parameters_.template as<T>(); }
   [[nodiscard]] T* gradient() const { return gradient_.template as<T>(); }
+  /// A layer as kernels take it: all of it in the device's memory.
   [[nodiscard]] LinearView<T> view(std::size_t layer) const;
+  /// Bytes of patterns on a device with memory of its own, by rows and by columns.
+  [[nodiscard]] std::int64_t device_csr_bytes() const;
+  [[nodiscard]] std::int64_t device_csc_bytes() const;
   [[nodiscard]] const TrainKernels<T>& kernels() const noexcept { return *kernels_; }
   [[nodiscard]] Device& device() const noexcept { return *device_; }
   [[nodiscard]] Stream& stream() const noexcept { return *stream_; }
@@ -51,6 +56,7 @@ class Network {
 
  private:
   std::vector<TrainLayer> layers_;
+  std::vector<DevicePattern> patterns_;
   const TrainKernels<T>* kernels_;
   Device* device_;
   Stream* stream_;

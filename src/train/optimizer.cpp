@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "host_view.hpp"
+
 namespace spdnn::train {
 namespace {
 
@@ -52,6 +54,7 @@ Optimizer::Optimizer(const TrainSpec& spec, Network<float>& network, std::int64_
     state_.push_back(network.device().allocate(bytes));
     network.stream().zero(state_.back().data(), bytes);
   }
+  if (spec.optimizer.clip_norm) squares_ = network.device().allocate(sizeof(double));
 }
 
 std::vector<float*> Optimizer::state() const {
@@ -68,9 +71,10 @@ std::int64_t Optimizer::bytes() const {
 
 float Optimizer::clip_scale() {
   if (!spec_.optimizer.clip_norm) return 1.0F;
-  double squares = 0.0;
-  network_.kernels().sum_of_squares(network_.gradient(), network_.parameter_count(), &squares,
-                                    network_.stream());
+  network_.kernels().sum_of_squares(network_.gradient(), network_.parameter_count(),
+                                    squares_.as<double>(), network_.stream());
+  double squares =
+      *HostView<double>(squares_.as<double>(), 1, network_.device(), network_.stream()).data();
   if (model_ != nullptr && model_->size() > 1) {
     model_->all_reduce(&squares, &squares, 1, DType::f64, Reduction::sum, nullptr);
   }

@@ -39,6 +39,7 @@ class Optimizer {
   std::int64_t steps_per_epoch_, total_steps_;
   std::int64_t steps_ = 0;
   std::vector<Buffer> state_;
+  Buffer squares_;  ///< a sum that the device finds, where gradients are clipped
 };
 
 }  // namespace spdnn::train

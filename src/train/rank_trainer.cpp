@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "export.hpp"
+#include "host_view.hpp"
 #include "spdnn/plan.hpp"
 #include "spdnn/random.hpp"
 #include "step_cost.hpp"
@@ -54,6 +55,7 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
       team_(team),
       comm_(*team.comm),
       pace_(spec),
+      device_(device),
       stream_(device.make_stream()),
       width_(panel_width(device.info())),
       most_images_(team.shares.most()),
@@ -68,6 +70,7 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
   if (!*job.resumed) return;
   state_ = (*job.resumed)->state;
   worker_.optimizer().set_steps(state_.steps);
+  if (*job.best) best_ = worker_.own_rows(team.partition, rows_of(**job.best));
 }
 
 /// This rank's share of every step over `images`.
@@ -92,8 +95,7 @@ void RankTrainer::follow_times(std::int64_t images, std::int64_t own) {
     worker_.make_room(most_images_);
     predictions_.resize(static_cast<std::size_t>(most_images_));
   }
-  loader_.change(epoch_step_ + 2, shares(std::ssize(job_.training)), most_images_,
-                 worker_.network().device());
+  loader_.change(epoch_step_ + 2, shares(std::ssize(job_.training)), most_images_, device_);
   report_shares(worker_.optimizer().steps() + 2);
   last_busy_ = pace_.busy();  // making room is no part of a step
 }
@@ -119,9 +121,14 @@ void RankTrainer::report_step(std::int64_t step) {
   job_.hooks->step({step, seconds, current->predicted_s, current->images});
 }
 
-void RankTrainer::add_loss(const Batch& batch, float scale, Measure& measure) {
+void RankTrainer::start_loss(const Batch& batch, float scale) {
   static_cast<void>(worker_.pass().forward(batch.x));
-  measure.loss += worker_.pass().loss(spec_.loss, batch.labels, scale, predictions_.data());
+  worker_.pass().start_loss(spec_.loss, batch.labels, scale);
+}
+
+/// Adds what `start_loss` found.
+void RankTrainer::finish_loss(const Batch& batch, Measure& measure) {
+  measure.loss += worker_.pass().finish_loss(predictions_.data());
   measure.images += batch.x.batch;
   const std::int64_t classes = job_.layers->back().outputs();
   for (std::int64_t i = 0; i < batch.x.batch; ++i) {
@@ -130,6 +137,17 @@ void RankTrainer::add_loss(const Batch& batch, float scale, Measure& measure) {
       ++measure.confusion[batch.labels[i] * classes + predictions_[i]];
     }
   }
+}
+
+/// Over the ranks with the same rows.
+void RankTrainer::sum_gradients() {
+  if (team_.data->size() == 1) return;
+  Network<float>& network = worker_.network();
+  pace_.begin_wait();
+  team_.data->all_reduce(network.gradient(), network.gradient(), network.parameter_count(),
+                         DType::f32, Reduction::sum,
+                         shares_memory(device_) ? nullptr : stream_.get());
+  pace_.end_wait();
 }
 
 /// Sums over the ranks, and the mean of the loss.
@@ -150,7 +168,7 @@ void RankTrainer::reduce(Measure& measure) {
 double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measure,
                                std::int64_t& rewired) {
   pace_.begin_step(worker_.optimizer().steps());
-  add_loss(batch, 1.0F / static_cast<float>(images), measure);
+  start_loss(batch, 1.0F / static_cast<float>(images));
   const std::int64_t step = worker_.optimizer().steps();
   const bool rewire = rewirer_.due(step, worker_.optimizer().total_steps());
   const double done =
@@ -164,6 +182,7 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
     worker_.pass().backward();
   }
   if (rewire) {
+    finish_loss(batch, measure);
     rewired += rewirer_.apply(done);
     worker_.optimizer().skip_step();
     pace_.hold();
@@ -171,16 +190,16 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
     report_step(step);
     return 0.0;
   }
+  const bool alone = comm_.size() == 1;
+  if (!alone) {
+    stream_->synchronize();  // a GPU's work is this rank's, and no waiting for others
+    finish_loss(batch, measure);
+  }
   pace_.hold();
   follow_times(images, batch.x.batch);
-  if (team_.data->size() > 1) {
-    Network<float>& network = worker_.network();
-    pace_.begin_wait();
-    team_.data->all_reduce(network.gradient(), network.gradient(), network.parameter_count(),
-                           DType::f32, Reduction::sum, nullptr);
-    pace_.end_wait();
-  }
+  sum_gradients();
   const double rate = worker_.optimizer().step();
+  if (alone) finish_loss(batch, measure);  // the device goes on with the step meanwhile
   report_step(step);
   return rate;
 }
@@ -220,12 +239,14 @@ Measure RankTrainer::measure(const LabelledImages& data, const std::vector<std::
   std::vector<Range> mine = shares(std::ssize(ids));
   const std::size_t steps = mine.size();
   std::optional<Loader> other;
-  if (&data != job_.train) other.emplace(data, most_images_, width_, worker_.network().device());
+  if (&data != job_.train) other.emplace(data, most_images_, width_, device_);
   Loader& loader = other ? *other : loader_;
   loader.start(ids, std::move(mine));
   for (std::size_t step = 0; step < steps; ++step) {
     comm_.show("measuring", static_cast<std::int64_t>(step));
-    add_loss(loader.next(), 1.0F, measure);
+    const Batch batch = loader.next();
+    start_loss(batch, 1.0F);
+    finish_loss(batch, measure);
   }
   comm_.show("writing", -1);
   reduce(measure);
@@ -241,6 +262,7 @@ bool RankTrainer::finish_epoch(EpochReport& report) {
     if (state_.best_epoch == 0 || report.validation->loss < state_.best_loss) {
       state_.best_loss = report.validation->loss;
       state_.best_epoch = report.epoch;
+      if (spec_.restore_best) keep_best();
     }
     stop = spec_.patience && report.epoch - state_.best_epoch >= *spec_.patience;
   }
@@ -256,6 +278,26 @@ bool RankTrainer::finish_epoch(EpochReport& report) {
   return stop;
 }
 
+void RankTrainer::keep_best() {
+  best_.clear();
+  for (std::size_t l = 0; l < job_.layers->size(); ++l) {
+    best_.push_back(worker_.rows(l));
+    if (best_.back().values.empty()) continue;  // a pooling
+    best_.back().values.resize(1);
+    best_.back().biases.resize(1);
+  }
+  if (spec_.checkpoint.folder.empty()) return;
+  std::vector<LayerRows<float>> rows = gather_rows();
+  if (comm_.rank() == 0) write_best(spec_, state_, *job_.layers, std::move(rows));
+}
+
+/// Goes back to the parameters of the best epoch, where that is not the last.
+void RankTrainer::restore_best() {
+  if (best_.empty() || state_.best_epoch == state_.epoch) return;
+  worker_.load(worker_.partition(), std::move(best_));
+  if (comm_.rank() == 0) job_.result->restored_epoch = state_.best_epoch;
+}
+
 /// All rows, on the first rank; the others that share them with it send theirs.
 std::vector<LayerRows<float>> RankTrainer::gather_rows() const {
   std::vector<LayerRows<float>> rows;
@@ -264,8 +306,8 @@ std::vector<LayerRows<float>> RankTrainer::gather_rows() const {
   return rows;
 }
 
-/// Bytes of this rank, summed over all of them.
-void RankTrainer::report_memory() {
+/// What this rank holds. Patterns are on the host, and on a GPU once more.
+std::vector<MemoryItem> RankTrainer::own_memory() {
   std::int64_t csr = 0;
   std::int64_t csc = 0;
   const Network<float>& network = worker_.network();
@@ -273,23 +315,40 @@ void RankTrainer::report_memory() {
     csr += layer.pattern.csr_bytes();
     csc += layer.pattern.csc_bytes();
   }
+  const bool on_host = shares_memory(device_);
+  const auto item = [&](const char* name, std::int64_t bytes) {
+    return on_host ? MemoryItem{name, bytes, 0} : MemoryItem{name, 0, bytes};
+  };
   const std::int64_t parameters = network.parameter_count() * std::int64_t{sizeof(float)};
-  std::vector<MemoryItem> items{{"values and biases", parameters},
-                                {"gradient", parameters},
-                                {"optimizer state", worker_.optimizer().bytes()},
-                                {"CSR indices", csr},
-                                {"CSC indices", csc},
-                                {"activations", worker_.pass().activation_bytes()},
-                                {"deltas", worker_.pass().delta_bytes()},
-                                {"values by columns", worker_.pass().workspace_bytes()},
-                                {"halos", worker_.pass().halo_bytes()},
-                                {"rewiring", rewirer_.bytes()},
-                                {"batches", loader_.bytes()}};
-  for (MemoryItem& item : items) {
-    if (comm_.size() > 1) {
-      comm_.all_reduce(&item.bytes, &item.bytes, 1, DType::i64, Reduction::sum, nullptr);
+  const BatchPass<float>& pass = worker_.pass();
+  MemoryItem batches = item("batches", pass.transfer().device_bytes());
+  batches.bytes += loader_.bytes() + pass.transfer().host_bytes();
+  return {item("values and biases", parameters),
+          item("gradient", parameters),
+          item("optimizer state", worker_.optimizer().bytes()),
+          {"CSR indices", csr, network.device_csr_bytes()},
+          {"CSC indices", csc, network.device_csc_bytes()},
+          item("activations", pass.activation_bytes()),
+          item("deltas", pass.delta_bytes()),
+          item("values by columns", pass.workspace_bytes()),
+          item("halos", pass.halo_bytes()),
+          {"rewiring", rewirer_.bytes(), on_host ? 0 : rewirer_.bytes() / 2},
+          batches};
+}
+
+/// Bytes summed over the ranks, and the most that one GPU held.
+void RankTrainer::report_memory() {
+  std::vector<MemoryItem> items = own_memory();
+  std::int64_t peak = shares_memory(device_) ? 0 : device_.peak_bytes();
+  if (comm_.size() > 1) {
+    for (MemoryItem& item : items) {
+      for (std::int64_t* bytes : {&item.bytes, &item.device_bytes}) {
+        comm_.all_reduce(bytes, bytes, 1, DType::i64, Reduction::sum, nullptr);
+      }
     }
+    comm_.all_reduce(&peak, &peak, 1, DType::i64, Reduction::max, nullptr);
   }
+  if (comm_.rank() == 0) job_.result->peak_device_bytes = peak;
   if (comm_.rank() == 0) job_.result->memory = std::move(items);
 }
 
@@ -324,6 +383,7 @@ void RankTrainer::run() {
   report_memory();
   report_share();
   const double trained = now_seconds();
+  restore_best();
   std::vector<std::uint32_t> all(static_cast<std::size_t>(job_.test->count));
   std::iota(all.begin(), all.end(), 0U);
   const Measure test = all.empty() ? Measure{} : measure(*job_.test, all, true);

@@ -21,6 +21,7 @@ struct Job {
   const std::vector<TrainLayer>* layers;
   const std::vector<StartLayer>* start;
   const std::optional<Checkpoint>* resumed;
+  const std::optional<Checkpoint>* best;  ///< of the epochs before the resumed one
   const TrainHooks* hooks;
   TrainResult* result;
 };
@@ -54,10 +55,15 @@ class RankTrainer {
   double train_step(Batch& batch, std::int64_t images, Measure& measure, std::int64_t& rewired);
   [[nodiscard]] Measure measure(const LabelledImages& data, const std::vector<std::uint32_t>& ids,
                                 bool confusion);
-  void add_loss(const Batch& batch, float scale, Measure& measure);
+  void start_loss(const Batch& batch, float scale);
+  void finish_loss(const Batch& batch, Measure& measure);
+  void sum_gradients();
   void reduce(Measure& measure);
   [[nodiscard]] bool finish_epoch(EpochReport& report);
+  void keep_best();
+  void restore_best();
   void report_memory();
+  [[nodiscard]] std::vector<MemoryItem> own_memory();
   void report_share();
   [[nodiscard]] std::vector<LayerRows<float>> gather_rows() const;
 
@@ -66,6 +72,7 @@ class RankTrainer {
   Team& team_;
   Communicator& comm_;
   Pace pace_;
+  Device& device_;
   std::unique_ptr<Stream> stream_;
   std::int64_t width_, most_images_;
   std::int64_t steps_per_epoch_;
@@ -73,6 +80,7 @@ class RankTrainer {
   Rewirer rewirer_;
   Loader loader_;
   TrainState state_;
+  std::vector<LayerRows<float>> best_;  ///< this rank's rows after the best epoch, to restore
   std::vector<std::int32_t> predictions_;
   std::int64_t images_ = 0;
   std::int64_t epoch_step_ = 0;  ///< batches of this epoch that were taken before the current one

@@ -8,6 +8,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "host_view.hpp"
 #include "spdnn/random.hpp"
 
 namespace spdnn::train {
@@ -164,6 +165,7 @@ std::vector<float> Rewirer::gradient_of_all(std::size_t layer, const Panels<cons
   Network<float>& network = worker_.network();
   const TrainLayer& whole = worker_.layers()[layer];
   const std::int64_t cols = whole.pattern.cols();
+  Stream& stream = network.stream();
   const TrainLayer own = {Pattern::dense(network.layers()[layer].units(), cols), whole.activation,
                           whole.form};
   const std::int64_t places = own.pattern.nnz();
@@ -172,17 +174,19 @@ std::vector<float> Rewirer::gradient_of_all(std::size_t layer, const Panels<cons
   auto* values = gradient.as<float>();
   const WholeInput input(worker_, layer, x);
   backward_weights(own, network.kernels(), own.pattern.view(), dz, input.view(), values,
-                   values + places, network.stream());
+                   values + places, stream);
   if (data_.size() > 1) {
-    data_.all_reduce(values, values, places, DType::f32, Reduction::sum, nullptr);
+    data_.all_reduce(values, values, places, DType::f32, Reduction::sum,
+                     shares_memory(network.device()) ? nullptr : &stream);
   }
+  const HostView<float> found(values, places, network.device(), stream);
   LayerRows<float> rows;
   rows.pattern = Pattern::dense(own.pattern.rows(), cols);
   rows.values.resize(1);
   std::vector<std::size_t> order = worker_.places(layer);
   rows.values[0].resize(static_cast<std::size_t>(places));
   for (std::size_t i = 0; i < order.size(); ++i) {
-    std::copy_n(values + static_cast<std::int64_t>(i) * cols, cols,
+    std::copy_n(found.data() + static_cast<std::int64_t>(i) * cols, cols,
                 rows.values[0].begin() + static_cast<std::int64_t>(order[i]) * cols);
   }
   rows.biases.emplace_back(order.size());

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 
 #include "optimizer.hpp"
@@ -58,8 +59,8 @@ class Trial {
         labels_(static_cast<std::size_t>(most)),
         predictions_(static_cast<std::size_t>(most)) {
     const Panels<float> room = {nullptr, network_.inputs(), most, width_, nullptr};
-    x_ = device.allocate(static_cast<std::size_t>(room.size()) * sizeof(float));
-    stream_->zero(x_.data(), x_.bytes());
+    x_ = device.allocate_host(static_cast<std::size_t>(room.size()) * sizeof(float));
+    std::memset(x_.data(), 0, x_.bytes());
     const auto bytes = static_cast<std::size_t>(network_.parameter_count()) * sizeof(float);
     stream_->zero(network_.parameters(), bytes);
     stream_->zero(network_.gradient(), bytes);
@@ -73,10 +74,11 @@ class Trial {
       if (images > 0) {
         static_cast<void>(
             pass_.forward({x_.as<const float>(), network_.inputs(), images, width_, nullptr}));
-        static_cast<void>(pass_.loss(spec_.loss, labels_.data(), 1.0F, predictions_.data()));
+        pass_.start_loss(spec_.loss, labels_.data(), 1.0F);
         pass_.backward();
       }
       static_cast<void>(optimizer_.step());
+      if (images > 0) static_cast<void>(pass_.finish_loss(predictions_.data()));
       stream_->synchronize();
       const double seconds = now_seconds() - start;
       if (seconds > kLongRun) return seconds;
@@ -239,12 +241,12 @@ bool all_alike(const std::vector<DeviceSpec>& devices) {
 const TrainKernels<float>& kernels_for(const Device& device) {
   const DeviceKind kind = device.info().kind;
   for (const TrainKernels<float>& kernels : train_kernels<float>()) {
-    if (kind == DeviceKind::cpu && kernels.device == kind) return kernels;
+    if (kernels.device == kind) return kernels;
   }
-  throw DeviceError(fmt::format(
-      "job 'train' does not run on {} devices in this version; name CPU devices (`\"devices\": "
-      "[{{\"cpu\": {{}}}}]`)",
-      to_string(kind)));
+  throw DeviceError(
+      fmt::format("this build has no kernels that train on {} devices; name CPU "
+                  "devices (`\"devices\": [{{\"cpu\": {{}}}}]`)",
+                  to_string(kind)));
 }
 
 StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers,

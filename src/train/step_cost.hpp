@@ -9,9 +9,8 @@
 
 namespace spdnn::train {
 
-/// The kernels that train on a device. Throws `DeviceError` where it is no CPU: parameters and
-/// batches of a run live in host memory, so far; GPUs have the kernels, but nothing brings their
-/// arguments there.
+/// The kernels that train on a device, the preferred ones of this build. Throws `DeviceError` where
+/// there are none.
 [[nodiscard]] const TrainKernels<float>& kernels_for(const Device& device);
 
 /// How a group of ranks shares the images of each step.

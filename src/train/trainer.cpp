@@ -162,6 +162,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   check_ranks(spec, devices);
   TrainResult result;
   std::optional<Checkpoint> resumed;
+  std::optional<Checkpoint> best;
   std::vector<StartLayer> start;
   if (spec.checkpoint.resume) resumed = newest_checkpoint(spec, result.notes);
   if (!resumed && !spec.start_from.empty()) start = read_checkpoint(spec.start_from).layers;
@@ -170,6 +171,9 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   if (resumed) {
     layers = restore_layers(spec, planes, resumed->layers);
     result.resumed_epochs = resumed->state.epoch;
+    if (spec.restore_best && resumed->state.best_epoch > 0) {
+      best = best_checkpoint(spec, resumed->state);
+    }
   } else {
     if (spec.checkpoint.resume) result.notes.emplace_back("no checkpoint to resume: started anew");
     layers = make_layers(spec, planes, start);
@@ -185,8 +189,8 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   if (spec.validation > 0) ids = shuffled(ids, spec.seed, kSplitStream);
   const auto held = ids.begin() + spec.validation;
   const Job job = {
-      &spec,    &train, &test,  {held, ids.end()}, {ids.begin(), held}, &layers, &start,
-      &resumed, &hooks, &result};
+      &spec, &train, &test,  {held, ids.end()}, {ids.begin(), held}, &layers, &start, &resumed,
+      &best, &hooks, &result};
   result.rank_images.resize(devices.size());
   result.rank_seconds.resize(devices.size());
   const auto body = [&](Communicator& comm) { train_rank(job, comm, devices); };

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "host_view.hpp"
+
 namespace spdnn::train {
 namespace {
 
@@ -71,21 +73,32 @@ void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<f
     }
     const std::vector<std::size_t> order = places(l);
     for (std::size_t a = 0; a < rows[l].values.size(); ++a) {
-      reorder(rows[l].values[a].data(), rows[l].pattern, order,
-              arrays[a] + network_->values_of(l).begin);
-      float* bias = arrays[a] + network_->biases_of(l).begin;
+      HostDraft<float> values(arrays[a] + network_->values_of(l).begin,
+                              network_->values_of(l).size(), device_, stream_);
+      reorder(rows[l].values[a].data(), rows[l].pattern, order, values.data());
+      values.store();
+      HostDraft<float> biases(arrays[a] + network_->biases_of(l).begin,
+                              network_->biases_of(l).size(), device_, stream_);
+      float* bias = biases.data();
       for (const std::size_t row : order) *bias++ = rows[l].biases[a][row];
+      biases.store();
     }
     rows[l] = {};
   }
   pass_.emplace(*network_, *shard_, model_, most_images_);
 }
 
-void Worker::load_whole(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> all) {
+std::vector<LayerRows<float>> Worker::own_rows(const std::vector<LayerPartition>& partition,
+                                               std::vector<LayerRows<float>> all) const {
   for (std::size_t l = 0; l < all.size() && model_.size() > 1; ++l) {
     if (has_weights(l)) all[l] = select_rows(all[l], part_of(partition[l], model_.rank()));
   }
-  load(std::move(partition), std::move(all));
+  return all;
+}
+
+void Worker::load_whole(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> all) {
+  std::vector<LayerRows<float>> own = own_rows(partition, std::move(all));
+  load(std::move(partition), std::move(own));
 }
 
 LayerRows<float> Worker::rows(std::size_t layer) const {
@@ -109,12 +122,14 @@ LayerRows<float> Worker::rows(std::size_t layer) const {
   std::vector<const float*> arrays = {network_->parameters()};
   for (const float* state : optimizer_->state()) arrays.push_back(state);
   for (const float* array : arrays) {
+    const HostView<float> from(array + network_->values_of(layer).begin, slice.nnz(), device_,
+                               stream_);
     auto& values = rows.values.emplace_back(static_cast<std::size_t>(slice.nnz()));
-    reorder(array + network_->values_of(layer).begin, slice, order, values.data());
+    reorder(from.data(), slice, order, values.data());
+    const HostView<float> biases(array + network_->biases_of(layer).begin, slice.rows(), device_,
+                                 stream_);
     auto& bias = rows.biases.emplace_back();
-    for (const std::size_t row : order) {
-      bias.push_back(array[network_->biases_of(layer).begin + static_cast<std::int64_t>(row)]);
-    }
+    for (const std::size_t row : order) bias.push_back(biases.data()[row]);
   }
   return rows;
 }

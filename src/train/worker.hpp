@@ -24,6 +24,9 @@ class Worker {
   /// Takes this rank's rows of all layers under `partition`, in its order, with one array or with
   /// those of the optimiser's state as well. All ranks call it. Steps taken so far are kept.
   void load(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> rows);
+  /// This rank's rows under `partition` out of those of the whole network.
+  [[nodiscard]] std::vector<LayerRows<float>> own_rows(const std::vector<LayerPartition>& partition,
+                                                       std::vector<LayerRows<float>> all) const;
   /// Takes this rank's rows out of those of the whole network.
   void load_whole(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> all);
   /// This rank's rows of a layer, with the optimiser's state, in the order of the partition.

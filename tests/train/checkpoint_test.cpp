@@ -59,6 +59,66 @@ TEST(Checkpoint, ResumedRunsEndWithTheSameBits) {
   expect_same_end(spec, folder.path() / "set");
 }
 
+/// After two epochs the rate is far too large.
+TrainSpec spec_that_gets_worse() {
+  TrainSpec spec = small_spec();
+  spec.epochs = 5;
+  spec.validation = 60;
+  spec.restore_best = true;
+  spec.optimizer.kind = OptimizerKind::sgd;
+  spec.optimizer.rate = 0.2;
+  spec.optimizer.clip_norm = 1.0;
+  spec.schedule = {ScheduleKind::step, 0.0, 2, 100.0, 0.0};
+  return spec;
+}
+
+TEST(Checkpoint, TheBestEpochIsRestored) {
+  const TrainSpec spec = spec_that_gets_worse();
+  TrainSpec short_spec = spec;
+  short_spec.epochs = 2;
+  short_spec.restore_best = false;
+  TrainSpec last_spec = spec;
+  last_spec.restore_best = false;
+  const TrainResult best = run(short_spec);
+  const TrainResult last = run(last_spec);
+  ASSERT_LT(best.epochs.back().validation->loss, best.epochs.front().validation->loss);
+  for (const int ranks : {1, 2}) {
+    const TrainResult restored = run(spec, ranks);
+    EXPECT_EQ(restored.restored_epoch, 2);
+    EXPECT_NE(parameters_of(restored.model), parameters_of(last.model));
+    if (ranks == 2) {
+      EXPECT_EQ(parameters_of(restored.model), parameters_of(best.model));
+    }
+    EXPECT_NEAR(restored.test.loss, best.test.loss, 1e-5);
+  }
+  EXPECT_EQ(last.restored_epoch, 0);
+  TrainSpec rows = spec;
+  rows.model_ranks = 2;
+  EXPECT_NEAR(run(rows).test.loss, best.test.loss, 1e-4);
+}
+
+TEST(Checkpoint, TheBestEpochSurvivesAResume) {
+  const test::ScratchDir folder;
+  TrainSpec spec = spec_that_gets_worse();
+  spec.rewire = {RewireMethod::set, 4, 0.3, 0.9};
+  spec.checkpoint.folder = folder.path() / "whole";
+  spec.checkpoint.keep_last = 1;
+  const TrainResult whole = run(spec);
+  ASSERT_EQ(whole.restored_epoch, 2);
+  const auto best_of = [](const TrainSpec& of, int epoch) {
+    return of.checkpoint.folder / ("best-00000" + std::to_string(epoch) + ".safetensors");
+  };
+  EXPECT_FALSE(fs::exists(best_of(spec, 1)));
+  EXPECT_TRUE(fs::exists(best_of(spec, 2)));
+  spec.checkpoint.resume = true;  // all epochs are done: what is left is to restore the best
+  const TrainResult resumed = run(spec);
+  EXPECT_EQ(resumed.resumed_epochs, 5);
+  EXPECT_EQ(resumed.restored_epoch, 2);
+  EXPECT_EQ(parameters_of(resumed.model), parameters_of(whole.model));
+  fs::remove(best_of(spec, 2));
+  EXPECT_THROW(static_cast<void>(run(spec)), InputError);
+}
+
 TEST(Checkpoint, OnlyTheNewestAreKept) {
   const test::ScratchDir folder;
   TrainSpec spec = small_spec();

@@ -170,23 +170,29 @@ class SimtDevice final : public Device {
   }
   [[nodiscard]] Buffer allocate(std::size_t bytes) override {
     if (shared_->keeping) throw DeviceError("memory can't be allocated while work is kept");
-    if (bytes == 0) return {};
-    constexpr std::align_val_t kAlignment{256};
-    void* data = ::operator new(bytes, kAlignment);
-    std::memset(data, 0xa5, bytes);  // what is read before it is written shows
-    shared_->in_use += static_cast<std::int64_t>(bytes);
+    const auto size = static_cast<std::int64_t>(bytes);
+    shared_->in_use += size;
     shared_->peak = std::max(shared_->peak, shared_->in_use);
-    return {data, bytes, [shared = shared_](void* memory, std::size_t size) {
-              shared->wait_for_all();  // as freeing on a GPU does
-              ::operator delete(memory, kAlignment);
-              shared->in_use -= static_cast<std::int64_t>(size);
-            }};
+    return allocate_for(bytes, size);
   }
-  [[nodiscard]] Buffer allocate_host(std::size_t bytes) override { return allocate(bytes); }
+  [[nodiscard]] Buffer allocate_host(std::size_t bytes) override { return allocate_for(bytes, 0); }
   [[nodiscard]] std::int64_t peak_bytes() const override { return shared_->peak; }
   [[nodiscard]] std::int64_t free_bytes() const override { return info_.memory_bytes; }
 
  private:
+  /// Memory of which so many bytes count as the device's.
+  [[nodiscard]] Buffer allocate_for(std::size_t bytes, std::int64_t counted) {
+    if (bytes == 0) return {};
+    constexpr std::align_val_t kAlignment{256};
+    void* data = ::operator new(bytes, kAlignment);
+    std::memset(data, 0xa5, bytes);  // what is read before it is written shows
+    return {data, bytes, [shared = shared_, counted](void* memory, std::size_t) {
+              shared->wait_for_all();  // as freeing on a GPU does
+              ::operator delete(memory, kAlignment);
+              shared->in_use -= counted;
+            }};
+  }
+
   DeviceInfo info_ = simt_info();
   std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
 };

@@ -21,8 +21,8 @@ std::span<const SpmmKernel<float>> spmm_kernels<float>() {
 
 template <>
 std::span<const SpmmKernel<float>> window_kernels<float>() {
-  static const auto table =
-      std::to_array<SpmmKernel<float>>({conv_tile_cpu(), pool_panel_cpu(), window_reference()});
+  static const auto table = std::to_array<SpmmKernel<float>>(
+      {conv_tile_cuda(), pool_cuda(), conv_tile_cpu(), pool_panel_cpu(), window_reference()});
   return table;
 }
 
@@ -46,17 +46,18 @@ namespace {
 
 template <class T>
 std::span<const TrainKernels<T>> train_table() {
-  static const auto table = std::to_array<TrainKernels<T>>({{"cuda",
-                                                             DeviceKind::cuda,
-                                                             train_sparse_cuda<T>(),
-                                                             train_dense_cuda<T>(),
-                                                             {},
-                                                             {},
-                                                             {},
-                                                             loss_cuda<T>,
-                                                             train_update_cuda<T>,
-                                                             sum_of_squares_cuda<T>},
-                                                            train_reference<T>()});
+  static const auto table =
+      std::to_array<TrainKernels<T>>({{"cuda",
+                                       DeviceKind::cuda,
+                                       train_sparse_cuda<T>(),
+                                       train_dense_cuda<T>(),
+                                       train_sparse_conv_cuda<T>(),
+                                       train_dense_conv_cuda<T>(),
+                                       {pool_forward_cuda<T>, pool_backward_cuda<T>},
+                                       loss_cuda<T>,
+                                       train_update_cuda<T>,
+                                       sum_of_squares_cuda<T>},
+                                      train_reference<T>()});
   return table;
 }
 

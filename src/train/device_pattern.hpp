@@ -1,0 +1,26 @@
+// A pattern where the kernels of a device can read it.
+#pragma once
+
+#include "pattern.hpp"
+#include "spdnn/device.hpp"
+
+namespace spdnn::train {
+
+/// On the CPU the pattern's own arrays, which must live as long; elsewhere copies of all of them,
+/// made on the stream: the pattern must stay as it is until the stream has passed this point.
+class DevicePattern {
+ public:
+  DevicePattern(const Pattern& pattern, Device& device, Stream& stream);
+
+  [[nodiscard]] const PatternView& view() const noexcept { return view_; }
+  /// Of the copies, by rows and by columns.
+  [[nodiscard]] std::int64_t csr_bytes() const noexcept { return csr_bytes_; }
+  [[nodiscard]] std::int64_t csc_bytes() const noexcept { return csc_bytes_; }
+
+ private:
+  PatternView view_;
+  Buffer arrays_;
+  std::int64_t csr_bytes_ = 0, csc_bytes_ = 0;
+};
+
+}  // namespace spdnn::train
