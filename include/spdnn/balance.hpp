@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -76,10 +77,37 @@ struct SharePlan {
                                      std::span<const RankCost> ranks,
                                      const std::function<double(std::int64_t)>& communication);
 
-/// When shares are changed.
+/// When shares are changed: when others would save so much of a step that neither single slow steps
+/// nor the spread of all of them explains it.
 struct BalanceRule {
-  int window = 5;       ///< steps whose median counts: single slow ones do not
-  double worth = 0.05;  ///< least part of a step that other shares must save
+  /// Steps whose medians count: a few, which soon show a large change, and more, which show a small
+  /// one.
+  int few = 5, many = 20;
+  double worth = 0.03;  ///< least part of a step that other shares must save
+  /// Beside it, times the median deviation of a rank's times ÷ √steps.
+  double noise = 2.5;
+};
+
+/// What ranks lately took, each step as a multiple of what was expected of it.
+class RecentTimes {
+ public:
+  RecentTimes(std::size_t ranks, const BalanceRule& rule) : rule_(rule), ratios_(ranks) {}
+  /// A step of a rank; one of which nothing was expected tells nothing.
+  void add(std::size_t rank, double seconds, double expected);
+  void clear();
+
+  /// How slow each rank is, by the median of its last steps.
+  struct Found {
+    std::vector<double> factors;  ///< by rank; 0 of one that told nothing
+    double worth = 0.0;           ///< part of a step that a change must save to be one
+  };
+  /// By so many steps; nothing before they are there.
+  [[nodiscard]] std::optional<Found> last(int steps) const;
+  [[nodiscard]] const BalanceRule& rule() const noexcept { return rule_; }
+
+ private:
+  BalanceRule rule_;
+  std::vector<std::deque<double>> ratios_;  ///< by rank, of the last steps
 };
 
 /// Shares of every step that follow measured times. Pure: ranks that observe the same times come to
@@ -98,11 +126,12 @@ class Balancer {
   [[nodiscard]] std::vector<double> factors() const;
 
  private:
+  bool change_by(int steps);
+
   std::int64_t count_, grain_;
   std::vector<RankCost> ranks_;
-  BalanceRule rule_;
+  RecentTimes times_;
   std::vector<std::int64_t> shares_;
-  std::vector<std::deque<double>> ratios_;  ///< measured ÷ curve, of the last steps, by rank
 };
 
 }  // namespace spdnn

@@ -26,7 +26,7 @@ std::int64_t grains_within(const RankCost& rank, std::int64_t grain, std::int64_
   return std::clamp<std::int64_t>(items / grain, 0, grains);
 }
 
-double median(std::deque<double> values) {
+double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
@@ -217,14 +217,41 @@ SharePlan choose_ranks(std::int64_t count, std::int64_t grain, std::span<const R
   return plan;
 }
 
+void RecentTimes::add(std::size_t rank, double seconds, double expected) {
+  if (expected <= 0.0) return;
+  std::deque<double>& ratios = ratios_[rank];
+  ratios.push_back(seconds / expected);
+  if (std::ssize(ratios) > rule_.many) ratios.pop_front();
+}
+
+void RecentTimes::clear() {
+  for (auto& ratios : ratios_) ratios.clear();
+}
+
+std::optional<RecentTimes::Found> RecentTimes::last(int steps) const {
+  Found found;
+  double noise = 0.0;
+  for (const std::deque<double>& ratios : ratios_) {
+    found.factors.push_back(0.0);
+    if (ratios.empty()) continue;
+    if (std::ssize(ratios) < steps) return std::nullopt;
+    std::vector<double> last(ratios.end() - steps, ratios.end());
+    const double middle = std::max(median(last), 1e-9);
+    found.factors.back() = middle;
+    for (double& ratio : last) ratio = std::abs(ratio - middle);
+    noise = std::max(noise, median(std::move(last)) / middle);
+  }
+  found.worth = rule_.worth + rule_.noise * noise / std::sqrt(static_cast<double>(steps));
+  return found;
+}
+
 Balancer::Balancer(std::int64_t count, std::int64_t grain, std::vector<RankCost> ranks,
                    const BalanceRule& rule)
     : count_(count),
       grain_(grain),
       ranks_(std::move(ranks)),
-      rule_(rule),
-      shares_(share_by_cost(count, grain, ranks_)),
-      ratios_(ranks_.size()) {}
+      times_(ranks_.size(), rule),
+      shares_(share_by_cost(count, grain, ranks_)) {}
 
 std::vector<double> Balancer::factors() const {
   std::vector<double> factors;
@@ -234,24 +261,24 @@ std::vector<double> Balancer::factors() const {
 
 bool Balancer::observe(std::span<const std::int64_t> items, std::span<const double> seconds) {
   for (std::size_t r = 0; r < ranks_.size(); ++r) {
-    const double expected = ranks_[r].curve.at(items[r]);
-    if (expected <= 0.0) continue;  // a rank without work tells nothing
-    ratios_[r].push_back(seconds[r] / expected);
-    if (std::ssize(ratios_[r]) > rule_.window) ratios_[r].pop_front();
+    times_.add(r, seconds[r], ranks_[r].curve.at(items[r]));
   }
-  const bool full = std::all_of(ratios_.begin(), ratios_.end(), [&](const auto& ratios) {
-    return ratios.empty() || std::ssize(ratios) == rule_.window;
-  });
-  if (!full) return false;
-  std::vector<RankCost> found = ranks_;
-  for (std::size_t r = 0; r < ranks_.size(); ++r) {
-    if (!ratios_[r].empty()) found[r].factor = std::max(median(ratios_[r]), 1e-9);
+  return change_by(times_.rule().few) || change_by(times_.rule().many);
+}
+
+/// Changes shares where the last so many steps of all ranks that work say that it is worth it.
+bool Balancer::change_by(int steps) {
+  const std::optional<RecentTimes::Found> found = times_.last(steps);
+  if (!found) return false;
+  std::vector<RankCost> ranks = ranks_;
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    if (found->factors[r] > 0.0) ranks[r].factor = found->factors[r];
   }
-  std::vector<std::int64_t> better = share_by_cost(count_, grain_, found);
-  if (slowest(found, better) > (1.0 - rule_.worth) * slowest(found, shares_)) return false;
-  ranks_ = std::move(found);
+  std::vector<std::int64_t> better = share_by_cost(count_, grain_, ranks);
+  if (slowest(ranks, better) > (1.0 - found->worth) * slowest(ranks, shares_)) return false;
+  ranks_ = std::move(ranks);
   shares_ = std::move(better);
-  for (auto& ratios : ratios_) ratios.clear();
+  times_.clear();
   return true;
 }
 

@@ -51,11 +51,16 @@ std::vector<Range> BatchShares::of_all(std::int64_t images, std::int64_t batch) 
 
 bool BatchShares::observe(std::int64_t images, double seconds) {
   if (!balancer_) return false;
-  const std::vector<std::int64_t> ones(shares_.size(), 1);
-  std::vector<std::int64_t> all_images(shares_.size());
-  std::vector<double> all_seconds(shares_.size());
-  comm_.all_gather(&images, all_images.data(), ones, DType::i64, nullptr);
-  comm_.all_gather(&seconds, all_seconds.data(), ones, DType::f64, nullptr);
+  const std::size_t ranks = shares_.size();
+  const double own[2] = {static_cast<double>(images), seconds};
+  std::vector<double> all(2 * ranks);
+  comm_.all_gather(own, all.data(), std::vector<std::int64_t>(ranks, 2), DType::f64, nullptr);
+  std::vector<std::int64_t> all_images;
+  std::vector<double> all_seconds;
+  for (std::size_t r = 0; r < ranks; ++r) {
+    all_images.push_back(static_cast<std::int64_t>(all[2 * r]));
+    all_seconds.push_back(all[2 * r + 1]);
+  }
   if (!balancer_->observe(all_images, all_seconds)) return false;
   shares_ = balancer_->shares();
   return true;

@@ -53,16 +53,18 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
     : job_(job),
       spec_(*job.spec),
       team_(team),
-      comm_(*team.comm),
       pace_(spec),
+      comm_(*team.comm, pace_),
+      data_(*team.data, pace_),
+      model_(*team.model, pace_),
       device_(device),
       stream_(device.make_stream()),
       width_(panel_width(device.info())),
       most_images_(team.shares.most()),
       steps_per_epoch_((std::ssize(job.training) + job.spec->batch - 1) / job.spec->batch),
-      worker_(*job.spec, *job.layers, kernels_for(device), *team.model, device, *stream_,
+      worker_(*job.spec, *job.layers, kernels_for(device), model_, device, *stream_,
               steps_per_epoch_),
-      rewirer_(*job.spec, worker_, *team.data),
+      rewirer_(*job.spec, worker_, data_),
       loader_(*job.train, most_images_, width_, device),
       predictions_(static_cast<std::size_t>(most_images_)) {
   worker_.make_room(most_images_);
@@ -106,7 +108,7 @@ void RankTrainer::report_shares(std::int64_t step) {
                      team_.shares.predicted()};
   for (std::size_t r = 0; r < team_.devices.size(); ++r) {
     report.images[team_.devices[r]] =
-        team_.shares.whole()[r / static_cast<std::size_t>(team_.model->size())];
+        team_.shares.whole()[r / static_cast<std::size_t>(model_.size())];
   }
   job_.result->shares.push_back(std::move(report));
 }
@@ -141,27 +143,22 @@ void RankTrainer::finish_loss(const Batch& batch, Measure& measure) {
 
 /// Over the ranks with the same rows.
 void RankTrainer::sum_gradients() {
-  if (team_.data->size() == 1) return;
+  if (data_.size() == 1) return;
   Network<float>& network = worker_.network();
-  pace_.begin_wait();
-  team_.data->all_reduce(network.gradient(), network.gradient(), network.parameter_count(),
-                         DType::f32, Reduction::sum,
-                         shares_memory(device_) ? nullptr : stream_.get());
-  pace_.end_wait();
+  data_.all_reduce(network.gradient(), network.gradient(), network.parameter_count(), DType::f32,
+                   Reduction::sum, shares_memory(device_) ? nullptr : stream_.get());
 }
 
 /// Sums over the ranks, and the mean of the loss.
 void RankTrainer::reduce(Measure& measure) {
-  pace_.begin_wait();
   const auto sum = [&](void* data, std::int64_t count, DType type) {
-    Communicator& ranks = *team_.data;  // those that share rows measure the same
-    if (ranks.size() > 1) ranks.all_reduce(data, data, count, type, Reduction::sum, nullptr);
+    // Those that share rows measure the same.
+    if (data_.size() > 1) data_.all_reduce(data, data, count, type, Reduction::sum, nullptr);
   };
   sum(&measure.images, 1, DType::i64);
   sum(&measure.correct, 1, DType::i64);
   sum(&measure.loss, 1, DType::f64);
   sum(measure.confusion.data(), std::ssize(measure.confusion), DType::i64);
-  pace_.end_wait();
   if (measure.images > 0) measure.loss /= static_cast<double>(measure.images);
 }
 
@@ -221,7 +218,7 @@ void RankTrainer::train_epoch(EpochReport& report) {
     const double rate = train_step(batch, images, report.train, report.rewired);
     if (rate > 0.0) report.rate = rate;
     images_ += batch.x.batch;
-    if (job_.hooks->images_done != nullptr && team_.model->rank() == 0) {
+    if (job_.hooks->images_done != nullptr && model_.rank() == 0) {
       *job_.hooks->images_done += batch.x.batch;
     }
   }
@@ -301,7 +298,7 @@ void RankTrainer::restore_best() {
 /// All rows, on the first rank; the others that share them with it send theirs.
 std::vector<LayerRows<float>> RankTrainer::gather_rows() const {
   std::vector<LayerRows<float>> rows;
-  if (team_.data->rank() != 0) return rows;
+  if (data_.rank() != 0) return rows;
   for (std::size_t l = 0; l < job_.layers->size(); ++l) rows.push_back(worker_.gather(l));
   return rows;
 }

@@ -7,8 +7,8 @@
 #include "batch_shares.hpp"
 #include "checkpoint.hpp"
 #include "loader.hpp"
+#include "paced.hpp"
 #include "rewire.hpp"
-#include "spdnn/pace.hpp"
 
 namespace spdnn::train {
 
@@ -70,8 +70,8 @@ class RankTrainer {
   const Job& job_;
   const TrainSpec& spec_;
   Team& team_;
-  Communicator& comm_;
   Pace pace_;
+  PacedCommunicator comm_, data_, model_;  ///< those of the team
   Device& device_;
   std::unique_ptr<Stream> stream_;
   std::int64_t width_, most_images_;

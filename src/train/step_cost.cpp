@@ -13,20 +13,26 @@
 namespace spdnn::train {
 namespace {
 
-/// Raised whenever kernels change enough that older times mislead.
-constexpr int kVersion = 1;
-/// Panels of images that steps are measured on, beside none: where they take longer than a second,
-/// the last is left out.
-constexpr std::int64_t kPanels[] = {1, 2, 6};
-constexpr std::size_t kPoints = std::size(kPanels) + 1;
-constexpr int kRuns = 3;
+/// Raised whenever kernels or the way they are timed change enough that older times mislead.
+constexpr int kVersion = 2;
+/// Steps are measured over 0, 1, 2, 4, … panels of images up to a whole batch, so that larger ones
+/// are seen to leave the caches; as far as a step takes no longer than this, and on from there by
+/// the last two.
+constexpr double kLongestStep = 0.5;
+constexpr std::size_t kPoints = 12;
+constexpr int kRuns = 4;
 /// A run that takes so long is trusted at once.
 constexpr double kLongRun = 0.3;
+/// Touched between two runs, a line at a time, so that they begin with cold caches as steps of
+/// training do, between which others use them: small shares take a third longer that way.
+constexpr std::size_t kEvictedBytes = std::size_t{32} << 20U;
+constexpr std::size_t kLine = 64;
 /// Part of a device's free memory that activations may take.
 constexpr double kMemoryShare = 0.8;
 
 /// What one rank tells the others of its device, as numbers that travel in one message.
 struct Told {
+  double images[kPoints] = {};  ///< of each point, ascending from 0; after the last one 0
   double seconds[kPoints] = {};
   double most = 0.0;   ///< images that fit
   double width = 0.0;  ///< of a panel
@@ -35,10 +41,10 @@ constexpr std::size_t kTold = sizeof(Told) / sizeof(double);
 
 /// Identifies what was measured: another network, optimiser or batch is measured anew.
 std::string key_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
-                   const DeviceInfo& device, std::int64_t images) {
-  std::string key =
-      fmt::format("{}|step {}|{} x{}|{}", kVersion, static_cast<int>(spec.optimizer.kind),
-                  device.name, device.threads, images);
+                   const DeviceInfo& device, std::int64_t twins, std::int64_t images) {
+  std::string key = fmt::format("{}|step {}|{} x{}|{} at once|{}", kVersion,
+                                static_cast<int>(spec.optimizer.kind), device.name, device.threads,
+                                twins, images);
   for (const TrainLayer& layer : layers) {
     key += fmt::format("|{} to {}:{}", layer.inputs(), layer.outputs(), layer.pattern.nnz());
   }
@@ -48,65 +54,86 @@ std::string key_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
 /// A step's work on made-up images, on a network of its own.
 class Trial {
  public:
-  Trial(const TrainSpec& spec, const std::vector<TrainLayer>& layers, Device& device,
-        std::int64_t most)
+  Trial(const TrainSpec& spec, const std::vector<TrainLayer>& layers, Device& device)
       : spec_(spec),
+        device_(device),
         width_(panel_width(device.info())),
         stream_(device.make_stream()),
         network_(layers, kernels_for(device), device, *stream_),
-        pass_(network_, most),
         optimizer_(spec, network_, 1),
-        labels_(static_cast<std::size_t>(most)),
-        predictions_(static_cast<std::size_t>(most)) {
-    const Panels<float> room = {nullptr, network_.inputs(), most, width_, nullptr};
-    x_ = device.allocate_host(static_cast<std::size_t>(room.size()) * sizeof(float));
-    std::memset(x_.data(), 0, x_.bytes());
+        evicting_(device.info().kind == DeviceKind::cpu ? kEvictedBytes : 0),
+        by_thread_(device.info().kind == DeviceKind::cpu && device.info().threads == 1) {
     const auto bytes = static_cast<std::size_t>(network_.parameter_count()) * sizeof(float);
     stream_->zero(network_.parameters(), bytes);
     stream_->zero(network_.gradient(), bytes);
   }
 
-  /// Seconds of a step over `images`: the fastest of a few, since noise only ever adds.
+  /// Seconds of a step over `images`: the fastest of a few, since noise only ever adds. Of a rank
+  /// that is one thread it is time on a core, as that is what its clock goes by (`Pace`).
   double measure(std::int64_t images) {
+    const auto room = static_cast<std::size_t>(std::max<std::int64_t>(images, 1));
+    labels_.resize(room);
+    predictions_.resize(room);
+    pass_.emplace(network_, std::ssize(labels_));
+    const Panels<float> panels = {nullptr, network_.inputs(), std::ssize(labels_), width_, nullptr};
+    x_ = device_.allocate_host(static_cast<std::size_t>(panels.size()) * sizeof(float));
+    std::memset(x_.data(), 0, x_.bytes());
     double best = 0.0;
     for (int run = 0; run <= kRuns; ++run) {
-      const double start = now_seconds();
-      if (images > 0) {
-        static_cast<void>(
-            pass_.forward({x_.as<const float>(), network_.inputs(), images, width_, nullptr}));
-        pass_.start_loss(spec_.loss, labels_.data(), 1.0F);
-        pass_.backward();
-      }
-      static_cast<void>(optimizer_.step());
-      if (images > 0) static_cast<void>(pass_.finish_loss(predictions_.data()));
-      stream_->synchronize();
-      const double seconds = now_seconds() - start;
-      if (seconds > kLongRun) return seconds;
+      evict();
+      const double start = clock();
+      step(images);
+      const double seconds = clock() - start;
+      if (run > 0 && seconds > kLongRun) return seconds;
       if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
     }
     return best;
   }
 
-  /// Bytes of activations and deltas that an image takes.
-  [[nodiscard]] double bytes_per_image(std::int64_t most) const {
-    return static_cast<double>(pass_.activation_bytes() + pass_.delta_bytes()) /
-           static_cast<double>(most);
+  /// Bytes of activations and deltas of the last measurement.
+  [[nodiscard]] std::int64_t bytes() const {
+    return pass_->activation_bytes() + pass_->delta_bytes();
   }
 
  private:
+  void step(std::int64_t images) {
+    if (images > 0) {
+      static_cast<void>(
+          pass_->forward({x_.as<const float>(), network_.inputs(), images, width_, nullptr}));
+      pass_->start_loss(spec_.loss, labels_.data(), 1.0F);
+      pass_->backward();
+    }
+    static_cast<void>(optimizer_.step());
+    if (images > 0) static_cast<void>(pass_->finish_loss(predictions_.data()));
+    stream_->synchronize();
+  }
+  [[nodiscard]] double clock() const { return by_thread_ ? thread_cpu_seconds() : now_seconds(); }
+  void evict() {
+    for (std::size_t i = 0; i < evicting_.size(); i += kLine) ++evicting_[i];
+  }
+
   const TrainSpec& spec_;
+  Device& device_;
   std::int64_t width_;
   std::unique_ptr<Stream> stream_;
   Network<float> network_;
-  BatchPass<float> pass_;
   Optimizer optimizer_;
+  std::optional<BatchPass<float>> pass_;
   std::vector<std::int32_t> labels_, predictions_;
+  std::vector<unsigned char> evicting_;
+  bool by_thread_;
   Buffer x_;
+};
+
+/// Who else is there while a device is measured.
+struct Company {
+  std::int64_t cpu_ranks;  ///< that share the host's memory
+  std::int64_t twins;      ///< measured at the same time
 };
 
 /// This rank's device, measured or remembered.
 Told measure_device(const TrainSpec& spec, const std::vector<TrainLayer>& layers, Device& device,
-                    std::int64_t cpu_ranks) {
+                    const Company& company) {
   Measurements known(spec.profile_cache, false);
   Told told;
   const std::int64_t width = panel_width(device.info());
@@ -116,24 +143,28 @@ Told measure_device(const TrainSpec& spec, const std::vector<TrainLayer>& layers
       return kMemoryShare * static_cast<double>(device.free_bytes());
     }
     return spec.memory_limit
-               ? static_cast<double>(*spec.memory_limit) / static_cast<double>(cpu_ranks)
+               ? static_cast<double>(*spec.memory_limit) / static_cast<double>(company.cpu_ranks)
                : kMemoryShare * static_cast<double>(device.info().memory_bytes) /
-                     static_cast<double>(cpu_ranks);
+                     static_cast<double>(company.cpu_ranks);
   };
+  const std::int64_t most = (spec.batch + width - 1) / width * width;
+  double& each = known[key_of(spec, layers, device.info(), company.twins, 0) + "|bytes"];
   std::optional<Trial> trial;
+  std::int64_t images = 0;
   for (std::size_t i = 0; i < kPoints; ++i) {
-    const std::int64_t images = i == 0 ? 0 : kPanels[i - 1] * width;
-    double& seconds = known[key_of(spec, layers, device.info(), images)];
+    double& seconds = known[key_of(spec, layers, device.info(), company.twins, images)];
     if (seconds == 0.0) {
-      if (!trial) trial.emplace(spec, layers, device, kPanels[kPoints - 2] * width);
-      seconds = i >= 2 && told.seconds[i - 1] > 1.0
-                    ? 2.0 * told.seconds[i - 1] - told.seconds[i - 2]
-                    : trial->measure(images);
+      if (!trial) trial.emplace(spec, layers, device);
+      seconds = trial->measure(images);
+      if (images > 0) each = static_cast<double>(trial->bytes()) / static_cast<double>(images);
     }
+    told.images[i] = static_cast<double>(images);
     told.seconds[i] = seconds;
+    if (images == most) break;
+    images = std::min(std::max(2 * images, width), most);
+    const bool fits = static_cast<double>(images) * each <= limit();
+    if (i >= 2 && (!fits || 2.0 * seconds > kLongestStep)) break;
   }
-  double& each = known[key_of(spec, layers, device.info(), 0) + "|bytes"];
-  if (each == 0.0 && trial) each = trial->bytes_per_image(kPanels[kPoints - 2] * width);
   trial.reset();
   told.most = std::floor(limit() / std::max(each, 1.0));
   known.store();
@@ -188,7 +219,8 @@ std::vector<std::size_t> first_twins(Communicator& comm, const Device& device) {
   return first;
 }
 
-/// Everybody's device, measured one after the other; of those that are alike the first.
+/// Everybody's device. Those that are alike are measured at once, since in training they share
+/// caches and memory too, and the first one's times count for all of them.
 std::vector<Told> tell_all(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                            const std::vector<DeviceSpec>& devices, Communicator& comm,
                            Device& device) {
@@ -196,11 +228,12 @@ std::vector<Told> tell_all(const TrainSpec& spec, const std::vector<TrainLayer>&
     return d.kind == DeviceKind::cpu;
   });
   const std::vector<std::size_t> first = first_twins(comm, device);
+  const std::size_t own_kind = first[static_cast<std::size_t>(comm.rank())];
+  const auto twins = std::count(first.begin(), first.end(), own_kind);
   Told own;
-  for (int turn = 0; turn < comm.size(); ++turn) {
+  for (std::size_t turn = 0; turn < first.size(); ++turn) {
     comm.barrier();
-    const bool measures = first[turn] == static_cast<std::size_t>(turn);
-    if (turn == comm.rank() && measures) own = measure_device(spec, layers, device, cpu_ranks);
+    if (turn == own_kind) own = measure_device(spec, layers, device, {cpu_ranks, twins});
   }
   std::vector<Told> all(static_cast<std::size_t>(comm.size()));
   const std::vector<std::int64_t> counts(all.size(), kTold);
@@ -269,9 +302,8 @@ StepPlan plan_measured(const TrainSpec& spec, const std::vector<TrainLayer>& lay
   double width = 1.0;
   for (std::size_t r = 0; r < all.size(); ++r) {
     std::vector<CostCurve::Point> points;
-    for (std::size_t i = 0; i < kPoints; ++i) {
-      const auto panels = i == 0 ? 0.0 : static_cast<double>(kPanels[i - 1]);
-      points.push_back({static_cast<std::int64_t>(panels * all[r].width), all[r].seconds[i]});
+    for (std::size_t i = 0; i < kPoints && (i == 0 || all[r].images[i] > 0.0); ++i) {
+      points.push_back({static_cast<std::int64_t>(all[r].images[i]), all[r].seconds[i]});
     }
     plan.costs.push_back({CostCurve(std::move(points)), devices[r].slowdown,
                           static_cast<std::int64_t>(all[r].most)});

@@ -102,11 +102,6 @@ void check_ranks(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) 
           "/strategy: rows are shared between CPU devices in this version; name CPU "
           "devices, or use strategy 'data'");
     }
-    if (device.slowdown > 1.0 || !device.slowdown_changes.empty()) {
-      throw InputError(
-          "/devices: slowdown goes with strategy 'data' in this version, not where ranks share "
-          "rows");
-    }
   }
 }
 

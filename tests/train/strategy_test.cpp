@@ -106,6 +106,23 @@ TEST(RowStrategies, CheckpointsGoOnOnOtherRanksAndStrategies) {
   }
 }
 
+/// A slowed rank is late with what others read of it, and nothing else changes.
+TEST(RowStrategies, SlowedRanksComputeTheSame) {
+  TrainSpec spec = small_spec();
+  spec.epochs = 2;
+  const LabelledImages images = made_up_images(700, 1);
+  for (const auto& [ranks, rows] : {std::pair(3, 3), std::pair(4, 2)}) {
+    spec.model_ranks = rows;
+    std::vector<DeviceSpec> devices = cpu_ranks(ranks);
+    const TrainResult even = train_network(spec, images, {}, devices, {});
+    devices[0].slowdown = 3.0;
+    devices[1].slowdown_changes = {{5.0, 10.0}, {9.0, 1.0}};
+    const TrainResult slowed = train_network(spec, images, {}, devices, {});
+    EXPECT_EQ(parameters_of(slowed.model), parameters_of(even.model));
+    EXPECT_GT(slowed.rank_seconds[0], even.rank_seconds[0]);
+  }
+}
+
 TEST(RowStrategies, GroupsThatDoNotFitAreNamed) {
   EXPECT_THROW(static_cast<void>(run(small_spec(), 3, 2)), InputError);
 }

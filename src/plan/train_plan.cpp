@@ -1,0 +1,325 @@
+// The layouts of a training step, each strategy's best and the best of all.
+#include "spdnn/train_plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <optional>
+
+#include "spdnn/error.hpp"
+
+namespace spdnn {
+namespace {
+
+/// Times that rows and images of a grid are shared anew, each for the other.
+constexpr int kTurns = 4;
+/// Moves of a grain are tried with so many groups at most, so many times each.
+constexpr std::size_t kFewGroups = 4;
+constexpr int kMoves = 8;
+/// A layout that is no more than so much faster is not worth its exchanges: those of images are
+/// known better than those before every layer.
+constexpr double kWorthRows = 0.97;
+
+using Units = std::vector<std::vector<std::int64_t>>;
+
+/// Devices, the fastest first: by a whole step.
+std::vector<std::size_t> by_speed(const TrainProblem& problem,
+                                  std::span<const TrainDevice> devices) {
+  std::vector<std::size_t> order(devices.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return devices[a].images.at(problem.batch) < devices[b].images.at(problem.batch);
+  });
+  return order;
+}
+
+/// What those take that hold the same rows of a layer, one device of each group: the slowest of
+/// them. Memory that is too small for all rows is large enough for a part of them.
+RankCost holders_cost(const TrainProblem& problem, std::span<const TrainDevice* const> devices,
+                      std::span<const std::int64_t> images, std::size_t layer) {
+  RankCost cost;
+  std::vector<CostCurve::Point> points;
+  for (std::size_t g = 0; g < devices.size(); ++g) {
+    for (const CostCurve::Point& point : devices[g]->rows[layer].points()) {
+      points.push_back({point.count, 0.0});
+    }
+    if (devices[g]->images.most < images[g]) {
+      cost.most = std::min(cost.most, problem.units[layer] * devices[g]->images.most / images[g]);
+    }
+  }
+  std::sort(points.begin(), points.end(),
+            [](const auto& a, const auto& b) { return a.count < b.count; });
+  points.erase(std::unique(points.begin(), points.end(),
+                           [](const auto& a, const auto& b) { return a.count == b.count; }),
+               points.end());
+  for (CostCurve::Point& point : points) {
+    for (std::size_t g = 0; g < devices.size(); ++g) {
+      point.seconds =
+          std::max(point.seconds, static_cast<double>(images[g]) * devices[g]->images.factor *
+                                      devices[g]->rows[layer].at(point.count));
+    }
+  }
+  cost.curve = CostCurve(std::move(points));
+  return cost;
+}
+
+/// What ranks that share rows tell one another of so many images, before each layer, there and
+/// back.
+double halo_seconds(const TrainProblem& problem, std::int64_t rows, std::int64_t images) {
+  double seconds = 0.0;
+  for (const double bytes : problem.halo_bytes) {
+    if (bytes <= 0.0) continue;
+    seconds += 2.0 * problem.halos.all_gather(rows, bytes * static_cast<double>(images));
+  }
+  return seconds;
+}
+
+TrainLayout by_images(const TrainProblem& problem, std::span<const TrainDevice> devices) {
+  std::vector<RankCost> costs;
+  for (const TrainDevice& device : devices) costs.push_back(device.images);
+  const SharePlan plan = choose_ranks(problem.batch, problem.grain, costs, [&](std::int64_t k) {
+    return problem.sums.all_reduce(k, problem.parameter_bytes);
+  });
+  TrainLayout layout;
+  for (std::size_t d = 0; d < devices.size(); ++d) {
+    layout.places.push_back(plan.takes_part[d] ? std::ssize(layout.images) : -1);
+    if (plan.takes_part[d]) layout.images.push_back(plan.shares[d]);
+  }
+  for (const std::int64_t units : problem.units) {
+    layout.units.push_back(units == 0 && !layout.units.empty() ? layout.units.back()
+                                                               : std::vector<std::int64_t>{units});
+  }
+  layout.work_s = plan.work_s;
+  layout.communication_s = plan.communication_s;
+  return layout;
+}
+
+/// Each group's images, as fast as its rows are shared; none where there is no room.
+std::vector<std::int64_t> share_images(const TrainProblem& problem,
+                                       std::span<const TrainDevice> devices, const Units& units,
+                                       std::size_t groups) {
+  if (groups == 1) return {problem.batch};
+  const std::size_t rows = devices.size() / groups;
+  std::vector<RankCost> costs;
+  std::int64_t room = 0;
+  for (std::size_t g = 0; g < groups; ++g) {
+    const std::span<const TrainDevice> group = devices.subspan(g * rows, rows);
+    RankCost& cost = costs.emplace_back();
+    const std::int64_t all[] = {problem.batch};
+    cost.curve = CostCurve({{problem.batch, rows_seconds(problem, group, units, all)}});
+    for (const TrainDevice& device : group) cost.most = std::min(cost.most, device.images.most);
+    room += std::min(cost.most, problem.batch) / problem.grain * problem.grain;
+  }
+  if (room < problem.batch) return {};
+  return share_by_cost(problem.batch, problem.grain, costs);
+}
+
+/// Part of all units that the rank with most of them holds.
+double largest_part(const Units& units) {
+  std::vector<double> held(units.empty() ? 0 : units.front().size());
+  double all = 0.0;
+  for (const auto& layer : units) {
+    for (std::size_t number = 0; number < held.size(); ++number) {
+      held[number] += static_cast<double>(layer[number]);
+      all += static_cast<double>(layer[number]);
+    }
+  }
+  return all > 0.0 ? *std::max_element(held.begin(), held.end()) / all : 1.0;
+}
+
+/// Takes rows that suit the images, and the images, where that is sooner done than the layout.
+bool improve(const TrainProblem& problem, std::span<const TrainDevice> devices,
+             const std::vector<std::int64_t>& images, TrainLayout& layout) {
+  Units units = share_rows(problem, devices, images);
+  if (units.empty()) return false;
+  const double work = rows_seconds(problem, devices, units, images);
+  if (!layout.units.empty() && work >= layout.work_s) return false;
+  layout.images = images;
+  layout.units = std::move(units);
+  layout.work_s = work;
+  return true;
+}
+
+/// Rows and images for devices that have their places: shared in turn until neither gains, then a
+/// grain of images is moved at a time. Returns whether there is room.
+bool share(const TrainProblem& problem, std::span<const TrainDevice> devices, TrainLayout& layout) {
+  const auto groups = static_cast<std::size_t>(std::ssize(devices) / layout.rows);
+  std::vector<std::int64_t> images;
+  for (const Range& range :
+       split_in_proportion(problem.batch, std::vector<double>(groups, 1.0), problem.grain)) {
+    images.push_back(range.size());
+  }
+  if (!improve(problem, devices, images, layout)) return false;
+  for (int turn = 0; turn < kTurns && groups > 1; ++turn) {
+    images = share_images(problem, devices, layout.units, groups);
+    if (images.empty() || !improve(problem, devices, images, layout)) break;
+  }
+  if (groups > kFewGroups) return true;
+  bool moved = true;
+  for (int turn = 0; turn < kMoves && moved; ++turn) {
+    moved = false;
+    for (std::size_t from = 0; from < groups; ++from) {
+      for (std::size_t to = 0; to < groups; ++to) {
+        images = layout.images;
+        if (from == to || images[from] < problem.grain) continue;
+        images[from] -= problem.grain;
+        images[to] += problem.grain;
+        moved = improve(problem, devices, images, layout) || moved;
+      }
+    }
+  }
+  return true;
+}
+
+/// The devices of `order`, the fastest first, in groups of `rows`: those that are next to each
+/// other in speed have the same number in their groups.
+std::optional<TrainLayout> in_groups(const TrainProblem& problem,
+                                     std::span<const TrainDevice> devices,
+                                     std::span<const std::size_t> order, std::int64_t rows) {
+  const std::int64_t groups = std::ssize(order) / rows;
+  TrainLayout layout;
+  layout.strategy = groups == 1 ? Strategy::model : Strategy::grid;
+  layout.rows = rows;
+  layout.places.assign(devices.size(), -1);
+  std::vector<TrainDevice> by_place(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    const auto rank = static_cast<std::int64_t>(i);
+    layout.places[order[i]] = rank % groups * rows + rank / groups;
+    by_place[layout.places[order[i]]] = devices[order[i]];
+  }
+  if (!share(problem, by_place, layout)) return std::nullopt;
+  const double held = largest_part(layout.units);
+  layout.communication_s =
+      problem.sums.all_reduce(groups, problem.parameter_bytes * held) +
+      halo_seconds(problem, rows, *std::max_element(layout.images.begin(), layout.images.end()));
+  return layout;
+}
+
+}  // namespace
+
+std::vector<std::vector<std::int64_t>> share_rows(const TrainProblem& problem,
+                                                  std::span<const TrainDevice> devices,
+                                                  std::span<const std::int64_t> images) {
+  const std::size_t groups = images.size();
+  const std::size_t rows = devices.size() / groups;
+  Units units;
+  for (std::size_t l = 0; l < problem.units.size(); ++l) {
+    if (problem.units[l] == 0) {
+      units.push_back(units.empty() ? std::vector<std::int64_t>(rows, 0) : units.back());
+      continue;
+    }
+    std::vector<RankCost> costs;
+    std::int64_t room = 0;
+    for (std::size_t number = 0; number < rows; ++number) {
+      std::vector<const TrainDevice*> holders;
+      for (std::size_t g = 0; g < groups; ++g) holders.push_back(&devices[g * rows + number]);
+      costs.push_back(holders_cost(problem, holders, images, l));
+      room += std::min(costs.back().most, problem.units[l]);
+    }
+    if (room < problem.units[l]) return {};
+    units.push_back(share_by_cost(problem.units[l], 1, costs));
+  }
+  return units;
+}
+
+double rows_seconds(const TrainProblem& problem, std::span<const TrainDevice> devices,
+                    const std::vector<std::vector<std::int64_t>>& units,
+                    std::span<const std::int64_t> images) {
+  const std::size_t rows = devices.size() / images.size();
+  double slowest = 0.0;
+  for (std::size_t g = 0; g < images.size(); ++g) {
+    double seconds = 0.0;
+    for (std::size_t l = 0; l < problem.units.size(); ++l) {
+      double last = 0.0;
+      for (std::size_t number = 0; number < rows; ++number) {
+        const TrainDevice& device = devices[g * rows + number];
+        last = std::max(last, device.images.factor * device.rows[l].at(units[l][number]));
+      }
+      seconds += last * static_cast<double>(images[g]);
+    }
+    slowest = std::max(slowest, seconds);
+  }
+  return slowest;
+}
+
+TrainLayout lay_out(const TrainProblem& problem, std::span<const TrainDevice> devices,
+                    Strategy strategy, std::int64_t rows) {
+  const std::int64_t count = std::ssize(devices);
+  if (strategy == Strategy::data) return by_images(problem, devices);
+  if (rows > 0 && count % rows != 0) {
+    throw InputError(fmt::format("{} devices are no whole number of groups of {}", count, rows));
+  }
+  std::optional<TrainLayout> best;
+  const auto consider = [&](const std::optional<TrainLayout>& layout) {
+    if (layout && (!best || layout->seconds() < best->seconds())) best = layout;
+  };
+  const std::vector<std::size_t> order = by_speed(problem, devices);
+  if (strategy != Strategy::grid) {
+    for (std::int64_t k = strategy == Strategy::automatic ? 2 : 1; k <= count; ++k) {
+      consider(in_groups(problem, devices, std::span(order).first(static_cast<std::size_t>(k)), k));
+    }
+  }
+  if (strategy != Strategy::model) {
+    for (std::int64_t k = 2; k < count; ++k) {
+      if (count % k == 0 && (rows == 0 || k == rows)) {
+        consider(in_groups(problem, devices, order, k));
+      }
+    }
+  }
+  if (strategy == Strategy::automatic) {
+    const TrainLayout data = by_images(problem, devices);
+    if (!best || best->seconds() > kWorthRows * data.seconds()) return data;
+  }
+  if (!best) {
+    throw InputError(
+        fmt::format("/memory_limit: no layout of the rows on {} devices has room for a batch of {} "
+                    "images; raise memory_limit, use strategy 'data', or a smaller batch",
+                    count, problem.batch));
+  }
+  return *best;
+}
+
+RowBalancer::RowBalancer(TrainProblem problem, std::vector<TrainDevice> devices,
+                         const TrainLayout& layout, const BalanceRule& rule)
+    : problem_(std::move(problem)),
+      devices_(std::move(devices)),
+      images_(layout.images),
+      units_(layout.units),
+      times_(devices_.size(), rule) {}
+
+double RowBalancer::predicted() const { return rows_seconds(problem_, devices_, units_, images_); }
+
+bool RowBalancer::observe(std::span<const std::int64_t> images, std::span<const double> seconds) {
+  const std::size_t rows = devices_.size() / images.size();
+  for (std::size_t d = 0; d < devices_.size(); ++d) {
+    double expected = 0.0;
+    for (std::size_t l = 0; l < units_.size(); ++l) {
+      expected += devices_[d].rows[l].at(units_[l][d % rows]);
+    }
+    times_.add(d, seconds[d], expected * static_cast<double>(images[d / rows]));
+  }
+  return change_by(times_.rule().few) || change_by(times_.rule().many);
+}
+
+bool RowBalancer::change_by(int steps) {
+  const std::optional<RecentTimes::Found> found = times_.last(steps);
+  if (!found) return false;
+  std::vector<TrainDevice> devices = devices_;
+  for (std::size_t d = 0; d < devices.size(); ++d) {
+    if (found->factors[d] > 0.0) devices[d].images.factor = found->factors[d];
+  }
+  Units better = share_rows(problem_, devices, images_);
+  if (better.empty() ||
+      rows_seconds(problem_, devices, better, images_) >
+          (1.0 - found->worth) * rows_seconds(problem_, devices, units_, images_)) {
+    return false;
+  }
+  devices_ = std::move(devices);
+  units_ = std::move(better);
+  times_.clear();
+  return true;
+}
+
+}  // namespace spdnn
