@@ -8,6 +8,7 @@
 #include <new>
 
 #include "commands/command.hpp"
+#include "spdnn/io.hpp"
 #include "spdnn/report.hpp"
 
 namespace {
@@ -94,6 +95,7 @@ int run_program(int argc, char** argv) {
 int main(int argc, char** argv) {
   // A reader that closes a pipe early is seen as a failed write, not as a signal that kills us.
   std::signal(SIGPIPE, SIG_IGN);
+  spdnn::report_lost_pages();
   try {
     try {
       return run_program(argc, argv);

@@ -32,6 +32,11 @@ struct ReadReport {
   std::string origin;  ///< "official files" or what a generated cache says of itself
 };
 
+/// From now on a mapped file that is cut, or that its disk can't give back, while its pages are
+/// read ends the process with a message that names it and status 3, instead of SIGBUS without a
+/// word. Replaces the process's handler of that signal.
+void report_lost_pages();
+
 /// The official bias for N neurons (−0.30, −0.35, −0.40, −0.45 for the four official sizes).
 [[nodiscard]] std::optional<float> graph_challenge_bias(std::int64_t neurons);
 

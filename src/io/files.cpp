@@ -108,9 +108,11 @@ MappedFile::MappedFile(const InputFile& file)
         fmt::format("{}: can't be mapped into memory: {}", file.path().string(), reason(errno)));
   }
   data_ = static_cast<const std::byte*>(data);
+  known_.emplace(bytes(), path_);
 }
 
 MappedFile::~MappedFile() {
+  known_.reset();
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), bytes_);
 }
 

@@ -5,10 +5,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
+#include "lost_pages.hpp"
 #include "spdnn/error.hpp"
 
 namespace spdnn {
@@ -72,6 +74,7 @@ class MappedFile {
   Descriptor descriptor_;
   const std::byte* data_ = nullptr;
   std::size_t bytes_;
+  std::optional<KnownMapping> known_;
 };
 
 /// Modification time in nanoseconds since 1970.

@@ -119,6 +119,23 @@ TEST(Files, MappedFileThatShrinksIsNoticedBeforeItIsRead) {
                   "c.spdnn: became shorter than its");
 }
 
+TEST(Files, PagesThatAreGoneEndTheProcessWithTheNameOfTheirFile) {
+  const test::ScratchDir dir;
+  const std::filesystem::path file = dir / "c.spdnn";
+  constexpr std::int64_t kCount = 100'000;
+  write_cache(file, {make_csr(1, kCount, {0, kCount}, std::vector<std::uint32_t>(kCount), {1.0F})},
+              "some");
+  const Csr matrix = read_cache(file).front();
+  const auto read_after_a_cut = [&] {
+    report_lost_pages();
+    std::filesystem::resize_file(file, 0);
+    std::int64_t sum = 0;
+    for (std::int64_t k = 0; k < kCount; ++k) sum += matrix.view().col(k);
+    std::exit(static_cast<int>(sum));
+  };
+  EXPECT_EXIT(read_after_a_cut(), testing::ExitedWithCode(3), "c.spdnn: became shorter than its");
+}
+
 TEST(Files, WritersOfOneFileDoNotMix) {
   const test::ScratchDir dir;
   std::vector<std::thread> writers;
