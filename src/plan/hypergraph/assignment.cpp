@@ -4,17 +4,6 @@
 #include <algorithm>
 
 namespace spdnn::hypergraph {
-namespace {
-
-/// In `used_`: the net has a slot for each part.
-constexpr std::uint32_t kDirect = ~std::uint32_t{0};
-
-/// Whether a net of so many pins has a slot for each part. A list is faster where the net touches
-/// few of the parts: its slots share a line or two.
-bool direct(std::int64_t pins, std::int64_t parts) { return parts <= 8 || pins >= 4 * parts; }
-
-}  // namespace
-
 Assignment::Assignment(const Hypergraph& graph, const Limits& limits,
                        std::vector<std::uint32_t> parts)
     : graph_(graph),
@@ -22,75 +11,128 @@ Assignment::Assignment(const Hypergraph& graph, const Limits& limits,
       parts_(std::move(parts)),
       load_(static_cast<std::size_t>(graph.layers * limits.parts())),
       slot_offsets_{0},
-      used_(static_cast<std::size_t>(graph.nets())),
+      filter_words_((std::min(kFilterBits, static_cast<std::uint32_t>(limits.parts())) + 63) / 64),
+      filter_(static_cast<std::size_t>(graph.nets()) * filter_words_),
+      alone_(static_cast<std::size_t>(graph.vertices())),
       anchor_(static_cast<std::size_t>(graph.vertices())),
       bucket_(static_cast<std::size_t>(graph.layers * limits.parts())),
-      place_(static_cast<std::size_t>(graph.vertices())),
-      change_of_u_(static_cast<std::size_t>(graph.nets())),
-      seen_(static_cast<std::size_t>(graph.nets())) {
+      place_(static_cast<std::size_t>(graph.vertices())) {
+  slot_offsets_.reserve(static_cast<std::size_t>(graph.nets()) + 1);
   for (std::int64_t net = 0; net < graph.nets(); ++net) {
     const std::int64_t pins = std::ssize(graph.pins_of(net));
-    if (direct(pins, limits.parts())) used_[net] = kDirect;
-    const std::int64_t slots = used_[net] == kDirect ? limits.parts() : pins;
+    const std::int64_t slots = std::min<std::int64_t>(limits.parts(), pins + pins / 2 + 1);
     slot_offsets_.push_back(slot_offsets_.back() + slots);
   }
   slots_.resize(static_cast<std::size_t>(slot_offsets_.back()));
   for (std::uint32_t net = 0; net < graph.nets(); ++net) {
-    for (const std::uint32_t v : graph.pins_of(net)) add_pin(net, parts_[v]);
+    for (const std::uint32_t v : graph.pins_of(net)) add_pin(net, v, parts_[v]);
     cost_ -= graph.net_words[net];  // the first part on a net costs nothing
   }
-  std::vector<std::int64_t> count(static_cast<std::size_t>(graph.layers));
-  std::vector<std::int64_t> sum(static_cast<std::size_t>(graph.layers));
-  for (std::int64_t v = 0; v < graph.vertices(); ++v) {
-    for (const Weight& own : graph.weights_of(v)) {
-      load_[own.layer * limits.parts() + parts_[v]] += own.nonzeros;
+  add_vertices();
+}
+
+void Assignment::add_vertices() {
+  std::vector<std::int64_t> count(static_cast<std::size_t>(graph_.layers));
+  std::vector<std::int64_t> sum(static_cast<std::size_t>(graph_.layers));
+  for (std::int64_t v = 0; v < graph_.vertices(); ++v) {
+    for (const Weight& own : graph_.weights_of(v)) {
+      load_[own.layer * limits_.parts() + parts_[v]] += own.nonzeros;
       sum[own.layer] += own.nonzeros;
       ++count[own.layer];
     }
-    if (v < graph.fixed) continue;
-    anchor_[v] = graph.weights_of(v).front().layer;
+    if (v < graph_.fixed) continue;
+    anchor_[v] = graph_.weights_of(v).front().layer;
     auto& bucket = bucket_[bucket_of(static_cast<std::uint32_t>(v), parts_[v])];
     place_[v] = static_cast<std::uint32_t>(bucket.size());
     bucket.push_back(static_cast<std::uint32_t>(v));
   }
-  for (std::int64_t l = 0; l < graph.layers; ++l) {
+  for (std::int64_t l = 0; l < graph_.layers; ++l) {
     per_row_.push_back(sum[l] == 0 ? 0.0
                                    : static_cast<double>(count[l]) / static_cast<double>(sum[l]));
-    for (int part = 0; part < limits.parts(); ++part) {
-      overload_ += over(static_cast<std::size_t>(l), load_[l * limits.parts() + part], part);
+    for (int part = 0; part < limits_.parts(); ++part) {
+      overload_ += over(static_cast<std::size_t>(l), load_[l * limits_.parts() + part], part);
     }
   }
 }
 
-std::uint32_t Assignment::pins_in(std::uint32_t net, std::uint32_t part) const {
+std::int64_t Assignment::home_of(std::uint32_t part, std::int64_t slots) const {
+  if (slots == limits_.parts()) return part;
+  constexpr std::uint32_t kGolden = 0x9E3779B1U;  // Knuth's multiplicative hash
+  const std::uint32_t mixed = part * kGolden;
+  return static_cast<std::int64_t>(mixed * static_cast<std::uint64_t>(slots) >> 32U);
+}
+
+const Assignment::Slot* Assignment::find(std::uint32_t net, std::uint32_t part) const {
   const Slot* slots = slots_.data() + slot_offsets_[net];
-  if (used_[net] == kDirect) return slots[part].pins;
-  for (std::uint32_t s = 0; s < used_[net]; ++s) {
-    if (slots[s].part == part) return slots[s].pins;
-  }
-  return 0;
+  const std::int64_t count = slots_of(net);
+  std::int64_t at = home_of(part, count);
+  while (slots[at].pins > 0 && slots[at].part != part) at = at + 1 == count ? 0 : at + 1;
+  return slots + at;
 }
 
-void Assignment::add_pin(std::uint32_t net, std::uint32_t part) {
+/// Frees a slot of a hashed net: those behind it that would no longer be found move up.
+void Assignment::free_slot(std::uint32_t net, Slot* slot) {
   Slot* slots = slots_.data() + slot_offsets_[net];
-  std::uint32_t at = part;
-  if (used_[net] != kDirect) {
-    for (at = 0; at < used_[net] && slots[at].part != part;) ++at;
-    if (at == used_[net]) slots[used_[net]++] = {part, 0};
+  const std::int64_t count = slots_of(net);
+  std::int64_t hole = slot - slots;
+  slots[hole].pins = 0;
+  for (std::int64_t at = hole;;) {
+    at = at + 1 == count ? 0 : at + 1;
+    if (slots[at].pins == 0) return;
+    const std::int64_t home = home_of(slots[at].part, count);
+    const bool stays = hole < at ? hole < home && home <= at : hole < home || home <= at;
+    if (stays) continue;
+    slots[hole] = slots[at];
+    slots[at].pins = 0;
+    hole = at;
   }
-  if (slots[at].pins++ == 0) cost_ += graph_.net_words[net];
 }
 
-void Assignment::drop_pin(std::uint32_t net, std::uint32_t part) {
-  Slot* slots = slots_.data() + slot_offsets_[net];
-  std::uint32_t at = part;
-  const bool listed = used_[net] != kDirect;
-  if (listed) {
-    for (at = 0; slots[at].part != part;) ++at;
+bool Assignment::touches(std::uint32_t net, std::uint32_t part) const {
+  const std::uint64_t word = filter_[net * filter_words_ + (part % kFilterBits) / 64];
+  if ((word >> (part % 64) & 1U) == 0) return false;
+  if (static_cast<std::uint32_t>(limits_.parts()) <= kFilterBits) return true;
+  return find(net, part)->pins > 0;
+}
+
+void Assignment::add_pin(std::uint32_t net, std::uint32_t v, std::uint32_t part) {
+  auto* slot = const_cast<Slot*>(find(net, part));
+  if (slot->pins == 0) *slot = {part, 0, 0};
+  const std::int64_t words = graph_.net_words[net];
+  if (slot->pins == 0) {
+    cost_ += words;
+    alone_[v] += words;
+    filter(net, part) |= std::uint64_t{1} << (part % 64);
+  } else if (slot->pins == 1) {
+    alone_[slot->mixed] -= words;
   }
-  if (--slots[at].pins > 0) return;
-  cost_ -= graph_.net_words[net];
-  if (listed) slots[at] = slots[--used_[net]];
+  ++slot->pins;
+  slot->mixed ^= v;
+}
+
+void Assignment::drop_pin(std::uint32_t net, std::uint32_t v, std::uint32_t part) {
+  auto* slot = const_cast<Slot*>(find(net, part));
+  const std::int64_t words = graph_.net_words[net];
+  --slot->pins;
+  slot->mixed ^= v;
+  if (slot->pins == 1) alone_[slot->mixed] += words;
+  if (slot->pins > 0) return;
+  cost_ -= words;
+  alone_[v] -= words;
+  if (slots_of(net) < limits_.parts()) free_slot(net, slot);
+  leave_filter(net, part);
+}
+
+/// Clears the bit of a part that has left, unless another on the net shares it.
+void Assignment::leave_filter(std::uint32_t net, std::uint32_t part) {
+  if (static_cast<std::uint32_t>(limits_.parts()) > kFilterBits) {
+    const auto shares = [&](const Slot& slot) {
+      return slot.pins > 0 && slot.part % kFilterBits == part % kFilterBits;
+    };
+    const Slot* slots = slots_.data() + slot_offsets_[net];
+    if (std::any_of(slots, slots + slots_of(net), shares)) return;
+  }
+  filter(net, part) &= ~(std::uint64_t{1} << (part % 64));
 }
 
 double Assignment::over(std::size_t layer, std::int64_t load, std::int64_t part) const {
@@ -98,7 +140,7 @@ double Assignment::over(std::size_t layer, std::int64_t load, std::int64_t part)
   return above > 0 ? static_cast<double>(above) * per_row_[layer] : 0.0;
 }
 
-double Assignment::overload_change(std::uint32_t v, std::uint32_t to) const {
+double Assignment::overload_of_move(std::uint32_t v, std::uint32_t to) const {
   const std::uint32_t from = parts_[v];
   double change = 0.0;
   for (const Weight& own : graph_.weights_of(v)) {
@@ -109,6 +151,24 @@ double Assignment::overload_change(std::uint32_t v, std::uint32_t to) const {
   return change;
 }
 
+double Assignment::overload_of_swap(std::uint32_t u, std::uint32_t v) {
+  const std::uint32_t a = parts_[u];
+  const std::uint32_t b = parts_[v];
+  double change = overload_of_move(u, b);
+  shift_load(u, a, b);
+  change += overload_of_move(v, a);
+  shift_load(u, b, a);
+  return change;
+}
+
+bool Assignment::crowded(std::uint32_t v) const {
+  const auto own = graph_.weights_of(v);
+  return std::any_of(own.begin(), own.end(), [&](const Weight& weight) {
+    return load_[weight.layer * limits_.parts() + parts_[v]] >
+           limits_.most(weight.layer, parts_[v]);
+  });
+}
+
 void Assignment::shift_load(std::uint32_t v, std::uint32_t from, std::uint32_t to) {
   for (const Weight& own : graph_.weights_of(v)) {
     load_[own.layer * limits_.parts() + from] -= own.nonzeros;
@@ -116,41 +176,42 @@ void Assignment::shift_load(std::uint32_t v, std::uint32_t from, std::uint32_t t
   }
 }
 
-Assignment::Change Assignment::change_of_move(std::uint32_t v, std::uint32_t to) const {
-  Change change;
-  for (const std::uint32_t net : graph_.nets_of(v)) change.words += change_on(net, parts_[v], to);
-  change.overload = overload_change(v, to);
-  return change;
+std::int64_t Assignment::words_of_move(std::uint32_t v, std::uint32_t to, std::int64_t most) const {
+  // What it ends is known, what it begins only adds up.
+  std::int64_t words = -alone_[v];
+  for (const std::uint32_t net : graph_.nets_of(v)) {
+    if (touches(net, to)) continue;
+    words += graph_.net_words[net];
+    if (words > most) break;
+  }
+  return words;
 }
 
-Assignment::Change Assignment::change_of_swap(std::uint32_t u, std::uint32_t v) {
+std::int64_t Assignment::words_of_swap(std::uint32_t u, std::uint32_t v, std::int64_t most) const {
   const std::uint32_t a = parts_[u];
   const std::uint32_t b = parts_[v];
-  Change change;
-  ++tick_;
+  const std::int64_t of_u = words_of_move(u, b);
+  std::int64_t words = of_u + words_of_move(v, a, most - of_u);
+  // A net of both has as many pins in either part as before: what it counted for ending is undone.
+  const auto nets = graph_.nets_of(v);
+  const std::uint32_t* at = nets.data();
   for (const std::uint32_t net : graph_.nets_of(u)) {
-    change.words += change_of_u_[net] = change_on(net, a, b);
-    seen_[net] = tick_;
+    if (words > most) break;
+    at = std::find_if(at, nets.data() + nets.size(), [&](std::uint32_t n) { return n >= net; });
+    if (at == nets.data() + nets.size()) break;
+    if (*at == net) words += graph_.net_words[net] * (alone(net, a) + alone(net, b));
   }
-  for (const std::uint32_t net : graph_.nets_of(v)) {
-    // A net of both has as many pins in either part as before.
-    change.words += seen_[net] == tick_ ? -change_of_u_[net] : change_on(net, b, a);
-  }
-  change.overload = overload_change(u, b);
-  shift_load(u, a, b);
-  change.overload += overload_change(v, a);
-  shift_load(u, b, a);
-  return change;
+  return words;
 }
 
 void Assignment::move(std::uint32_t v, std::uint32_t to) {
   const std::uint32_t from = parts_[v];
-  overload_ += overload_change(v, to);
+  overload_ += overload_of_move(v, to);
   shift_load(v, from, to);
   for (const std::uint32_t net : graph_.nets_of(v)) {
     // First out, then in: a net without a slot to spare has one after a pin has gone.
-    drop_pin(net, from);
-    add_pin(net, to);
+    drop_pin(net, v, from);
+    add_pin(net, v, to);
   }
   auto& old_bucket = bucket_[bucket_of(v, from)];
   place_[old_bucket.back()] = place_[v];

@@ -9,8 +9,9 @@
 
 namespace spdnn::hypergraph {
 
-/// Which part each vertex is in, with the tables that make the change of a move a matter of looking
-/// at its nets: how many pins each net has in each part, and what each part has of each layer.
+/// Which part each vertex is in, with the tables that make the change of a move a matter of one bit
+/// for each of its nets: which parts each net touches, what each vertex keeps its part on alone,
+/// and what each part has of each layer.
 class Assignment {
  public:
   Assignment(const Hypergraph& graph, const Limits& limits, std::vector<std::uint32_t> parts);
@@ -25,34 +26,53 @@ class Assignment {
     return bucket_[bucket_of(v, part)];
   }
 
-  /// What a change makes of the cost and of the overload.
-  struct Change {
-    std::int64_t words = 0;
-    double overload = 0.0;
-  };
-  [[nodiscard]] Change change_of_move(std::uint32_t v, std::uint32_t to) const;
-  /// Of u and v in each other's parts.
-  [[nodiscard]] Change change_of_swap(std::uint32_t u, std::uint32_t v);
+  static constexpr std::int64_t kAnyWords = std::int64_t{1} << 62;
+  /// What a move of `v` to another part changes the cost by; where that is more than `most`, some
+  /// number above it, which is known sooner.
+  [[nodiscard]] std::int64_t words_of_move(std::uint32_t v, std::uint32_t to,
+                                           std::int64_t most = kAnyWords) const;
+  /// The same where u and v, of different parts, go to each other's.
+  [[nodiscard]] std::int64_t words_of_swap(std::uint32_t u, std::uint32_t v,
+                                           std::int64_t most = kAnyWords) const;
+  /// What they change the overload by.
+  [[nodiscard]] double overload_of_move(std::uint32_t v, std::uint32_t to) const;
+  [[nodiscard]] double overload_of_swap(std::uint32_t u, std::uint32_t v);
+  /// Whether the part of `v` is above the limit of one of its layers.
+  [[nodiscard]] bool crowded(std::uint32_t v) const;
   void move(std::uint32_t v, std::uint32_t to);
 
  private:
+  /// Pins of a net in one part: how many (0: a free slot), and the exclusive or of their numbers,
+  /// which is the last one's where one is left.
   struct Slot {
     std::uint32_t part = 0;
     std::uint32_t pins = 0;
+    std::uint32_t mixed = 0;
   };
   [[nodiscard]] std::size_t bucket_of(std::uint32_t v, std::uint32_t part) const {
     return anchor_[v] * static_cast<std::size_t>(limits_.parts()) + part;
   }
-  [[nodiscard]] std::uint32_t pins_in(std::uint32_t net, std::uint32_t part) const;
-  void add_pin(std::uint32_t net, std::uint32_t part);
-  void drop_pin(std::uint32_t net, std::uint32_t part);
-  /// Words of one net's change where a pin goes from a to b.
-  [[nodiscard]] std::int64_t change_on(std::uint32_t net, std::uint32_t a, std::uint32_t b) const {
-    return graph_.net_words[net] *
-           (static_cast<std::int64_t>(pins_in(net, b) == 0) - (pins_in(net, a) == 1));
+  [[nodiscard]] std::uint64_t& filter(std::uint32_t net, std::uint32_t part) {
+    return filter_[net * filter_words_ + (part % kFilterBits) / 64];
   }
+  [[nodiscard]] bool touches(std::uint32_t net, std::uint32_t part) const;
+  /// Slots of a net, and the first of them that `part` is looked for in.
+  [[nodiscard]] std::int64_t slots_of(std::uint32_t net) const {
+    return slot_offsets_[net + 1] - slot_offsets_[net];
+  }
+  [[nodiscard]] std::int64_t home_of(std::uint32_t part, std::int64_t slots) const;
+  /// The slot of `part` on a net, or the free one that it would take.
+  [[nodiscard]] const Slot* find(std::uint32_t net, std::uint32_t part) const;
+  /// Whether one vertex alone keeps `part`, which the net touches, on it.
+  [[nodiscard]] bool alone(std::uint32_t net, std::uint32_t part) const {
+    return find(net, part)->pins == 1;
+  }
+  void add_pin(std::uint32_t net, std::uint32_t v, std::uint32_t part);
+  void drop_pin(std::uint32_t net, std::uint32_t v, std::uint32_t part);
+  void free_slot(std::uint32_t net, Slot* slot);
+  void leave_filter(std::uint32_t net, std::uint32_t part);
+  void add_vertices();
   [[nodiscard]] double over(std::size_t layer, std::int64_t load, std::int64_t part) const;
-  [[nodiscard]] double overload_change(std::uint32_t v, std::uint32_t to) const;
   void shift_load(std::uint32_t v, std::uint32_t from, std::uint32_t to);
 
   const Hypergraph& graph_;
@@ -60,17 +80,19 @@ class Assignment {
   std::vector<std::uint32_t> parts_;
   std::vector<std::int64_t> load_;  ///< [layer][part] nonzeros
   std::vector<double> per_row_;     ///< 1 / mean nonzeros of a vertex of the layer
-  // Pins by net and part. A net with many pins for the number of parts has a slot for each part;
-  // another has as many slots as pins, the first `used_` of them taken by the parts it touches.
+  // Pins by net and part: each net has a slot for each part or, where that is less, half as many
+  // slots again as pins, in which parts are found by hash.
   std::vector<std::int64_t> slot_offsets_;
   std::vector<Slot> slots_;
-  std::vector<std::uint32_t> used_;
+  // Of each net one bit for each part it touches, parts past `kFilterBits` sharing bits with
+  // others.
+  static constexpr std::uint32_t kFilterBits = 512;
+  std::size_t filter_words_;
+  std::vector<std::uint64_t> filter_;
+  std::vector<std::int64_t> alone_;    ///< words that end where the vertex leaves its part
   std::vector<std::uint32_t> anchor_;  ///< first layer of each vertex
   std::vector<std::vector<std::uint32_t>> bucket_;
   std::vector<std::uint32_t> place_;  ///< of each vertex in its bucket
-  std::vector<std::int64_t> change_of_u_;
-  std::vector<std::uint64_t> seen_;
-  std::uint64_t tick_ = 0;
   std::int64_t cost_ = 0;
   double overload_ = 0.0;
 };

@@ -18,7 +18,7 @@ namespace {
 /// Weights of the layers that are partitioned at once, so that memory stays in bounds.
 constexpr std::int64_t kPhaseWeights = std::int64_t{1} << 24;
 /// A phase of more weights is searched once.
-constexpr std::int64_t kManyWeights = std::int64_t{1} << 22;
+constexpr std::int64_t kManyWeights = std::int64_t{1} << 21;
 
 bool within(const Traffic& traffic, const Limits& limits) {
   for (std::int64_t l = 0; l < limits.layers(); ++l) {

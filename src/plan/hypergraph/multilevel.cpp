@@ -17,12 +17,13 @@ constexpr double kLeastShrink = 0.95;
 constexpr std::int64_t kCoarsestPerPart = 4;
 /// Proposals at a level, so that large networks take passes and small ones are searched well.
 constexpr double kMostProposals = 4e6;
-constexpr double kFirstSweeps = 400;
-constexpr double kSweeps = 60;
+constexpr double kFirstSweeps = 600;
+constexpr double kSweeps = 90;
 constexpr double kLeastSweeps = 4;
-constexpr double kLastSweeps = 20;
-/// Beginnings of which the best is refined.
-constexpr int kTries = 8;
+constexpr double kLastSweeps = 30;
+/// Beginnings of which the best is refined: so many at most, fewer of larger networks.
+constexpr std::int64_t kTries = 8;
+constexpr std::int64_t kTriedVertices = 1 << 15;
 /// Temperatures in words of a net, where nets weigh unequally of the one the typical word is on.
 constexpr double kFirstHot = 4.0;
 constexpr double kHot = 0.5;
@@ -108,7 +109,10 @@ class Multilevel {
     // Folded, a network is so small that trying again there costs little.
     const std::size_t folded = prepared_.levels.size() - 1;
     std::vector<std::uint32_t> parts = first_parts(folded);
-    for (int again = 1; folded > 0 && again < kTries; ++again) {
+    const std::int64_t vertices = level(folded).graph.vertices();
+    const std::int64_t tries =
+        std::min(kTries, kTriedVertices / std::max<std::int64_t>(vertices, 1));
+    for (std::int64_t again = 1; folded > 0 && again < tries; ++again) {
       std::vector<std::uint32_t> other = first_parts(folded);
       if (worth(other, folded) < worth(parts, folded)) parts = std::move(other);
     }

@@ -22,10 +22,16 @@ Proposal propose(const Assignment& assignment, const Hypergraph& graph, Random& 
   return {v, assignment.parts()[pins[random.below(static_cast<std::uint32_t>(pins.size()))]]};
 }
 
-/// Whether a change is taken at a temperature.
-bool accepts(double change, double temperature, Random& random) {
-  return change <= 0.0 ||
-         (temperature > 0.0 && random.between(0.0, 1.0) < std::exp(-change / temperature));
+/// The largest change that is taken at a temperature this time. Drawn before the change is known,
+/// so that counting may stop where it is passed.
+double budget(double temperature, Random& random) {
+  return temperature > 0.0 ? -temperature * std::log1p(-random.between(0.0, 1.0)) : 0.0;
+}
+
+/// As whole words, from what overload leaves of it.
+std::int64_t words_left(double words) {
+  constexpr double kMost = 1e18;
+  return static_cast<std::int64_t>(std::floor(std::clamp(words, -kMost, kMost)));
 }
 
 void try_one(Assignment& assignment, const Hypergraph& graph, const Cooling& cooling,
@@ -33,17 +39,18 @@ void try_one(Assignment& assignment, const Hypergraph& graph, const Cooling& coo
   const auto [u, to] = propose(assignment, graph, random);
   const std::uint32_t from = assignment.parts()[u];
   if (from == to) return;
-  const auto worth = [&](const Assignment::Change& change) {
-    return static_cast<double>(change.words) + cooling.overload_words * change.overload;
-  };
-  const Assignment::Change alone = assignment.change_of_move(u, to);
+  const double most = budget(temperature, random);
+  const double overload = assignment.overload_of_move(u, to);
   const auto peers = assignment.peers(u, to);
-  if (alone.overload <= 0.0 || peers.empty()) {
-    if (accepts(worth(alone), temperature, random)) assignment.move(u, to);
+  if (overload <= 0.0 || peers.empty()) {
+    const std::int64_t left = words_left(most - cooling.overload_words * overload);
+    if (assignment.words_of_move(u, to, left) <= left) assignment.move(u, to);
     return;
   }
   const std::uint32_t v = peers[random.below(static_cast<std::uint32_t>(peers.size()))];
-  if (!accepts(worth(assignment.change_of_swap(u, v)), temperature, random)) return;
+  const std::int64_t left =
+      words_left(most - cooling.overload_words * assignment.overload_of_swap(u, v));
+  if (assignment.words_of_swap(u, v, left) > left) return;
   assignment.move(u, to);
   assignment.move(v, from);
 }
@@ -73,12 +80,13 @@ void repair(Assignment& assignment, const Hypergraph& graph, int parts) {
   for (int round = 0; round < 64 && assignment.overload() > 1e-9; ++round) {
     std::vector<Candidate> candidates;
     for (auto v = static_cast<std::uint32_t>(graph.fixed); v < graph.vertices(); ++v) {
+      if (!assignment.crowded(v)) continue;
       Candidate best{0.0, v, assignment.parts()[v]};
       for (std::uint32_t to = 0; to < static_cast<std::uint32_t>(parts); ++to) {
         if (to == assignment.parts()[v]) continue;
-        const Assignment::Change change = assignment.change_of_move(v, to);
-        if (change.overload >= 0.0) continue;
-        const double cost = static_cast<double>(change.words) / -change.overload;
+        const double overload = assignment.overload_of_move(v, to);
+        if (overload >= 0.0) continue;
+        const double cost = static_cast<double>(assignment.words_of_move(v, to)) / -overload;
         if (best.to == assignment.parts()[v] || cost < best.cost) best = {cost, v, to};
       }
       if (best.to != assignment.parts()[v]) candidates.push_back(best);
@@ -87,9 +95,7 @@ void repair(Assignment& assignment, const Hypergraph& graph, int parts) {
     std::stable_sort(candidates.begin(), candidates.end(),
                      [](const Candidate& a, const Candidate& b) { return a.cost < b.cost; });
     for (const Candidate& c : candidates) {
-      if (assignment.change_of_move(c.vertex, c.to).overload < 0.0) {
-        assignment.move(c.vertex, c.to);
-      }
+      if (assignment.overload_of_move(c.vertex, c.to) < 0.0) assignment.move(c.vertex, c.to);
     }
   }
 }
