@@ -46,6 +46,9 @@ void validate(const Partition& partition, const Model& model);
 /// Most parts there may be.
 inline constexpr int kMaxParts = 65535;
 
+/// Throws `InputError` unless there are 1 to `kMaxParts` speeds, finite, not negative, not all 0.
+void check_speeds(const std::vector<double>& speeds);
+
 // Partitions that look at no more than how many weights a row has. Each throws `InputError` for
 // fewer than 1 or more than `kMaxParts` parts.
 

@@ -2,13 +2,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "partition_models.hpp"
+#include "partition_vertices.hpp"
 #include "spdnn/config.hpp"
 #include "spdnn/report.hpp"
+#include "stopwatch.hpp"
 
 namespace spdnn {
 namespace {
@@ -31,17 +32,18 @@ struct Row {
   int parts = 0;
   Traffic traffic;
   double imbalance = 0.0;
-  double seconds = 0.0;
+  Elapsed elapsed;
 };
 
 std::string table(const std::vector<Row>& rows) {
   std::string text =
-      fmt::format("{:<11}{:>6}{:>12}{:>10}{:>12}{:>12}{:>11}{:>10}\n", "model", "parts", "words",
-                  "messages", "max sent", "max recv.", "imbalance", "seconds");
+      fmt::format("{:<11}{:>6}{:>12}{:>10}{:>12}{:>12}{:>11}{:>10}{:>10}\n", "model", "parts",
+                  "words", "messages", "max sent", "max recv.", "imbalance", "seconds", "CPU s");
   for (const Row& row : rows) {
-    text += fmt::format("{:<11}{:>6}{:>12}{:>10}{:>12}{:>12}{:>10.2f}%{:>10.2f}\n", row.model,
-                        row.parts, row.traffic.words, row.traffic.messages, row.traffic.max_sent,
-                        row.traffic.max_received, 100.0 * row.imbalance, row.seconds);
+    text += fmt::format("{:<11}{:>6}{:>12}{:>10}{:>12}{:>12}{:>10.2f}%{:>10.2f}{:>10.2f}\n",
+                        row.model, row.parts, row.traffic.words, row.traffic.messages,
+                        row.traffic.max_sent, row.traffic.max_received, 100.0 * row.imbalance,
+                        row.elapsed.seconds, row.elapsed.cpu_seconds);
   }
   return text;
 }
@@ -56,7 +58,8 @@ Json json_of(const Row& row) {
           {"max_sent", row.traffic.max_sent},
           {"max_received", row.traffic.max_received},
           {"imbalance", row.imbalance},
-          {"seconds", row.seconds},
+          {"seconds", row.elapsed.seconds},
+          {"cpu_seconds", row.elapsed.cpu_seconds},
           {"words_by_layer", std::move(layers)}};
 }
 
@@ -73,10 +76,10 @@ Chart chart_of(const Model& model, const std::vector<Row>& rows) {
 
 Row measure(const Model& model, const std::string& name, const HypergraphRequest& request,
             Partition& partition) {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   partition = make_partition(name, model, request);
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  Row row{name, parts_of(request), count_traffic(model, partition), 0.0, seconds.count()};
+  const Elapsed elapsed = watch.elapsed();
+  Row row{name, parts_of(request), count_traffic(model, partition), 0.0, elapsed};
   row.imbalance = imbalance(row.traffic, request.speeds);
   return row;
 }
@@ -104,8 +107,8 @@ void add_rows(const Model& model, const Options& options, const HypergraphReques
   }
   if (!options.score.empty()) {
     const Partition given = read_partition(options.score, model, parts_of(request));
-    Row row{options.score.filename().string(), parts_of(request), count_traffic(model, given), 0.0,
-            0.0};
+    Row row{
+        options.score.filename().string(), parts_of(request), count_traffic(model, given), 0.0, {}};
     row.imbalance = imbalance(row.traffic, request.speeds);
     rows.push_back(std::move(row));
   }
@@ -116,12 +119,27 @@ void add_rows(const Model& model, const Options& options, const HypergraphReques
   write_partition(saved.back(), best);
 }
 
+bool is_hypergraph(const Options& options) { return options.config.file.extension() == ".hgr"; }
+
+/// Options that concern networks alone.
+void refuse_for_hypergraphs(const CLI::App& command) {
+  for (const char* name : {"--models", "--layers", "--phase-layers", "--set", "--data-dir",
+                           "--chart", "--hypergraph"}) {
+    if (command.count(name) == 0) continue;
+    throw InputError(fmt::format("{}: is for networks, not for a hypergraph; leave it out", name));
+  }
+}
+
 ExitStatus partition_command(const Options& options) {
   check_partition_models(options.models);
   std::vector<HypergraphRequest> requests = requests_of(options);
   if (!options.speeds.empty()) {
     requests.resize(1);
     requests.front().speeds = options.speeds;
+  }
+  if (is_hypergraph(options)) {
+    return partition_vertices_command(
+        {options.config.file, std::move(requests), options.score, options.save, options.json});
   }
   const Model model = network_of(options);
   std::vector<Row> rows;
@@ -174,9 +192,12 @@ void add_partition(CLI::App& app, CommandLine& line) {
                    "Write the hypergraph for hMETIS, PaToH or Mt-KaHyPar")
       ->type_name("FILE.hgr");
   command->footer(
-      "Example:\n  spdnn-gpu partition configs/quickstart.json --parts 2,4 --save partitions");
-  command->callback(
-      [options, &line] { line.action = [options] { return partition_command(*options); }; });
+      "Example:\n  spdnn-gpu partition configs/quickstart.json --parts 2,4 --save partitions\n"
+      "In place of CONFIG a hypergraph, FILE.hgr, as hMETIS and Mt-KaHyPar read it.");
+  command->callback([command, options, &line] {
+    if (is_hypergraph(*options)) refuse_for_hypergraphs(*command);
+    line.action = [options] { return partition_command(*options); };
+  });
 }
 
 }  // namespace spdnn

@@ -200,13 +200,17 @@ Partition block_partition(const Model& model, int parts) {
   return proportional_partition(model, std::vector<double>(static_cast<std::size_t>(parts), 1.0));
 }
 
-Partition proportional_partition(const Model& model, const std::vector<double>& speeds) {
+void check_speeds(const std::vector<double>& speeds) {
+  check_parts(std::ssize(speeds));
   const bool usable = std::all_of(speeds.begin(), speeds.end(),
                                   [](double s) { return std::isfinite(s) && s >= 0.0; });
-  check_parts(std::ssize(speeds));
   if (!usable || !(std::accumulate(speeds.begin(), speeds.end(), 0.0) > 0.0)) {
     throw InputError("speeds of parts must be finite and not negative, and not all 0");
   }
+}
+
+Partition proportional_partition(const Model& model, const std::vector<double>& speeds) {
+  check_speeds(speeds);
   return by_layer(model, static_cast<int>(std::ssize(speeds)),
                   [&](std::size_t, const CsrView& m) { return contiguous_owners(m, speeds); });
 }

@@ -1,12 +1,9 @@
-// Partitions and hypergraphs as text: the owner of each row, a line each, as hMETIS and its like
-// write them; and the hypergraph for those programs.
+// Partitions as text: the owner of each row, a line each, as hMETIS and its like write them.
 #include <fmt/format.h>
 
-#include <charconv>
-#include <fstream>
 #include <iterator>
 
-#include "hypergraph/hypergraph.hpp"
+#include "number_lines.hpp"
 #include "spdnn/io.hpp"
 #include "spdnn/partition.hpp"
 
@@ -16,43 +13,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kMagic = "% spdnn-gpu partition 1";
-
-/// Lines of a file, one after another, with their numbers.
-class Lines {
- public:
-  explicit Lines(const fs::path& file) : file_(file), in_(file) {
-    if (!in_) throw InputError(file, "can't be opened");
-  }
-  bool next() {
-    ++number_;
-    if (!std::getline(in_, line_)) {
-      if (in_.bad()) throw InputError(file_, "can't be read");
-      return false;
-    }
-    if (!line_.empty() && line_.back() == '\r') line_.pop_back();
-    return true;
-  }
-  [[nodiscard]] const std::string& line() const { return line_; }
-  [[noreturn]] void fail(const std::string& what) const { throw InputError(file_, number_, what); }
-
-  /// The whole line behind `prefix` as a number from 0 to `most`.
-  template <class T>
-  T number(std::string_view what, T most, std::size_t prefix = 0, int base = 10) const {
-    T value{};
-    const char* end = line_.data() + line_.size();
-    const auto [at, error] = std::from_chars(line_.data() + prefix, end, value, base);
-    if (error != std::errc{} || at != end || value > most) {
-      fail(fmt::format("'{}' is no {} from 0 to {}", line_.substr(prefix, 40), what, most));
-    }
-    return value;
-  }
-
- private:
-  fs::path file_;
-  std::ifstream in_;
-  std::string line_;
-  std::int64_t number_ = 0;
-};
 
 /// The header of a file of ours: key and parts. A file without one is another program's.
 struct Header {
@@ -64,15 +24,17 @@ struct Header {
 constexpr std::string_view kKey = "% network ";
 constexpr std::string_view kParts = "% parts ";
 
-Header read_header(Lines& lines) {
+Header read_header(NumberLines& lines) {
   Header header;
   if (lines.line() != kMagic) return header;
   header.ours = true;
+  const auto rest = [&](std::string_view prefix) {
+    return std::string_view(lines.line()).substr(prefix.size());
+  };
   if (!lines.next() || !lines.line().starts_with(kKey)) lines.fail("expected '% network KEY'");
-  header.key = lines.number<std::uint64_t>("hexadecimal key", ~std::uint64_t{0}, kKey.size(), 16);
+  header.key = lines.number<std::uint64_t>(rest(kKey), "hexadecimal key", 0, ~std::uint64_t{0}, 16);
   if (!lines.next() || !lines.line().starts_with(kParts)) lines.fail("expected '% parts K'");
-  header.parts = lines.number<std::uint32_t>("number of parts", kMaxParts, kParts.size());
-  if (header.parts == 0) lines.fail("no parts; a partition has 1 at least");
+  header.parts = lines.number<std::uint32_t>(rest(kParts), "number of parts", 1, kMaxParts);
   lines.next();
   return header;
 }
@@ -94,9 +56,9 @@ Partition read_partition(const fs::path& file, const Model& model, std::optional
   const std::vector<CsrView> weights = partitioned_weights(model);
   std::int64_t rows = 0;
   for (const CsrView& matrix : weights) rows += matrix.rows;
-  Lines lines(file);
-  bool more = lines.next();
-  const Header header = more ? read_header(lines) : Header{};
+  NumberLines lines(file);
+  lines.next();
+  const Header header = read_header(lines);
   const std::uint64_t key = model_key(model);
   if (header.ours && header.key != key) {
     throw InputError(file, fmt::format("is for the network with key {:016x}, but this one has key "
@@ -104,19 +66,9 @@ Partition read_partition(const fs::path& file, const Model& model, std::optional
                                        header.key, key));
   }
   const std::uint32_t most = header.ours ? header.parts - 1 : kMaxParts - 1;
+  const std::vector<std::uint32_t> owners = read_parts(lines, rows, most, "rows of the network");
   std::uint32_t count = header.ours ? header.parts : 1;
-  std::vector<std::uint32_t> owners;
-  for (more = more && !(header.ours && lines.line().empty()); more; more = lines.next()) {
-    if (std::ssize(owners) == rows) {
-      lines.fail(fmt::format("more owners than the {} rows of the network", rows));
-    }
-    owners.push_back(lines.number<std::uint32_t>("part", most));
-    count = std::max(count, owners.back() + 1);
-  }
-  if (std::ssize(owners) != rows) {
-    lines.fail(
-        fmt::format("ends after {} owners, but the network has {} rows", owners.size(), rows));
-  }
+  for (const std::uint32_t owner : owners) count = std::max(count, owner + 1);
   if (parts && header.ours && static_cast<int>(count) != *parts) {
     throw InputError(file, fmt::format("has {} parts, but there are {} ranks", count, *parts));
   }
@@ -132,26 +84,6 @@ Partition read_partition(const fs::path& file, const Model& model, std::optional
     rest = rest.subspan(some);
   }
   return partition;
-}
-
-void write_hypergraph(const fs::path& file, const Model& model) {
-  const std::vector<CsrView> weights = partitioned_weights(model);
-  const auto graph = hypergraph::hypergraph_of(weights, {0, std::ssize(weights)}, {}, 1);
-  // hMETIS wants two vertices on a net, and nets that nobody reads have one.
-  std::string text;
-  std::int64_t nets = 0;
-  for (std::int64_t net = 0; net < graph.nets(); ++net) {
-    const auto pins = graph.pins_of(net);
-    if (pins.size() < 2) continue;
-    ++nets;
-    for (const std::uint32_t v : pins) fmt::format_to(std::back_inserter(text), "{} ", v + 1);
-    text.back() = '\n';
-  }
-  std::string head = fmt::format("{} {} 10\n", nets, graph.vertices());
-  for (const hypergraph::Weight& weight : graph.weights) {
-    fmt::format_to(std::back_inserter(text), "{}\n", weight.nonzeros);
-  }
-  write_file_atomically(file, head + text);
 }
 
 }  // namespace spdnn

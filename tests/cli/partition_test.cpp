@@ -89,6 +89,38 @@ TEST_F(PartitionCommand, PlainListsOfOtherProgramsAreRead) {
   EXPECT_EQ(rows[0]["words_by_layer"], rows[1]["words_by_layer"]);
 }
 
+TEST_F(PartitionCommand, HypergraphsOfOthersAreDividedAndCounted) {
+  ASSERT_EQ(
+      run({"partition", config(3), "--parts", "2", "--models", "cyclic", "--hypergraph", "net.hgr"})
+          .status,
+      0);
+  const std::vector<std::string> divide = {"partition", "net.hgr", "--parts", "2,3", "--searches",
+                                           "1",         "--json",  "--save",  "kept"};
+  Outcome o = run(divide);
+  ASSERT_EQ(o.status, 0) << o.err;
+  const json rows = json::parse(o.out)["partitions"];
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_LE(rows[0]["imbalance"].get<double>(), 0.03);
+  // What it keeps counts the same as a hypergraph's and as the network's partition.
+  o = run({"partition", "net.hgr", "--parts", "3", "--json", "--score", "kept/net.hgr.part.3"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(json::parse(o.out)["partitions"][1]["connectivity"], rows[1]["connectivity"]);
+  o = run({"partition", "net.json", "--parts", "3", "--models", "cyclic", "--json", "--score",
+           "kept/net.hgr.part.3"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(json::parse(o.out)["partitions"][1]["words"], rows[1]["connectivity"]);
+
+  o = run({"partition", "net.hgr", "--parts", "2", "--models", "cyclic"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "--models: is for networks, not for a hypergraph; leave it out");
+  o = run({"partition", write("bad.hgr", "1 2\n1 3\n")});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "bad.hgr:2: '3' is no vertex from 1 to 2");
+  o = run({"partition", "net.hgr", "--parts", "2", "--score", "kept/net.hgr.part.3"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "'2' is no part from 0 to 1");
+}
+
 TEST_F(PartitionCommand, UnknownModelsAndNumbersAreRefused) {
   Outcome o = run({"partition", config(2), "--models", "blocks"});
   EXPECT_EQ(o.status, 2);

@@ -161,6 +161,36 @@ TEST(Hypergraph, PartitionsAreWithinLimitsRepeatableAndNoWorseThanCyclic) {
   }
 }
 
+TEST(Hypergraph, EveryLayerMeetsTheTargetsOfUnlikeParts) {
+  // As a profile measures them: a fast device, two of half its rate, one far slower.
+  const std::vector<double> speeds = {8.13e9, 4.02e9, 3.97e9, 0.61e9};
+  const double all = std::accumulate(speeds.begin(), speeds.end(), 0.0);
+  const Model model = test::random_layers({64, 700, 500, 900}, 16, 12, test::Rows::equal);
+  HypergraphRequest request = request_for(4);
+  request.speeds = speeds;
+  std::vector<Partition> found = {hypergraph_partition(model, request)};
+  if (have_zoltan()) found.push_back(zoltan_partition(model, request));
+  for (const Partition& partition : found) {
+    const Traffic traffic = count_traffic(model, partition);
+    for (const LayerTraffic& layer : traffic.layers) {
+      const auto sum = static_cast<double>(
+          std::accumulate(layer.nonzeros.begin(), layer.nonzeros.end(), std::int64_t{0}));
+      double missed = 0.0;
+      for (int p = 0; p < 4; ++p) {
+        const double share = sum * speeds[p] / all;
+        const auto own = static_cast<double>(layer.nonzeros[p]);
+        EXPECT_LE(own, std::max(1.03 * share, share + 16.0));
+        missed += std::max(0.0, share - own);
+      }
+      // Nobody is above by more than that, so that together they are below by no more.
+      EXPECT_LE(missed, 0.03 * sum + 4 * 16.0);
+    }
+    EXPECT_LE(imbalance(traffic, speeds), 16.0 / (500 * 16.0 * speeds[3] / all));
+  }
+  EXPECT_LT(count_traffic(model, found.front()).words,
+            count_traffic(model, proportional_partition(model, speeds)).words);
+}
+
 TEST(Hypergraph, APartOfSpeedZeroGetsNothing) {
   const Model model = test::random_layers({20, 60, 60}, 5, 8, test::Rows::equal);
   HypergraphRequest request = request_for(3);

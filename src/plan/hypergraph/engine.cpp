@@ -49,6 +49,7 @@ Limits limits_of(const Model& model, const HypergraphRequest& request) {
 }
 
 void check(const HypergraphRequest& request) {
+  check_speeds(request.speeds);
   if (!(request.imbalance >= 0.0) || request.imbalance > 1.0) {
     throw InputError(fmt::format("imbalance {}; give 0 to 1", request.imbalance));
   }
@@ -85,22 +86,8 @@ Partition partition_of(const Model& model, int parts, std::span<const std::uint3
   return partition;
 }
 
-namespace {
-
-/// The limits of some of the layers.
-Limits limits_of_range(const Limits& all, Range range) {
-  Limits limits(range.size(), all.parts());
-  for (std::int64_t l = 0; l < range.size(); ++l) {
-    for (int p = 0; p < all.parts(); ++p) limits.most(l, p) = all.most(range.begin + l, p);
-  }
-  return limits;
-}
-
-/// The best of several searches, as many at a time as there are threads.
-std::vector<std::uint32_t> search_phase(std::span<const CsrView> weights, Range range,
-                                        std::span<const std::uint32_t> before, const Limits& limits,
-                                        const HypergraphRequest& request) {
-  const Prepared prepared = prepare(weights, range, before, limits.parts());
+std::vector<std::uint32_t> best_search(const Prepared& prepared, const Limits& limits,
+                                       const HypergraphRequest& request) {
   const Hypergraph& graph = prepared.levels.front().graph;
   const int searches = std::ssize(graph.pins) > kManyWeights ? 1 : request.searches;
   std::vector<std::uint32_t> best;
@@ -122,8 +109,28 @@ std::vector<std::uint32_t> search_phase(std::span<const CsrView> weights, Range 
       best = std::move(parts);
     }
   }
-  best.erase(best.begin(), best.begin() + graph.fixed);
   return best;
+}
+
+namespace {
+
+/// The limits of some of the layers.
+Limits limits_of_range(const Limits& all, Range range) {
+  Limits limits(range.size(), all.parts());
+  for (std::int64_t l = 0; l < range.size(); ++l) {
+    for (int p = 0; p < all.parts(); ++p) limits.most(l, p) = all.most(range.begin + l, p);
+  }
+  return limits;
+}
+
+/// Owners of the rows of some layers.
+std::vector<std::uint32_t> search_phase(std::span<const CsrView> weights, Range range,
+                                        std::span<const std::uint32_t> before, const Limits& limits,
+                                        const HypergraphRequest& request) {
+  const Prepared prepared = prepare(weights, range, before, limits.parts());
+  std::vector<std::uint32_t> parts = best_search(prepared, limits, request);
+  parts.erase(parts.begin(), parts.begin() + prepared.levels.front().graph.fixed);
+  return parts;
 }
 
 /// How many layers from `first` on are partitioned at once.

@@ -1,7 +1,7 @@
 // What all engines that partition hypergraphs share: what they may do, and what becomes of it.
 #pragma once
 
-#include "hypergraph.hpp"
+#include "multilevel.hpp"
 
 namespace spdnn::hypergraph {
 
@@ -16,5 +16,9 @@ void check(const HypergraphRequest& request);
 /// Of what was found, cyclic and blocks, the one within the limits that sends fewest words.
 [[nodiscard]] Partition best_of(const Model& model, const HypergraphRequest& request,
                                 const Limits& limits, Partition found);
+/// Parts of the vertices of the finest level: the best of several searches, as many at a time as
+/// there are threads.
+[[nodiscard]] std::vector<std::uint32_t> best_search(const Prepared& prepared, const Limits& limits,
+                                                     const HypergraphRequest& request);
 
 }  // namespace spdnn::hypergraph
