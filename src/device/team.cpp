@@ -1,14 +1,16 @@
-// A small fork-join team: workers block on a condition variable, pieces are handed out dynamically.
+// A small fork-join team: pieces are handed out dynamically. Who waits looks for some microseconds
+// before it blocks, since a layer's loops follow one another closely.
 #include "team.hpp"
 
 #include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <thread>
+
+#include "spdnn/spin.hpp"
 
 namespace spdnn {
 namespace {
@@ -23,7 +25,12 @@ void pin_this_thread(const std::vector<int>& cores, std::size_t index) {
 
 class Team final : public ThreadTeam {
  public:
-  Team(int threads, const std::vector<int>& cores) {
+  /// Who shares a core does not spin: it would keep the thread it waits for from running.
+  Team(int threads, const std::vector<int>& cores)
+      : spins_(static_cast<std::size_t>(threads) <=
+                       (cores.empty() ? usable_cores().size() : cores.size())
+                   ? kSpins
+                   : 0) {
     pin_this_thread(cores, 0);
     for (int t = 1; t < threads; ++t) {
       workers_.emplace_back([this, cores, t] {
@@ -35,11 +42,8 @@ class Team final : public ThreadTeam {
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
   ~Team() override {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    start_.notify_all();
+    stop_ = true;
+    begin();
     for (std::thread& worker : workers_) worker.join();
   }
 
@@ -52,25 +56,27 @@ class Team final : public ThreadTeam {
       body(0, count);
       return;
     }
-    {
-      const std::lock_guard lock(mutex_);
-      body_ = &body;
-      count_ = count;
-      grain_ = std::max<std::int64_t>(grain, 1);
-      next_.store(0, std::memory_order_relaxed);
-      running_ = std::ssize(workers_);
-      error_ = nullptr;
-      ++generation_;
-    }
-    start_.notify_all();
+    body_ = &body;
+    count_ = count;
+    grain_ = std::max<std::int64_t>(grain, 1);
+    next_.store(0, std::memory_order_relaxed);
+    running_.store(static_cast<std::uint32_t>(workers_.size()), std::memory_order_relaxed);
+    error_ = nullptr;
+    begin();
     take_pieces();
-    std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return running_ == 0; });
-    body_ = nullptr;
+    while (const std::uint32_t left = running_.load(std::memory_order_acquire)) {
+      await_change(running_, left, spins_);
+    }
     if (error_) std::rethrow_exception(error_);
   }
 
  private:
+  /// Sends the workers to what the members tell.
+  void begin() {
+    generation_.fetch_add(1, std::memory_order_release);
+    generation_.notify_all();
+  }
+
   void take_pieces() {
     try {
       for (;;) {
@@ -86,30 +92,25 @@ class Team final : public ThreadTeam {
   }
 
   void work() {
-    std::uint64_t seen = 0;
-    for (;;) {
-      {
-        std::unique_lock lock(mutex_);
-        start_.wait(lock, [&] { return stop_ || generation_ != seen; });
-        if (stop_) return;
-        seen = generation_;
-      }
+    for (std::uint32_t seen = 0;; ++seen) {
+      await_change(generation_, seen, spins_);
+      if (stop_) return;
       take_pieces();
-      const std::lock_guard lock(mutex_);
-      if (--running_ == 0) done_.notify_one();
+      if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
     }
   }
 
+  int spins_;
   std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable start_, done_;
+  // Written by the caller while the workers wait for the next generation.
   const std::function<void(std::int64_t, std::int64_t)>* body_ = nullptr;
   std::int64_t count_ = 0, grain_ = 1;
-  std::atomic<std::int64_t> next_{0};
-  std::ptrdiff_t running_ = 0;
-  std::uint64_t generation_ = 0;
-  std::exception_ptr error_;
   bool stop_ = false;
+  std::atomic<std::uint32_t> generation_{0};  ///< of pieces
+  std::atomic<std::int64_t> next_{0};         ///< piece
+  std::atomic<std::uint32_t> running_{0};     ///< workers that have not seen the end of the pieces
+  std::mutex mutex_;                          ///< of `error_`
+  std::exception_ptr error_;
 };
 
 }  // namespace

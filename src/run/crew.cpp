@@ -5,22 +5,13 @@
 
 #include "spdnn/pace.hpp"
 #include "spdnn/plan.hpp"
+#include "spdnn/spin.hpp"
 
 namespace spdnn {
 namespace {
 
-/// Looks at the meeting's counter before a member blocks: about 20 µs, several times what waking a
-/// blocked thread takes on an idle machine.
-constexpr int kSpins = 4000;
-
 /// Pieces into which rows are cut, for shares of them.
 constexpr std::int32_t kPieces = 4096;
-
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
 
 }  // namespace
 
@@ -75,10 +66,7 @@ void SharedCrew::meet(Pace& pace) {
     meetings_.fetch_add(1, std::memory_order_acq_rel);
     meetings_.notify_all();
   } else {
-    for (int i = 0; i < spins_ && meetings_.load(std::memory_order_acquire) == meeting; ++i) {
-      relax();
-    }
-    meetings_.wait(meeting, std::memory_order_acquire);
+    await_change(meetings_, meeting, spins_);
   }
   pace.end_wait();
   check();
