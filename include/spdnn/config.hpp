@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "spdnn/io.hpp"
+#include "spdnn/partition.hpp"
 #include "spdnn/plan.hpp"
 #include "spdnn/train.hpp"
 
@@ -103,6 +104,7 @@ struct RunConfig {
   VerifyConfig verify;
   std::vector<DeviceSpec> devices;        ///< empty: auto
   PlanRequest plan;                       ///< strategy, split, kernel, batch
+  PartitionSpec partition;                ///< of the rows, under `model` and `grid`
   std::string compile = "off";            ///< "off", "safe", "full", or passes with commas between
   std::optional<double> compile_seconds;  ///< nothing: as long as running would take
   std::optional<bool> compile_cache;      ///< nothing: where compiling took long

@@ -8,11 +8,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "spdnn/comm.hpp"
+#include "spdnn/partition.hpp"
 
 namespace spdnn {
 
@@ -45,6 +47,9 @@ struct Halo {
 [[nodiscard]] std::vector<std::vector<std::byte>> exchange_blocks(
     Communicator& comm, std::vector<std::vector<std::byte>> blocks);
 
+/// The partition that rank 0 makes, on every rank; `make` is called there alone. All ranks call it.
+[[nodiscard]] Partition share_partition(Communicator& comm, const std::function<Partition()>& make);
+
 /// Finds what crosses: `owners[f]` is the rank that owns feature f, equal on all ranks; `own` lists
 /// this rank's features in its order; `needed` those it reads, ascending. All ranks call it.
 [[nodiscard]] Halo make_halo(Communicator& comm, std::span<const std::uint32_t> owners,
@@ -52,6 +57,57 @@ struct Halo {
                              const std::vector<std::uint32_t>& needed);
 /// The halo of a rank alone, or of a layer that reads what the same rank puts out: nothing crosses.
 [[nodiscard]] Halo local_halo(std::int64_t features);
+
+/// The columns that some rows of a layer's weights read: row r those of the entries
+/// [offsets[r], offsets[r + 1]), or all of them where there are no offsets.
+struct RowPattern {
+  std::int64_t rows = 0;
+  const std::int64_t* offsets = nullptr;
+  const std::uint32_t* columns = nullptr;
+  [[nodiscard]] bool is_dense() const { return offsets == nullptr; }
+};
+/// What the columns stand for: `columns` of them for each item of the layer's inputs, which is
+/// `features` features, one or a plane.
+struct InputItems {
+  std::int64_t count = 0, columns = 1, features = 1;
+};
+/// The features between two layers as the ranks share them.
+struct FeatureOwners {
+  std::vector<std::uint32_t> owners;  ///< by feature
+  std::vector<std::uint32_t> own;     ///< this rank's, in its order
+};
+/// Some rows of a layer without the inputs that they do not read. Inputs keep their order, so that
+/// each sum has the order it has on one rank.
+struct RowSlice {
+  /// Row i is row `order[i]` of those given. The first `interior` ones read own inputs alone.
+  std::vector<std::size_t> order;
+  std::int64_t interior = 0;
+  std::vector<std::uint32_t> read;     ///< items, ascending
+  std::int64_t cols = 0;               ///< columns of these items
+  std::vector<std::int64_t> offsets;   ///< as `RowPattern`, columns counted among `cols`; none
+  std::vector<std::uint32_t> columns;  ///< where the rows read everything
+  Halo halo;
+};
+/// Cuts out this rank's rows. `before` is null for a first layer, whose inputs every rank has. All
+/// ranks call it.
+[[nodiscard]] RowSlice slice_rows(Communicator& comm, const RowPattern& rows,
+                                  const InputItems& items, const FeatureOwners* before);
+
+/// The original features of units (neurons, filters, channels), which have so many each.
+[[nodiscard]] std::vector<std::uint32_t> features_of(const std::vector<std::uint32_t>& units,
+                                                     std::int64_t features_per_unit);
+/// Units of one part.
+[[nodiscard]] std::span<const std::uint32_t> part_of(const LayerPartition& partition, int part);
+/// Who owns the features that a layer's units put out; `own_units` are this rank's in its order.
+[[nodiscard]] FeatureOwners feature_owners(const LayerPartition& units,
+                                           std::int64_t features_per_unit,
+                                           const std::vector<std::uint32_t>& own_units);
+
+/// Where messages lie. Exchanges of which one ends before the other begins may share it.
+template <class T>
+struct HaloRoom {
+  std::vector<T> own_side, input_side;  ///< messages of owned features, and of the halo's
+};
 
 /// The exchanges of one halo, for panels of CPU memory. A batch goes in chunks, each a range of
 /// panels; several may be under way, and all ranks begin them in the same order. Messages hold the
@@ -61,6 +117,8 @@ class HaloExchange {
  public:
   /// Room for `most_images` images. The halo and the communicator must live as long.
   HaloExchange(const Halo& halo, Communicator& comm, std::int64_t most_images);
+  /// In `room`, which grows as is needed and must live as long.
+  HaloExchange(const Halo& halo, Communicator& comm, std::int64_t most_images, HaloRoom<T>& room);
   HaloExchange(const HaloExchange&) = delete;
   HaloExchange& operator=(const HaloExchange&) = delete;
   ~HaloExchange();
@@ -91,10 +149,12 @@ class HaloExchange {
              const std::vector<HaloPiece>& in, std::vector<T>& received, Range panels,
              Stream& stream, std::int64_t& bytes);
   void wait_for(Range panels);
+  void make_room(std::int64_t most_images);
 
   const Halo& halo_;
   Communicator& comm_;
-  std::vector<T> own_side_, input_side_;  ///< messages of owned features, and of the halo's
+  std::unique_ptr<HaloRoom<T>> own_room_;
+  HaloRoom<T>& room_;
   std::vector<UnderWay> under_way_;
   std::int64_t forward_bytes_ = 0, backward_bytes_ = 0;
 };

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "spdnn/model.hpp"
@@ -127,6 +128,39 @@ struct HypergraphRequest {
 /// and phases are not Zoltan's. Throws `InputError` where the build has no Zoltan, `SystemError`
 /// where it fails.
 [[nodiscard]] Partition zoltan_partition(const Model& model, const HypergraphRequest& request);
+
+/// Names of the ways of dividing rows, those that this build lacks left out: "random", "block"
+/// (rows one after another, in proportion to speeds), "cyclic", "hypergraph", "zoltan".
+[[nodiscard]] std::vector<std::string> partition_models();
+/// Divides by the way of a name. Throws `InputError` where there is none of that name.
+[[nodiscard]] Partition make_partition(const std::string& name, const Model& model,
+                                       const HypergraphRequest& request);
+
+/// How the ranks of a run that share a network divide its rows.
+struct PartitionSpec {
+  std::string model = "auto";  ///< or one of `partition_models()`, or "file"
+  std::filesystem::path file;  ///< what `write_partition` wrote, for "file"
+  std::uint64_t seed = 1;      ///< of random partitions and searches
+  [[nodiscard]] bool chosen() const { return model != "auto"; }
+};
+/// The partition that a run chose, one part for each of `speeds`. Throws as `read_partition` and
+/// `make_partition`.
+[[nodiscard]] Partition choose_partition(const PartitionSpec& spec, const Model& model,
+                                         const std::vector<double>& speeds);
+
+/// What really crossed between ranks that share the rows of a network, in bytes, all ranks
+/// together, beside what their partition let expect.
+struct RowTraffic {
+  std::string partition;  ///< its way of dividing, or its file
+  int parts = 0;
+  std::optional<double> imbalance;  ///< as `imbalance`, over the ranks' shares
+  /// Before a layer, and at the end of the list before the loss, or where outputs are gathered.
+  struct Layer {
+    std::int64_t forward = 0, backward = 0;
+    std::optional<std::int64_t> predicted_forward, predicted_backward;
+  };
+  std::vector<Layer> layers;
+};
 
 /// Writes a partition as text, whole or not at all: three lines that name the network's key and the
 /// number of parts, then the owner of each row, from 0, layer by layer, a line each.

@@ -70,6 +70,7 @@ struct Plan {
   Strategy strategy = Strategy::data;
   Sharing sharing = Sharing::own;
   Helping helping = Helping::none;
+  bool own_rows = false;        ///< as `PlanRequest`; all ranks then take the same batches
   bool rebalance_rows = false;  ///< rows shared by ranks follow the speeds they turn out to have
   /// Seconds of work left that are worth a helper: several times what it takes to wake one and to
   /// copy images to it.
@@ -143,7 +144,10 @@ struct PlanRequest {
   Split split;
   std::string kernel = "auto";
   std::optional<std::int64_t> batch;  ///< nothing: chosen
-  bool chains = true;                 ///< runs of layers may be computed as one
+  /// Under `model`, each rank owns some rows to the end, and is sent what they read; without it
+  /// ranks share memory, and rows follow the speeds they turn out to have.
+  bool own_rows = false;
+  bool chains = true;  ///< runs of layers may be computed as one
 };
 
 /// Seconds one image takes through all layers on a rank with its fastest kernels, none of it dead.

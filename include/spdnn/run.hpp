@@ -55,7 +55,8 @@ struct RunResult {
   CompileReport compile;
   std::int64_t images = 0, layers = 0, neurons = 0;
   struct Seconds {
-    double load = 0, compile = 0, profile = 0, infer = 0, infer_resident = 0, verify = 0;
+    double load = 0, compile = 0, profile = 0, partition = 0, infer = 0, infer_resident = 0,
+           verify = 0;
   } seconds;
   struct Edges {
     double nominal = 0, executed = 0;
@@ -70,6 +71,7 @@ struct RunResult {
   /// Of images with labels: those that were run, or the test images after training.
   std::optional<Measure> labelled;
   std::optional<TrainResult> train;  ///< of job train
+  std::optional<RowTraffic> rows;    ///< where ranks each own some rows
   std::int64_t peak_host_bytes = 0, peak_device_bytes = 0;
   std::string model_origin, input_origin;
   std::vector<std::string> notes;     ///< what a reader must know beside the figures

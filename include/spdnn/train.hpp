@@ -11,6 +11,7 @@
 
 #include "spdnn/balance.hpp"
 #include "spdnn/io.hpp"
+#include "spdnn/partition.hpp"
 #include "spdnn/plan.hpp"
 #include "spdnn/train_op.hpp"
 
@@ -103,6 +104,7 @@ struct TrainSpec {
   /// 1 is data parallelism, all ranks model parallelism, between them a grid.
   int model_ranks = 1;
   std::vector<double> row_shares;  ///< of those ranks, relative; empty: even
+  PartitionSpec partition;         ///< who owns which rows, where not as `row_shares` has it
   Link link;                       ///< between ranks of one process, declared
   /// How images of a step are shared among ranks: even and ratios give equal bits in equal runs.
   Split split = {SplitKind::even, {}};
@@ -179,6 +181,7 @@ struct TrainResult {
   std::vector<ShareReport> shares;        ///< the first ones, and those after each change
   std::vector<std::int64_t> rank_images;  ///< of each rank, in this call
   std::vector<double> rank_seconds;       ///< each rank's, in this call
+  std::optional<RowTraffic> rows;         ///< where ranks share the rows of a network
   double train_s = 0.0;                   ///< of all epochs, validation included
   std::vector<std::string> notes;
   Model model;  ///< as trained; dense layers as full sparse ones
@@ -201,6 +204,9 @@ struct TrainHooks {
                                         const LabelledImages& test,
                                         const std::vector<DeviceSpec>& devices,
                                         const TrainHooks& hooks);
+
+/// The network that training of `spec` on `train` begins with.
+[[nodiscard]] Model initial_network(const TrainSpec& spec, const LabelledImages& train);
 
 /// How devices would share the steps of a training.
 struct TrainingPlan {

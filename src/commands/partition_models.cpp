@@ -1,7 +1,8 @@
-// Names of the ways of dividing rows, and the options by which they are chosen.
+// The options by which ways of dividing rows are chosen.
 #include "partition_models.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -9,36 +10,6 @@
 
 namespace spdnn {
 namespace {
-
-/// A way of dividing rows, by its name.
-using Maker = Partition (*)(const Model&, const HypergraphRequest&);
-int parts_of(const HypergraphRequest& request) {
-  return static_cast<int>(std::ssize(request.speeds));
-}
-
-const std::vector<std::pair<std::string, Maker>>& makers() {
-  static const std::vector<std::pair<std::string, Maker>> all = {
-      {"random",
-       [](const Model& m, const HypergraphRequest& r) {
-         return random_partition(m, parts_of(r), r.seed);
-       }},
-      {"block", [](const Model& m,
-                   const HypergraphRequest& r) { return proportional_partition(m, r.speeds); }},
-      {"cyclic",
-       [](const Model& m, const HypergraphRequest& r) { return cyclic_partition(m, parts_of(r)); }},
-      {"hypergraph", hypergraph_partition},
-      {"zoltan", zoltan_partition}};
-  return all;
-}
-
-Maker maker_of(const std::string& name) {
-  std::string names;
-  for (const auto& [known, maker] : makers()) {
-    if (known == name) return maker;
-    names += (names.empty() ? "" : ", ") + known;
-  }
-  throw InputError(fmt::format("--models: '{}' is none of {}", name, names));
-}
 
 void add_search_options(CLI::App& command, HypergraphRequest& request) {
   command
@@ -68,21 +39,13 @@ void add_search_options(CLI::App& command, HypergraphRequest& request) {
 
 }  // namespace
 
-std::vector<std::string> partition_models() {
-  std::vector<std::string> names;
-  for (const auto& [name, maker] : makers()) {
-    if (maker != &zoltan_partition || have_zoltan()) names.push_back(name);
-  }
-  return names;
-}
-
-Partition make_partition(const std::string& name, const Model& model,
-                         const HypergraphRequest& request) {
-  return maker_of(name)(model, request);
-}
-
 void check_partition_models(const std::vector<std::string>& names) {
-  for (const std::string& name : names) (void)maker_of(name);
+  const std::vector<std::string> known = partition_models();
+  for (const std::string& name : names) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      throw InputError(fmt::format("--models: '{}' is none of {}", name, fmt::join(known, ", ")));
+    }
+  }
 }
 
 void add_partition_options(CLI::App& command, PartitionOptions& options) {

@@ -9,11 +9,6 @@
 
 namespace spdnn {
 
-/// Their names, those that this build lacks left out.
-[[nodiscard]] std::vector<std::string> partition_models();
-/// Divides by the model of a name. Throws `InputError` where there is none.
-[[nodiscard]] Partition make_partition(const std::string& name, const Model& model,
-                                       const HypergraphRequest& request);
 /// Throws `InputError` for a name that is none.
 void check_partition_models(const std::vector<std::string>& names);
 

@@ -279,10 +279,41 @@ class Loader {
     } else {
       out_.plan.split.kind = split == "even" ? SplitKind::even : SplitKind::profiled;
     }
+    load_partition(root["partition"]);
     out_.plan.kernel = root["kernel"];
     out_.plan.chains = root["chains"];
     out_.cuda_graphs = root["cuda_graphs"];
     out_.plan.batch = optional<std::int64_t>(root, "batch");
+  }
+
+  /// A way of dividing rows by its name, or a file of owners.
+  void load_partition(const Json& name) {
+    const auto& text = name.get_ref<const std::string&>();
+    PartitionSpec& spec = out_.partition;
+    spec.seed = document_.root()["seed"].get<std::uint64_t>();
+    const std::vector<std::string> models = partition_models();
+    const bool named = std::find(models.begin(), models.end(), text) != models.end();
+    spec.model = named || text == "auto" ? text : "file";
+    if (spec.model == "file") spec.file = find_partition(name, models);
+    const Strategy strategy = out_.plan.strategy;
+    if (spec.chosen() && strategy != Strategy::model && strategy != Strategy::grid) {
+      fail("/partition", "divides rows, which goes with strategy 'model' or 'grid'; set /strategy");
+    }
+    if (!spec.file.empty() && out_.plan.split.kind == SplitKind::ratios) {
+      fail("/split",
+           "ratios and a /partition that names the owner of every row do not go together; "
+           "leave one of them out");
+    }
+  }
+
+  [[nodiscard]] fs::path find_partition(const Json& name,
+                                        const std::vector<std::string>& models) const {
+    try {
+      return find(name, "/partition");
+    } catch (const InputError& error) {
+      throw InputError(fmt::format("{}; or name a way of dividing: auto, {}", error.what(),
+                                   fmt::join(models, ", ")));
+    }
   }
 
   void check_ratios() const {

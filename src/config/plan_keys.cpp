@@ -30,6 +30,12 @@ void add_plan(std::vector<Key>& t) {
           {.pointer = "/split/*",
            .forms = {number(0.0, 1e9)},
            .about = "Share of one rank relative to the others"},
+          {.pointer = "/partition",
+           .forms = {text()},
+           .fallback = R"("auto")",
+           .about = "Who owns which rows under 'model' and 'grid': auto divides them by speed; "
+                    "block, cyclic, random, hypergraph (which sends little) or zoltan; or a file "
+                    "that spdnn-gpu partition --save wrote"},
           {.pointer = "/kernel",
            .forms = {text()},
            .fallback = R"("auto")",

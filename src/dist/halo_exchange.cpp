@@ -41,10 +41,25 @@ void for_each_row(const P& x, const std::vector<std::uint32_t>& rows, T* message
 
 template <class T>
 HaloExchange<T>::HaloExchange(const Halo& halo, Communicator& comm, std::int64_t most_images)
-    : halo_(halo),
-      comm_(comm),
-      own_side_(static_cast<std::size_t>(halo.words_sent() * most_images)),
-      input_side_(static_cast<std::size_t>(halo.words_received() * most_images)) {}
+    : halo_(halo), comm_(comm), own_room_(std::make_unique<HaloRoom<T>>()), room_(*own_room_) {
+  make_room(most_images);
+}
+
+template <class T>
+HaloExchange<T>::HaloExchange(const Halo& halo, Communicator& comm, std::int64_t most_images,
+                              HaloRoom<T>& room)
+    : halo_(halo), comm_(comm), room_(room) {
+  make_room(most_images);
+}
+
+template <class T>
+void HaloExchange<T>::make_room(std::int64_t most_images) {
+  const auto grow = [](std::vector<T>& side, std::int64_t elements) {
+    if (std::ssize(side) < elements) side.resize(static_cast<std::size_t>(elements));
+  };
+  grow(room_.own_side, halo_.words_sent() * most_images);
+  grow(room_.input_side, halo_.words_received() * most_images);
+}
 
 template <class T>
 HaloExchange<T>::~HaloExchange() = default;
@@ -92,7 +107,8 @@ void HaloExchange<T>::wait_for(Range panels) {
 template <class T>
 void HaloExchange<T>::start_forward(const Panels<const T>& own, const Panels<T>& inputs,
                                     Range panels, Stream& stream) {
-  start(own, halo_.sends, own_side_, halo_.receives, input_side_, panels, stream, forward_bytes_);
+  start(own, halo_.sends, room_.own_side, halo_.receives, room_.input_side, panels, stream,
+        forward_bytes_);
   if (halo_.in_place && own.data == inputs.data) return;
   for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
     const T* from = own.panel(panel);
@@ -110,7 +126,8 @@ void HaloExchange<T>::start_forward(const Panels<const T>& own, const Panels<T>&
 template <class T>
 void HaloExchange<T>::finish_forward(const Panels<T>& inputs, Range panels, Stream& stream) {
   wait_for(panels);
-  T* message = input_side_.data() + halo_.words_received() * images_before(inputs, panels.begin);
+  T* message =
+      room_.input_side.data() + halo_.words_received() * images_before(inputs, panels.begin);
   for (const HaloPiece& piece : halo_.receives) {
     for_each_row(inputs, piece.rows, message, panels, stream.team(),
                  [&](T* row, std::int64_t count, const T* from) {
@@ -126,7 +143,7 @@ void HaloExchange<T>::finish_forward(const Panels<T>& inputs, Range panels, Stre
 template <class T>
 void HaloExchange<T>::start_backward(const Panels<const T>& inputs, const Panels<T>& own,
                                      Range panels, Stream& stream) {
-  start(inputs, halo_.receives, input_side_, halo_.sends, own_side_, panels, stream,
+  start(inputs, halo_.receives, room_.input_side, halo_.sends, room_.own_side, panels, stream,
         backward_bytes_);
   if (halo_.in_place && own.data == inputs.data) return;
   for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
@@ -146,7 +163,7 @@ void HaloExchange<T>::start_backward(const Panels<const T>& inputs, const Panels
 template <class T>
 void HaloExchange<T>::finish_backward(const Panels<T>& own, Range panels, Stream& stream) {
   wait_for(panels);
-  const T* message = own_side_.data() + halo_.words_sent() * images_before(own, panels.begin);
+  const T* message = room_.own_side.data() + halo_.words_sent() * images_before(own, panels.begin);
   for (const HaloPiece& piece : halo_.sends) {
     for_each_row(own, piece.rows, message, panels, stream.team(),
                  [](T* row, std::int64_t count, const T* from) {
@@ -159,7 +176,7 @@ void HaloExchange<T>::finish_backward(const Panels<T>& own, Range panels, Stream
 
 template <class T>
 std::int64_t HaloExchange<T>::buffer_bytes() const {
-  return static_cast<std::int64_t>((own_side_.size() + input_side_.size()) * sizeof(T));
+  return static_cast<std::int64_t>((room_.own_side.size() + room_.input_side.size()) * sizeof(T));
 }
 
 template class HaloExchange<float>;

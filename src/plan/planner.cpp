@@ -20,6 +20,10 @@ constexpr std::int64_t kLeastCacheBytes = std::int64_t{512} << 10;
 /// each pool follows a halving of the images.
 constexpr std::int64_t kPooledBatches = 16;
 
+/// Bytes of activations and messages of a rank that owns rows: enough that messages are few and
+/// long. Its kernels take one panel at a time through its caches, whatever the batch.
+constexpr std::int64_t kOwnRowsBytes = std::int64_t{256} << 20;
+
 /// Most layers of a segment.
 constexpr std::int64_t kLongestSegment = 12;
 
@@ -134,6 +138,20 @@ double bytes_per_image(const ModelStats& stats) {
          stats.input_bytes_per_image;
 }
 
+/// The same of a rank that owns rows: two buffers of what they read, two of what they put out, and
+/// messages both ways, none of them wider than a layer.
+double owner_bytes_per_image(const ModelStats& stats) {
+  return 8.0 * sizeof(float) * static_cast<double>(stats.max_features) + 64.0 +
+         stats.input_bytes_per_image;
+}
+
+/// Bytes of the rows that a rank owns: as given, cut out, and in a kernel's form.
+std::int64_t owned_bytes(std::int64_t weight_bytes, const Plan& plan, std::size_t rank) {
+  const double all = std::accumulate(plan.speeds.begin(), plan.speeds.end(), 0.0);
+  return static_cast<std::int64_t>(3.0 * static_cast<double>(weight_bytes) * plan.speeds[rank] /
+                                   all);
+}
+
 /// Batches of its share that a GPU takes one after the other where ranks share images, so that
 /// there is something left to take.
 constexpr std::int64_t kSharedBatches = 8;
@@ -170,9 +188,11 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
     largest = std::max(largest, layer.weight_bytes);
   }
   const auto limit = static_cast<double>(device.memory_limit);
-  const bool stream = static_cast<double>(weight_bytes) > kWeightShare * limit;
-  const std::int64_t held = stream ? std::min(weight_bytes, 2 * largest) : weight_bytes;
-  const double per_image = bytes_per_image(stats);
+  const bool stream = !plan.own_rows && static_cast<double>(weight_bytes) > kWeightShare * limit;
+  const std::int64_t held = plan.own_rows ? owned_bytes(weight_bytes, plan, rank)
+                            : stream      ? std::min(weight_bytes, 2 * largest)
+                                          : weight_bytes;
+  const double per_image = plan.own_rows ? owner_bytes_per_image(stats) : bytes_per_image(stats);
   const std::int64_t width = panel_width(device.device);
   const double fits = (limit - static_cast<double>(held)) / per_image;
   if (fits < static_cast<double>(width)) {
@@ -183,7 +203,10 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
   }
   auto most = static_cast<std::int64_t>(fits) / width * width;
   bool pools = false;
-  if (device.device.kind == DeviceKind::cpu && !stream) {
+  if (plan.own_rows) {
+    const auto enough = static_cast<double>(kOwnRowsBytes) / per_image;
+    most = std::clamp(static_cast<std::int64_t>(enough) / width * width, width, most);
+  } else if (device.device.kind == DeviceKind::cpu && !stream) {
     const std::int64_t pooled = most / kPooledBatches;
     pools = pooled >= width;
     if (pools)
@@ -246,7 +269,9 @@ void choose_strategy(const Profile& profile, const PlanRequest& request, Plan& p
           "'data_then_model', 'task_manager', 'task_stealing' or 'auto'");
   }
   const bool by_request = plan.strategy == Strategy::model;
-  plan.rebalance_rows = !by_request || request.split.kind == SplitKind::profiled;
+  plan.own_rows = by_request && request.own_rows;
+  plan.rebalance_rows =
+      !plan.own_rows && (!by_request || request.split.kind == SplitKind::profiled);
 }
 
 /// Each rank's images at the start.
@@ -325,6 +350,9 @@ Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanReques
   plan.images = share_images(stats, plan);
   plan.grain = panel_width(profile.ranks.front().device);
   plan.segments = make_segments(std::ssize(stats.layers));
+  if (plan.own_rows) {
+    for (Segment& segment : plan.segments) segment.exchange = Exchange::halo;
+  }
   if (std::none_of(profile.ranks.begin(), profile.ranks.end(), [&](const DeviceProfile& rank) {
         return request.kernel == "auto" || lists(rank.times, request.kernel) ||
                lists(rank.chain_times, request.kernel);
@@ -347,6 +375,10 @@ Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanReques
       segment.chains.push_back(
           whole ? choose_chain(profile, profile.ranks[rank], layers, request.kernel) : "");
     }
+  }
+  if (plan.own_rows) {
+    const std::int64_t least = *std::min_element(plan.batch.begin(), plan.batch.end());
+    std::fill(plan.batch.begin(), plan.batch.end(), least);
   }
   return plan;
 }

@@ -155,6 +155,25 @@ Json train_of(const TrainResult& train) {
           {"device_memory_bytes", memory_of(train, &MemoryItem::device_bytes)}};
 }
 
+Json number_or_null(const std::optional<std::int64_t>& number) {
+  return number ? Json(*number) : Json(nullptr);
+}
+
+/// What crossed between ranks that own rows.
+Json rows_of(const RowTraffic& rows) {
+  Json layers = Json::array();
+  for (const RowTraffic::Layer& layer : rows.layers) {
+    layers.push_back({{"forward_bytes", layer.forward},
+                      {"predicted_forward_bytes", number_or_null(layer.predicted_forward)},
+                      {"backward_bytes", layer.backward},
+                      {"predicted_backward_bytes", number_or_null(layer.predicted_backward)}});
+  }
+  return {{"partition", rows.partition},
+          {"parts", rows.parts},
+          {"imbalance", rows.imbalance ? finite(*rows.imbalance) : Json(nullptr)},
+          {"layers", std::move(layers)}};
+}
+
 }  // namespace
 
 std::string result_json(const RunResult& result, const std::vector<std::string>& command) {
@@ -183,6 +202,7 @@ std::string result_json(const RunResult& result, const std::vector<std::string>&
        {{"load", finite(s.load)},
         {"compile", finite(s.compile)},
         {"profile", finite(s.profile)},
+        {"partition", finite(s.partition)},
         {"infer", finite(s.infer)},
         {"infer_resident", finite(s.infer_resident)},
         {"verify", finite(s.verify)}}},
@@ -198,6 +218,7 @@ std::string result_json(const RunResult& result, const std::vector<std::string>&
       {"accuracy", result.labelled ? Json(result.labelled->accuracy()) : Json(nullptr)},
       {"confusion", result.labelled ? confusion_of(*result.labelled) : Json(nullptr)},
       {"train", result.train ? train_of(*result.train) : Json(nullptr)},
+      {"rows", result.rows ? rows_of(*result.rows) : Json(nullptr)},
       {"peak_bytes", {{"host", result.peak_host_bytes}, {"device", result.peak_device_bytes}}},
       {"notes", result.notes},
       {"failures", result.failures}};

@@ -15,7 +15,10 @@ constexpr std::int32_t kPieces = 4096;
 
 }  // namespace
 
-Crew::Crew(const std::vector<double>& speeds) : members_(speeds.size()) { share_rows(speeds); }
+Crew::Crew(const std::vector<double>& speeds, bool spin)
+    : members_(speeds.size()), spins_(spin ? kSpins : 0) {
+  share_rows(speeds);
+}
 
 void Crew::share_rows(const std::vector<double>& speeds) {
   const std::vector<Range> shares = split_in_proportion(kPieces, speeds);
@@ -25,7 +28,7 @@ void Crew::share_rows(const std::vector<double>& speeds) {
   }
 }
 
-void Crew::share_by_speed() {
+void Crew::rebalance() {
   std::vector<double> speeds;
   for (const Member& member : members_) {
     const auto pieces = static_cast<double>(member.rows.end - member.rows.begin);
@@ -35,29 +38,22 @@ void Crew::share_by_speed() {
   share_rows(speeds);
 }
 
-SharedCrew::SharedCrew(const std::vector<double>& speeds, bool spin)
-    : Crew(speeds), spins_(spin ? kSpins : 0) {}
-
-void SharedCrew::begin(const CrewStep& step, Pace& pace) {
+void Crew::begin(const CrewStep& step, Pace& pace) {
   step_ = step;
   meet(pace);
 }
 
-void SharedCrew::dismiss(Pace& pace) {
+void Crew::dismiss(Pace& pace) {
   over_ = true;
   meet(pace);
 }
 
-bool SharedCrew::next(const std::array<float*, 2>& /*own*/, Pace& pace) {
+bool Crew::next(Pace& pace) {
   meet(pace);
   return !over_;
 }
 
-void SharedCrew::finish_layer(std::int64_t /*layer*/, const Panels<float>& /*y*/, Pace& pace) {
-  meet(pace);
-}
-
-void SharedCrew::meet(Pace& pace) {
+void Crew::meet(Pace& pace) {
   pace.begin_wait();
   const std::uint32_t meeting = meetings_.load(std::memory_order_acquire);
   check();  // after the load: an abort from here on ends this meeting
@@ -72,25 +68,25 @@ void SharedCrew::meet(Pace& pace) {
   check();
 }
 
-void SharedCrew::check() const {
+void Crew::check() const {
   if (!failed_.load(std::memory_order_acquire)) return;
   const std::lock_guard lock(mutex_);
   throw CommError(failure_);
 }
 
-void SharedCrew::tell(std::size_t member, std::uint8_t* alive, double busy_s) {
+void Crew::tell(std::size_t member, std::uint8_t* alive, double busy_s) {
   members_[member].alive = alive;
   members_[member].busy_s = busy_s;
 }
 
-void SharedCrew::combine_alive(std::uint8_t* alive) const {
+void Crew::combine_alive(std::uint8_t* alive) const {
   for (const Member& member : members_) {
     if (member.alive == alive) continue;
     for (std::int64_t i = 0; i < step_.images; ++i) alive[i] |= member.alive[i];
   }
 }
 
-void SharedCrew::abort(const std::string& reason) {
+void Crew::abort(const std::string& reason) {
   {
     const std::lock_guard lock(mutex_);
     failure_ = reason;

@@ -4,8 +4,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cstring>
 #include <numeric>
 #include <utility>
@@ -130,12 +128,10 @@ void Flow::run_together(Crew& crew, std::size_t member, Pace& pace) {
   for (std::int64_t i = 0; i < segment.count; ++i) {
     const bool last = i + 1 == segment.count;
     const std::int64_t layer = segment.first + i;
-    if (crew.needs_rows(layer)) crew.tell_rows(layer, find_rows(layer, crew.rows(member)));
     run_layer(layer, from, to, step.images, last ? alive : nullptr, crew.rows(member));
     pace.hold();
     if (last) crew.tell(member, alive, pace.busy() - start);
-    const std::int64_t features = layer_outputs(context_.model->layers[layer]);
-    crew.finish_layer(layer, panels(to, features, step.images), pace);
+    crew.finish_layer(pace);
     std::swap(from, to);
   }
 }
@@ -143,29 +139,8 @@ void Flow::run_together(Crew& crew, std::size_t member, Pace& pace) {
 std::int64_t Flow::serve(Crew& crew, std::size_t member, Pace& pace) {
   std::int64_t steps = 0;
   live_ = nullptr;
-  const std::array<float*, 2> own = {memory_.work[0].activations.as<float>(),
-                                     memory_.work[1].activations.as<float>()};
-  for (; crew.next(own, pace); ++steps) run_together(crew, member, pace);
+  for (; crew.next(pace); ++steps) run_together(crew, member, pace);
   return steps;
-}
-
-/// CPU: the rows of a layer that a kernel computes as `rows`: those it writes to.
-std::vector<std::uint32_t> Flow::find_rows(std::int64_t layer, RowShare rows) {
-  const Layer& l = context_.model->layers[layer];
-  // A quiet NaN that no arithmetic makes.
-  const float untouched = std::bit_cast<float>(0x7FC5EED0U);
-  const std::vector<float> from(static_cast<std::size_t>(layer_inputs(l) * width_));
-  std::vector<float> to(static_cast<std::size_t>(layer_outputs(l) * width_), untouched);
-  std::int32_t* const live = std::exchange(live_, nullptr);
-  run_layer(layer, from.data(), to.data(), 1, nullptr, rows);
-  live_ = live;
-  std::vector<std::uint32_t> found;
-  for (std::int64_t row = 0; row < layer_outputs(l); ++row) {
-    if (std::bit_cast<std::uint32_t>(to[row * width_]) != 0x7FC5EED0U) {
-      found.push_back(static_cast<std::uint32_t>(row));
-    }
-  }
-  return found;
 }
 
 bool Flow::run_segment(std::size_t index, Crew* crew, Pace& pace) {
@@ -184,9 +159,7 @@ bool Flow::run_segment(std::size_t index, Crew* crew, Pace& pace) {
   auto* alive = memory_.alive.as<std::uint8_t>();
   float* spare = other().activations.as<float>();
   if (crew != nullptr) {
-    crew->begin(
-        {index, data_, spare, bound_, width_, layer_inputs(context_.model->layers[segment.first])},
-        pace);
+    crew->begin({index, data_, spare, bound_}, pace);
     run_together(*crew, 0, pace);
     crew->combine_alive(alive);
     if (context_.plan->rebalance_rows) crew->rebalance();

@@ -81,7 +81,6 @@ class Flow {
   void run_layer(std::int64_t layer, const float* from, float* to, std::int64_t images,
                  std::uint8_t* alive, RowShare rows);
   void run_together(Crew& crew, std::size_t member, Pace& pace);
-  [[nodiscard]] std::vector<std::uint32_t> find_rows(std::int64_t layer, RowShare rows);
   bool pack(std::size_t segment, std::int64_t layer);
   [[nodiscard]] bool find_equal(std::size_t segment, std::vector<std::uint8_t>& keep);
   [[nodiscard]] bool find_fixed(std::int64_t layer, std::vector<std::uint8_t>& keep);

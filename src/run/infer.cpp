@@ -11,6 +11,8 @@
 #include "memory.hpp"
 #include "ranks.hpp"
 #include "rewrite.hpp"
+#include "row_layers.hpp"
+#include "spdnn/halo.hpp"
 #include "train.hpp"
 #include "verify.hpp"
 #include "weights.hpp"
@@ -201,6 +203,55 @@ void level_batches(World& world, Plan& plan) {
   std::fill(plan.batch.begin(), plan.batch.end(), least);
 }
 
+/// What the owners of all rows let cross for one image, where all layers are linear.
+RowTraffic expected_traffic(const RunConfig& config, const Model& model,
+                            const std::vector<LayerPartition>& owners,
+                            const std::vector<double>& speeds) {
+  constexpr std::int64_t kWord = sizeof(float);
+  RowTraffic rows;
+  rows.partition = config.partition.model == "file" ? config.partition.file.filename().string()
+                                                    : config.partition.model;
+  rows.parts = static_cast<int>(std::ssize(speeds));
+  rows.layers.resize(model.layers.size() + 1);
+  if (!all_linear(model)) return rows;
+  const Traffic traffic = count_traffic(model, {model_key(model), owners});
+  rows.imbalance = imbalance(traffic, speeds);
+  for (std::size_t l = 0; l < model.layers.size(); ++l) {
+    rows.layers[l].predicted_forward = traffic.layers[l].words * kWord;
+  }
+  rows.layers.back().predicted_forward =
+      (model.outputs() - std::ssize(part_of(owners.back(), 0))) * kWord;
+  return rows;
+}
+
+/// The owners of all rows, where the plan gives them some, found by the first process.
+std::vector<LayerPartition> divide_job(const RunConfig& config, const Model& model, const Job& job,
+                                       Progress& progress, RunResult& result) {
+  if (!result.plan.own_rows) return {};
+  progress.phase = "partitioning";
+  const double start = now_seconds();
+  const auto divide = [&] {
+    return Partition{0, divide_rows(config.partition, model, result.plan.speeds)};
+  };
+  std::vector<LayerPartition> owners = share_partition(job.world.processes(), divide).layers;
+  if (job.leads()) result.rows = expected_traffic(config, model, owners, result.plan.speeds);
+  result.seconds.partition = now_seconds() - start;
+  return owners;
+}
+
+/// What crossed, beside what so many images let expect.
+void count_rows(const Outcome& outcome, RowTraffic& rows) {
+  for (const PassResult& rank : outcome.ranks) {
+    for (std::size_t l = 0; l < rank.sent.size(); ++l) rows.layers[l].forward += rank.sent[l];
+  }
+  const PassResult& first = outcome.ranks.front();
+  for (std::size_t l = 0; l < rows.layers.size(); ++l) {
+    auto& predicted = rows.layers[l].predicted_forward;
+    const bool layer = l < first.images_per_layer.size();
+    if (predicted) *predicted *= layer ? first.images_per_layer[l] : first.gathered;
+  }
+}
+
 RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   RunResult result;
   const Job job = make_job(config, world);
@@ -214,8 +265,13 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
 
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
-  result.plan = make_plan(stats_of(network.model, work.images), profile, config.plan);
+  PlanRequest request = config.plan;
+  // Within a process ranks share memory, where nothing has to be sent.
+  request.own_rows = config.partition.chosen() || world.processes().size() > 1;
+  result.plan = make_plan(stats_of(network.model, work.images), profile, request);
   level_batches(world, result.plan);
+  const std::vector<LayerPartition> owners =
+      divide_job(config, network.model, job, progress, result);
 
   progress.phase = "inferring";
   progress.total = work.images.rows() * std::ssize(network.model.layers);
@@ -237,6 +293,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
       config.skip_fixed_points ? alike_from(network.model) : std::ssize(network.model.layers);
   context.progress = &progress;
   context.forms = &forms;
+  context.rows = &owners;
   Outcome outcome = run_all_ranks(context, job, config.profile_range);
   if (!job.leads()) return {};
   for (auto& [image, outputs] : outcome.outputs) outputs = expand_outputs(network, outputs);
@@ -254,6 +311,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   result.peak_device_bytes = outcome.peak_device_bytes;
   describe_devices(job.specs, profile, outcome, result);
   count_edges(sources.model, network, outcome, result.edges);
+  if (result.rows) count_rows(outcome, *result.rows);
   verify(config, sources, work, std::move(sample), outcome, profile, result);
   result.peak_host_bytes = peak_host_bytes();
   check_bars(config.require, result);

@@ -26,6 +26,7 @@ struct PassContext {
   bool replay = true;           ///< devices may keep segments they have run before
   Progress* progress = nullptr;
   SharedForms* forms = nullptr;
+  const std::vector<LayerPartition>* rows = nullptr;  ///< their owners, where ranks own rows
   // Filled in by `run_all_ranks`:
   ImageSource* queue = nullptr;
   Roster* roster = nullptr;
@@ -42,6 +43,10 @@ struct PassResult {
   std::int64_t equal = 0;              ///< images that went on as another one, having become equal
   std::int64_t fixed = 0;              ///< images that the layers left out would not have changed
   std::int64_t replayed_segments = 0;  ///< queued as a whole, having been met before
+  /// Where ranks own rows: bytes sent before each layer, and at the end for the images whose
+  /// outputs were gathered, which are counted on rank 0.
+  std::vector<std::int64_t> sent;
+  std::int64_t gathered = 0;
   double busy_s = 0.0;
 };
 

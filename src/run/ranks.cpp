@@ -9,6 +9,7 @@
 #include "pack.hpp"
 #include "remote.hpp"
 #include "roster.hpp"
+#include "row_pass.hpp"
 #include "spdnn/comm.hpp"
 
 namespace spdnn {
@@ -64,7 +65,17 @@ void copy_outputs(const PassContext& context, const std::vector<std::int64_t>& o
 template <class Archive, class Result>
 void name_fields(Archive& archive, Result& rank) {
   archive(rank.ids, rank.merged, rank.images_per_layer, rank.begun, rank.taken_over,
-          rank.helped_segments, rank.equal, rank.fixed, rank.replayed_segments, rank.busy_s);
+          rank.helped_segments, rank.equal, rank.fixed, rank.replayed_segments, rank.sent,
+          rank.gathered, rank.busy_s);
+}
+
+/// One rank's part in the run, and when all ranks had their weights.
+template <class Part>
+std::pair<PassResult, double> run_part(Part part, Communicator& comm) {
+  part.prepare();
+  comm.barrier();
+  const double resident = now_seconds();
+  return {part.run(), resident};
 }
 
 /// Every rank's results to the first process.
@@ -117,20 +128,15 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
     context.queue = &queue;
     if (!alone && shared.plan->sharing != Sharing::own) context.queue = &asked;
     std::unique_ptr<Roster> own;
-    if (help) {
-      own = std::make_unique<DeskRoster>(*help, shared, comm, *device);
-    } else if (!alone) {
-      own = std::make_unique<ModelRoster>(comm, shared.plan->speeds);
-    }
+    if (help) own = std::make_unique<DeskRoster>(*help, shared, comm, *device);
     context.roster = own == nullptr ? static_cast<Roster*>(&roster) : own.get();
-    Pass pass(context, comm, *device, job.specs[rank]);
     if (rank == 0 && profile_range) set_profiler_capture(true);
     comm.barrier();
     const double start = now_seconds();
-    pass.prepare();
-    comm.barrier();
-    const double resident = now_seconds();
-    outcome.ranks[rank] = pass.run();
+    double resident = 0.0;
+    std::tie(outcome.ranks[rank], resident) =
+        shared.plan->own_rows ? run_part(RowPass(context, comm, *device, job.specs[rank]), comm)
+                              : run_part(Pass(context, comm, *device, job.specs[rank]), comm);
     comm.show("gathering", -1);
     const std::vector<std::int64_t> ids = gather(comm, outcome.ranks[rank].ids);
     const std::vector<std::int64_t> merged = gather(comm, outcome.ranks[rank].merged);

@@ -79,7 +79,7 @@ std::shared_ptr<Crew> SharedRoster::form_crew(int leader, const std::vector<Help
   for (const Helper& helper : helpers) {
     of_members.push_back(std::max(speeds[helper.rank], kLeast));
   }
-  const auto crew = std::make_shared<SharedCrew>(of_members, spin_);
+  const auto crew = std::make_shared<Crew>(of_members, spin_);
   {
     const std::lock_guard lock(mutex_);
     check();

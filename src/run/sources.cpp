@@ -100,9 +100,10 @@ Model load(const FileModel& source, const RunConfig& /*config*/,
   return read_network(source.path, source.settings);
 }
 
-Model load(const LayersModel& /*source*/, const RunConfig& /*config*/,
+/// What training begins with; its first layer takes what the images have.
+Model load(const LayersModel& /*source*/, const RunConfig& config,
            std::vector<std::string>& /*notes*/) {
-  throw InputError("/model/layers: has no weights yet; train it first");
+  return initial_network(*config.train, load_labelled(config.input).sets.train);
 }
 
 Csr first_rows(const Csr& images, const std::optional<std::int64_t>& count, const fs::path& file) {

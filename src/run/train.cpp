@@ -119,6 +119,7 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   spec.checkpoint.folder = config.output / "checkpoints";
   const Job job = make_job(config, world);
   spec.split = config.plan.split;
+  spec.partition = config.partition;
   spec.memory_limit = config.memory_limit;
   spec.profile_cache = profile_cache_file();
   set_strategy(config, job.specs.size(), spec);
@@ -149,6 +150,7 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   result.model_origin = trained.model.origin;
   result.input_origin = input.name;
   result.notes = trained.notes;
+  result.rows = std::move(trained.rows);
   result.train = std::move(trained);
   if (result.train->test.images > 0) result.labelled = result.train->test;
   describe_devices(job.specs, result);

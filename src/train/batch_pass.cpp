@@ -162,6 +162,7 @@ void BatchPass<T>::forward_layer(std::size_t layer, Range chunk, bool only_chunk
 template <class T>
 Panels<const T> BatchPass<T>::forward(const Panels<const T>& x) {
   x_ = transfer_.images(x);
+  images_forward_ += x.batch;
   const std::size_t layers = network_.layers().size();
   const std::vector<Range> parts = chunks();
   for (std::size_t l = 0; l < layers; ++l) {
@@ -222,6 +223,7 @@ void BatchPass<T>::backward_data_of(std::size_t layer, Range chunk) {
 
 template <class T>
 void BatchPass<T>::backward(const Visit& visit) {
+  images_backward_ += x_.batch;
   const std::vector<Range> parts = chunks();
   const std::size_t layers = network_.layers().size();
   for (std::size_t l = layers; l-- > 0;) {

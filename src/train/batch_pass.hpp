@@ -57,6 +57,9 @@ class BatchPass {
   [[nodiscard]] const HaloExchange<T>* exchange(std::size_t layer) const {
     return exchanges_[layer].get();
   }
+  /// Images that went each way so far.
+  [[nodiscard]] std::int64_t images_forward() const noexcept { return images_forward_; }
+  [[nodiscard]] std::int64_t images_backward() const noexcept { return images_backward_; }
   [[nodiscard]] std::int64_t width() const noexcept { return width_; }
   [[nodiscard]] std::int64_t activation_bytes() const;
   [[nodiscard]] std::int64_t delta_bytes() const;
@@ -90,6 +93,7 @@ class BatchPass {
   Buffer partials_, loss_gradient_;
   Buffer workspace_;
   Panels<const T> x_;
+  std::int64_t images_forward_ = 0, images_backward_ = 0;
 };
 
 }  // namespace spdnn::train

@@ -21,21 +21,14 @@ constexpr std::uint64_t kShuffleStream = std::uint64_t{1} << 35U;
 
 /// What training starts from: a checkpoint, the layers of another one, or drawn values.
 std::vector<LayerRows<float>> first_rows(const Job& job) {
-  if (*job.resumed) return rows_of(**job.resumed);
-  std::vector<LayerRows<float>> rows;
-  for (std::size_t l = 0; l < job.layers->size(); ++l) {
-    const TrainLayer& layer = (*job.layers)[l];
-    LayerRows<float>& first = rows.emplace_back();
-    first.pattern = layer.pattern;
-    if (job.start->empty()) {
-      first.values = {draw_values<float>(layer, job.spec->seed, l)};
-      first.biases.emplace_back(static_cast<std::size_t>(layer.pattern.rows()));
-    } else {
-      first.values = {values_on(layer.pattern, (*job.start)[l])};
-      first.biases = {(*job.start)[l].bias};
-    }
-  }
-  return rows;
+  return *job.resumed ? rows_of(**job.resumed) : first_rows(*job.spec, *job.layers, *job.start);
+}
+
+/// Adds up what all ranks counted, on every one of them.
+void sum_over(Communicator& comm, std::vector<std::int64_t>& counts) {
+  if (comm.size() == 1) return;
+  comm.all_reduce(counts.data(), counts.data(), std::ssize(counts), DType::i64, Reduction::sum,
+                  nullptr);
 }
 
 }  // namespace
@@ -364,6 +357,27 @@ void RankTrainer::report_share() {
   }
 }
 
+/// What crossed between ranks that share rows, and what one image's words let expect of it.
+void RankTrainer::report_rows() {
+  if (team_.model->size() == 1) return;
+  Crossed crossed = worker_.crossed();
+  std::vector<std::int64_t> images = {crossed.images_forward, crossed.images_backward};
+  sum_over(comm_, crossed.forward);
+  sum_over(comm_, crossed.backward);
+  sum_over(comm_, images);
+  if (comm_.rank() != 0) return;
+  RowTraffic rows = team_.rows;
+  for (std::size_t l = 0; l < rows.layers.size(); ++l) {
+    RowTraffic::Layer& layer = rows.layers[l];
+    layer.forward = crossed.forward[l];
+    layer.backward = crossed.backward[l];
+    // Every rank that shares the rows counted the images.
+    if (layer.predicted_forward) *layer.predicted_forward *= images[0] / team_.model->size();
+    if (layer.predicted_backward) *layer.predicted_backward *= images[1] / team_.model->size();
+  }
+  job_.result->rows = std::move(rows);
+}
+
 void RankTrainer::run() {
   const double start = now_seconds();
   report_shares(worker_.optimizer().steps());
@@ -384,6 +398,7 @@ void RankTrainer::run() {
   std::vector<std::uint32_t> all(static_cast<std::size_t>(job_.test->count));
   std::iota(all.begin(), all.end(), 0U);
   const Measure test = all.empty() ? Measure{} : measure(*job_.test, all, true);
+  report_rows();
   std::vector<LayerRows<float>> rows = gather_rows();
   if (comm_.rank() != 0) return;
   job_.result->train_s = trained - start;

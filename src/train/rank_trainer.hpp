@@ -19,6 +19,7 @@ struct Job {
   const LabelledImages* test;
   std::vector<std::uint32_t> training, validation;  ///< ids in `train`
   const std::vector<TrainLayer>* layers;
+  const std::vector<TrainLayer>* begun;  ///< as they were before any rewiring
   const std::vector<StartLayer>* start;
   const std::optional<Checkpoint>* resumed;
   const std::optional<Checkpoint>* best;  ///< of the epochs before the resumed one
@@ -34,6 +35,7 @@ struct Team {
   std::vector<LayerPartition> partition;  ///< of the rows
   BatchShares shares;                     ///< of the images, between the ranks of `data`
   std::vector<std::size_t> devices;       ///< by rank of `comm`, which one it is
+  RowTraffic rows = {};                   ///< rank 0: what crosses for one image, predicted
 };
 
 /// Images in a random order that depends on the seed and the stream alone.
@@ -65,6 +67,7 @@ class RankTrainer {
   void report_memory();
   [[nodiscard]] std::vector<MemoryItem> own_memory();
   void report_share();
+  void report_rows();
   [[nodiscard]] std::vector<LayerRows<float>> gather_rows() const;
 
   const Job& job_;

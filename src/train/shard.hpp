@@ -44,11 +44,4 @@ struct Shard {
                                const std::vector<LayerPartition>& partition, const Shard& shard,
                                std::size_t layer);
 
-/// The original features of the units, which have so many each.
-[[nodiscard]] std::vector<std::uint32_t> features_of(const std::vector<std::uint32_t>& units,
-                                                     std::int64_t features_per_unit);
-
-/// Units of one part.
-[[nodiscard]] std::span<const std::uint32_t> part_of(const LayerPartition& partition, int part);
-
 }  // namespace spdnn::train

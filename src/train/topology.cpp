@@ -267,6 +267,25 @@ std::vector<TrainLayer> make_layers(const TrainSpec& spec, const Planes& input,
   return layers;
 }
 
+std::vector<LayerRows<float>> first_rows(const TrainSpec& spec,
+                                         const std::vector<TrainLayer>& layers,
+                                         const std::vector<StartLayer>& start) {
+  std::vector<LayerRows<float>> rows;
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    const TrainLayer& layer = layers[l];
+    LayerRows<float>& first = rows.emplace_back();
+    first.pattern = layer.pattern;
+    if (start.empty()) {
+      first.values = {draw_values<float>(layer, spec.seed, l)};
+      first.biases.emplace_back(static_cast<std::size_t>(layer.pattern.rows()));
+    } else {
+      first.values = {values_on(layer.pattern, start[l])};
+      first.biases = {start[l].bias};
+    }
+  }
+  return rows;
+}
+
 std::vector<TrainLayer> restore_layers(const TrainSpec& spec, const Planes& input,
                                        const std::vector<StartLayer>& saved) {
   const std::vector<Frame> frames = frames_of(spec, input);

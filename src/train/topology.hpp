@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "network.hpp"
+#include "rows.hpp"
 #include "spdnn/train.hpp"
 
 namespace spdnn::train {
@@ -30,6 +31,11 @@ struct Planes {
 /// can't be made.
 [[nodiscard]] std::vector<TrainLayer> make_layers(const TrainSpec& spec, const Planes& input,
                                                   const std::vector<StartLayer>& start);
+
+/// The rows that training begins with: drawn values, or those of `start`, and their biases.
+[[nodiscard]] std::vector<LayerRows<float>> first_rows(const TrainSpec& spec,
+                                                       const std::vector<TrainLayer>& layers,
+                                                       const std::vector<StartLayer>& start);
 
 /// The same network with the patterns of a checkpoint, which has as many layers.
 [[nodiscard]] std::vector<TrainLayer> restore_layers(const TrainSpec& spec, const Planes& input,

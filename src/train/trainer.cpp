@@ -3,7 +3,9 @@
 
 #include <numeric>
 
+#include "export.hpp"
 #include "rank_trainer.hpp"
+#include "row_owners.hpp"
 #include "step_cost.hpp"
 
 namespace spdnn {
@@ -51,10 +53,9 @@ void train_by_rows(const Job& job, Communicator& all, Device& device, const Devi
   const int rows = job.spec->model_ranks;
   const std::unique_ptr<Communicator> model = all.split(all.rank() / rows, all.rank());
   const std::unique_ptr<Communicator> data = all.split(all.rank() % rows, all.rank());
-  std::vector<double> shares = job.spec->row_shares;
-  if (shares.empty()) shares.assign(static_cast<std::size_t>(rows), 1.0);
   std::vector<std::size_t> members(static_cast<std::size_t>(all.size()));
   std::iota(members.begin(), members.end(), std::size_t{0});
+  RowOwners owners = choose_owners(*job.spec, *job.begun, all);
   const std::int64_t width = panel_width(device.info());
   std::vector<std::int64_t> images;
   for (const Range& range : split_in_proportion(
@@ -65,9 +66,10 @@ void train_by_rows(const Job& job, Communicator& all, Device& device, const Devi
   Team team = {&all,
                data.get(),
                model.get(),
-               split_units(*job.layers, shares),
+               std::move(owners.layers),
                BatchShares(*data, std::move(images), width, std::nullopt),
-               std::move(members)};
+               std::move(members),
+               std::move(owners.traffic)};
   RankTrainer(job, team, device, spec).run();
 }
 
@@ -114,6 +116,18 @@ void check_outputs(const std::vector<TrainLayer>& layers, const LabelledImages& 
                   outputs, train.classes));
 }
 
+/// Layers of which every row can have an owner of its own.
+void check_partition(const TrainSpec& spec, const std::vector<TrainLayer>& layers) {
+  if (!spec.partition.chosen()) return;
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    if (std::holds_alternative<LinearForm>(layers[l].form)) continue;
+    throw InputError(
+        fmt::format("/partition: layer {} is no linear one, and '{}' divides the rows of linear "
+                    "layers; leave it at 'auto'",
+                    l + 1, spec.partition.model));
+  }
+}
+
 void check_data(const TrainSpec& spec, const LabelledImages& train, const LabelledImages& test) {
   if (test.count > 0 && (test.features() != train.features() || test.classes > train.classes)) {
     throw InputError(
@@ -150,6 +164,16 @@ TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
   return plan;
 }
 
+Model initial_network(const TrainSpec& spec, const LabelledImages& train) {
+  std::vector<StartLayer> start;
+  if (!spec.start_from.empty()) start = read_checkpoint(spec.start_from).layers;
+  const std::vector<TrainLayer> layers =
+      make_layers(spec, Planes(train.channels, train.height, train.width), start);
+  check_widths(layers);
+  return trained_model(layers, first_rows(spec, layers, start),
+                       fmt::format("drawn, seed {}", spec.seed));
+}
+
 TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
                           const LabelledImages& test, const std::vector<DeviceSpec>& devices,
                           const TrainHooks& hooks) {
@@ -175,6 +199,13 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   }
   check_widths(layers);
   check_outputs(layers, train);
+  check_partition(spec, layers);
+  // A partition is of the network as it began, whatever rewiring has made of it since.
+  std::vector<TrainLayer> begun;
+  if (resumed && spec.partition.chosen()) {
+    if (!spec.start_from.empty()) start = read_checkpoint(spec.start_from).layers;
+    begun = make_layers(spec, planes, std::exchange(start, {}));
+  }
   if (!start.empty() && start.size() != layers.size()) {
     throw InputError(spec.start_from, fmt::format("has {} layers, and the configuration {}",
                                                   start.size(), layers.size()));
@@ -183,9 +214,17 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   std::iota(ids.begin(), ids.end(), 0U);
   if (spec.validation > 0) ids = shuffled(ids, spec.seed, kSplitStream);
   const auto held = ids.begin() + spec.validation;
-  const Job job = {
-      &spec, &train, &test,  {held, ids.end()}, {ids.begin(), held}, &layers, &start, &resumed,
-      &best, &hooks, &result};
+  const Job job = {&spec,
+                   &train,
+                   &test,
+                   {held, ids.end()},
+                   {ids.begin(), held},
+                   &layers,
+                   begun.empty() ? &layers : &begun,
+                   &start,
+                   &resumed,
+                   &hooks,
+                   &result};
   result.rank_images.resize(devices.size());
   result.rank_seconds.resize(devices.size());
   const auto body = [&](Communicator& comm) { train_rank(job, comm, devices); };

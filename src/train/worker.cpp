@@ -53,6 +53,7 @@ std::vector<std::size_t> Worker::places(std::size_t layer) const {
 
 void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> rows) {
   const std::int64_t steps = optimizer_ ? optimizer_->steps() : 0;
+  crossed_ = crossed();
   pass_.reset();
   optimizer_.reset();
   network_.reset();
@@ -149,7 +150,24 @@ void Worker::repartition(std::vector<LayerPartition> next) {
   load(std::move(next), std::move(moved));
 }
 
+Crossed Worker::crossed() const {
+  Crossed all = crossed_;
+  all.forward.resize(layers_.size() + 1);
+  all.backward.resize(layers_.size() + 1);
+  if (!pass_) return all;
+  for (std::size_t l = 0; l <= layers_.size(); ++l) {
+    const HaloExchange<float>* exchange = pass_->exchange(l);
+    if (exchange == nullptr) continue;
+    all.forward[l] += exchange->forward_bytes();
+    all.backward[l] += exchange->backward_bytes();
+  }
+  all.images_forward += pass_->images_forward();
+  all.images_backward += pass_->images_backward();
+  return all;
+}
+
 void Worker::make_room(std::int64_t most_images) {
+  crossed_ = crossed();
   most_images_ = std::max<std::int64_t>(most_images, 1);
   if (network_) pass_.emplace(*network_, *shard_, model_, most_images_);
 }

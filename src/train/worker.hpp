@@ -12,6 +12,13 @@
 
 namespace spdnn::train {
 
+/// What one rank sent to those that share its rows: bytes before each layer, and at the end before
+/// the loss, and for how many images.
+struct Crossed {
+  std::vector<std::int64_t> forward, backward;
+  std::int64_t images_forward = 0, images_backward = 0;
+};
+
 class Worker {
  public:
   /// Of a network with these layers, whose patterns are not looked at but for whether they are
@@ -47,6 +54,8 @@ class Worker {
   [[nodiscard]] Optimizer& optimizer() { return *optimizer_; }
   [[nodiscard]] const Network<float>& network() const { return *network_; }
   [[nodiscard]] const Optimizer& optimizer() const { return *optimizer_; }
+  /// Since the beginning.
+  [[nodiscard]] Crossed crossed() const;
   /// Row i of this rank's order is row `places(layer)[i]` in the order of the partition.
   [[nodiscard]] std::vector<std::size_t> places(std::size_t layer) const;
 
@@ -68,6 +77,7 @@ class Worker {
   std::optional<Network<float>> network_;
   std::optional<Optimizer> optimizer_;
   std::optional<BatchPass<float>> pass_;
+  Crossed crossed_;  ///< by passes that are no more
 };
 
 }  // namespace spdnn::train

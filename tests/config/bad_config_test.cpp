@@ -124,6 +124,14 @@ TEST_F(BadConfig, WrongType) {
   expect(with(R"("output": "")"),
          {"/output: found the string \"\"; expected a string that is not"});
 }
+TEST_F(BadConfig, PartitionThatFitsNothing) {
+  expect(with(R"("partition": "cyclic")"), {"c.json:2: /partition: ", "strategy 'model'"});
+  expect(with(R"("strategy": "model", "partition": "blocks")"),
+         {"c.json:2: /partition: no file ", "name a way of dividing: auto, random, block"});
+  write("rows.part", "0\n");
+  expect(with(R"("strategy": "model", "split": [1, 2], "partition": "rows.part")"),
+         {"/split: ratios and a /partition"});
+}
 TEST_F(BadConfig, OutOfRange) {
   expect(with(R"("batch": 0)"), {"/batch: found 0;", "from 1 to 2147483647"});
   expect(with(R"("batch": 2147483648)"), {"/batch: found 2147483648;"});

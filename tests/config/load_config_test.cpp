@@ -31,6 +31,7 @@ TEST_F(LoadConfig, FillsInEveryDefault) {
   EXPECT_EQ(c.plan.split.kind, SplitKind::profiled);
   EXPECT_EQ(c.plan.kernel, "auto");
   EXPECT_FALSE(c.plan.batch.has_value());
+  EXPECT_FALSE(c.partition.chosen());
   EXPECT_EQ(c.compile, "off");
   EXPECT_FALSE(c.compile_seconds.has_value());
   EXPECT_FALSE(c.compile_cache.has_value());
@@ -262,6 +263,18 @@ TEST_F(LoadConfig, BiasOfOfficialSizesMayBeLeftOut) {
                              neurons + R"(, "layers": 120}}, "input": {"graph_challenge": {}}})";
     EXPECT_EQ(refusal(text), "");
   }
+}
+
+TEST_F(LoadConfig, PartitionIsANameOrAFile) {
+  EXPECT_EQ(load(with("")).partition.model, "auto");
+  const RunConfig named =
+      load(with(R"("strategy": "model", "partition": "hypergraph", "seed": 7)"));
+  EXPECT_EQ(named.partition.model, "hypergraph");
+  EXPECT_EQ(named.partition.seed, 7U);
+  write("rows.part", "0\n");
+  const RunConfig file = load(with(R"("strategy": "model", "partition": "rows.part")"));
+  EXPECT_EQ(file.partition.model, "file");
+  EXPECT_EQ(file.partition.file, folder_ / "rows.part");
 }
 
 }  // namespace

@@ -143,8 +143,8 @@ void descend(const Problem<T>& problem, const std::vector<LayerPartition>& parti
   for (std::size_t l = 0; l < rows.size(); ++l) {
     std::vector<T> unused;
     if (problem.layers[l].pattern.rows() > 0) {
-      cut_rows(problem.layers[l].pattern, train::part_of(partition[l], comm.rank()),
-               problem.values[l], rows[l], unused);
+      cut_rows(problem.layers[l].pattern, part_of(partition[l], comm.rank()), problem.values[l],
+               rows[l], unused);
     }
   }
   Shard shard = train::make_shard(comm, problem.layers, partition, rows);

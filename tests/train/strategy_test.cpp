@@ -127,6 +127,75 @@ TEST(RowStrategies, GroupsThatDoNotFitAreNamed) {
   EXPECT_THROW(static_cast<void>(run(small_spec(), 3, 2)), InputError);
 }
 
+/// Losses do not depend on who owns which rows, and what crosses is what the partition said.
+TEST(ChosenPartitions, SendWhatTheyPredict) {
+  TrainSpec spec = small_spec();
+  spec.epochs = 2;
+  spec.validation = 60;
+  const TrainResult one = run(spec, 1, 1);
+  EXPECT_FALSE(one.rows);
+  const test::ScratchDir folder;
+  const Model model = initial_network(spec, made_up_images(700, 1));
+  for (const std::string name : {"auto", "cyclic", "hypergraph", "file"}) {
+    SCOPED_TRACE(name);
+    spec.partition = {name, {}, 1};
+    for (const auto& [ranks, rows] : {std::pair(3, 3), std::pair(4, 2)}) {
+      if (name == "file") {
+        spec.partition.file = folder.path() / "rows.part";
+        write_partition(spec.partition.file, random_partition(model, rows, 5));
+      }
+      const TrainResult split = run(spec, ranks, rows);
+      expect_near(one, split, 1e-4);
+      ASSERT_TRUE(split.rows);
+      EXPECT_EQ(split.rows->parts, rows);
+      EXPECT_EQ(split.rows->partition, name == "file" ? "rows.part" : name);
+      std::int64_t bytes = 0;
+      for (const RowTraffic::Layer& layer : split.rows->layers) {
+        EXPECT_EQ(layer.forward, layer.predicted_forward);
+        EXPECT_EQ(layer.backward, layer.predicted_backward);
+        bytes += layer.forward;
+      }
+      EXPECT_GT(bytes, 0);
+    }
+  }
+}
+
+TEST(ChosenPartitions, OfOtherNetworksOrLayersAreErrors) {
+  TrainSpec spec = small_spec();
+  const test::ScratchDir folder;
+  const Model model = initial_network(spec, made_up_images(700, 1));
+  spec.partition = {"file", folder.path() / "rows.part", 1};
+  EXPECT_THROW(static_cast<void>(run(spec, 2, 2)), InputError);  // there is none
+  write_partition(spec.partition.file, cyclic_partition(model, 3));
+  EXPECT_THROW(static_cast<void>(run(spec, 2, 2)), InputError);
+  write_partition(spec.partition.file, cyclic_partition(model, 2));
+  spec.seed = 2;  // other connections
+  EXPECT_THROW(static_cast<void>(run(spec, 2, 2)), InputError);
+  spec = test::convolutional_spec();
+  spec.partition.model = "cyclic";
+  EXPECT_THROW(static_cast<void>(run(spec, 2, 2)), InputError);
+}
+
+/// A rewired network's checkpoint goes on under the partition of the network as it began.
+TEST(ChosenPartitions, AreKeptWhereConnectionsChange) {
+  TrainSpec spec = small_spec();
+  const test::ScratchDir folder;
+  spec.checkpoint.folder = folder.path();
+  spec.rewire = {RewireMethod::set, 5, 0.3, 0.75};
+  spec.partition.file = folder.path() / "rows.part";
+  spec.partition.model = "file";
+  write_partition(spec.partition.file,
+                  random_partition(initial_network(spec, made_up_images(700, 1)), 2, 5));
+  spec.epochs = 2;
+  static_cast<void>(run(spec, 2, 2));
+  spec.epochs = 4;
+  spec.checkpoint.resume = true;
+  const TrainResult resumed = run(spec, 2, 2);
+  EXPECT_EQ(resumed.resumed_epochs, 2);
+  EXPECT_FALSE(resumed.rows->layers[1].predicted_forward);
+  EXPECT_GT(resumed.rows->layers[1].forward, 0);
+}
+
 /// Parameters and state come back as they were, however often rows change hands.
 TEST(Repartition, KeepsAllThatBelongsToARow) {
   const TrainSpec spec = small_spec();

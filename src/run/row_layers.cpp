@@ -1,0 +1,172 @@
+// Cutting a rank's rows out of the layers of a network.
+#include "row_layers.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+namespace spdnn {
+namespace {
+
+std::vector<std::uint32_t> all_below(std::int64_t count) {
+  std::vector<std::uint32_t> all(static_cast<std::size_t>(count));
+  std::iota(all.begin(), all.end(), 0U);
+  return all;
+}
+
+/// Rows of a layer's weights; of a pooling its channels.
+std::int64_t units_of(const Layer& layer) { return layer_shape(layer).rows; }
+std::int64_t features_per_unit(const Layer& layer) { return layer_window(layer).out_pixels(); }
+
+InputItems items_of(const Layer& layer) {
+  const Window2d window = layer_window(layer);
+  return layer_kind(layer) == LayerKind::linear
+             ? InputItems{layer_inputs(layer), 1, 1}
+             : InputItems{window.channels, window.taps(), window.in_pixels()};
+}
+
+/// Rows of a matrix with columns of 32 bits and offsets.
+struct PlainRows {
+  std::vector<std::int64_t> offsets{0};
+  std::vector<std::uint32_t> columns;
+  std::vector<float> values;
+  PlainRows(const CsrView& matrix, std::span<const std::uint32_t> rows) {
+    for (const std::uint32_t row : rows) {
+      for (std::int64_t k = matrix.row_begin(row); k < matrix.row_begin(row + 1); ++k) {
+        columns.push_back(static_cast<std::uint32_t>(matrix.col(k)));
+        if (!matrix.shared_value) values.push_back(static_cast<float>(matrix.value(k)));
+      }
+      offsets.push_back(std::ssize(columns));
+    }
+    if (matrix.shared_value && !columns.empty()) {
+      values.push_back(static_cast<float>(matrix.value(0)));
+    }
+  }
+};
+
+/// The values of a slice in its order of rows.
+std::vector<float> reorder(const PlainRows& rows, const std::vector<std::size_t>& order) {
+  if (std::ssize(rows.values) <= 1) return rows.values;
+  std::vector<float> values;
+  for (const std::size_t row : order) {
+    values.insert(values.end(), rows.values.begin() + rows.offsets[row],
+                  rows.values.begin() + rows.offsets[row + 1]);
+  }
+  return values;
+}
+
+/// The layer's rows that this rank owns; `own` gets them in the slice's order.
+RowLayer cut_layer(const Layer& layer, const LayerPartition& owners, const FeatureOwners* before,
+                   Communicator& comm, std::vector<std::uint32_t>& own) {
+  const auto units = part_of(owners, comm.rank());
+  const PlainRows plain(layer_weights(layer).view(), units);
+  const InputItems items = items_of(layer);
+  RowSlice slice = slice_rows(comm, {std::ssize(units), plain.offsets.data(), plain.columns.data()},
+                              items, before);
+  RowLayer cut;
+  cut.weights = make_csr(std::ssize(units), slice.cols, std::move(slice.offsets),
+                         std::move(slice.columns), reorder(plain, slice.order));
+  cut.window = layer_window(layer);
+  if (layer_kind(layer) == LayerKind::conv2d) cut.window.channels = std::ssize(slice.read);
+  cut.rows = {Range{0, slice.interior}, Range{slice.interior, std::ssize(units)}};
+  own.clear();
+  for (const std::size_t row : slice.order) own.push_back(units[row]);
+  cut.bias = layer_bias(layer);
+  if (cut.bias.size() > 1) {
+    cut.bias.clear();
+    for (const std::uint32_t row : own) cut.bias.push_back(layer_bias(layer)[row]);
+  }
+  cut.halo = std::move(slice.halo);
+  return cut;
+}
+
+/// A pooling of this rank's channels.
+RowLayer cut_pooling(const Layer& layer, const std::vector<std::uint32_t>& own) {
+  RowLayer cut;
+  cut.window = layer_window(layer);
+  cut.window.channels = std::ssize(own);
+  cut.rows = {Range{0, std::ssize(own)}, Range{std::ssize(own), std::ssize(own)}};
+  cut.halo = local_halo(cut.window.inputs());
+  return cut;
+}
+
+/// The kernel of that name where it takes the slice, else the first that does.
+const SpmmKernel<float>& kernel_for(const RowLayer& layer, const std::string& name,
+                                    const Device& device) {
+  SpmmShape shape = shape_of(layer.weights.view(), 1, panel_width(device.info()));
+  shape.kind = layer.kind;
+  shape.window = layer.window;
+  if (layer.kind != LayerKind::linear && layer.weights.rows() == 0) shape.rows = layer.rows[0].end;
+  const auto table =
+      layer.kind == LayerKind::linear ? spmm_kernels<float>() : window_kernels<float>();
+  const SpmmKernel<float>* found = nullptr;
+  for (const SpmmKernel<float>& kernel : table) {
+    if (kernel.device != device.info().kind || kernel.declines(shape, device.info())) continue;
+    if (found == nullptr || kernel.name == name) found = &kernel;
+  }
+  if (found == nullptr) {
+    throw DeviceError(fmt::format("no kernel takes rows of a layer that '{}' takes whole", name));
+  }
+  return *found;
+}
+
+void prepare(RowLayer& layer, Device& device, Stream& stream) {
+  for (std::size_t part = 0; part < layer.rows.size(); ++part) {
+    const bool pooling = layer.weights.rows() == 0;
+    if (layer.rows[part].size() == 0) continue;
+    const CsrView rows =
+        pooling ? layer.weights.view() : layer.weights.view().slice_rows(layer.rows[part]);
+    layer.prepared[part] = layer.kernel->prepare(rows, device, stream);
+  }
+}
+
+}  // namespace
+
+std::vector<LayerPartition> divide_rows(const PartitionSpec& spec, const Model& model,
+                                        const std::vector<double>& speeds) {
+  if (spec.chosen() || all_linear(model)) return choose_partition(spec, model, speeds).layers;
+  std::vector<LayerPartition> owners;
+  for (const Layer& layer : model.layers) {
+    LayerPartition& rows = owners.emplace_back();
+    rows.rows = all_below(units_of(layer));
+    rows.offsets = {0};
+    for (const Range& range : split_in_proportion(units_of(layer), speeds)) {
+      rows.offsets.push_back(range.end);
+    }
+  }
+  return owners;
+}
+
+RowLayers cut_layers(const Model& model, const std::vector<LayerPartition>& owners,
+                     const Plan& plan, Communicator& comm, Device& device, Stream& stream) {
+  RowLayers cut;
+  std::optional<FeatureOwners> before;
+  const LayerPartition* split = nullptr;
+  std::vector<std::uint32_t> own;
+  auto segment = plan.segments.begin();
+  for (std::int64_t l = 0; l < std::ssize(model.layers); ++l) {
+    const Layer& layer = model.layers[l];
+    const bool pooling = std::holds_alternative<Pool2d>(layer);
+    if (pooling && split == nullptr) {
+      throw InputError(
+          "/strategy: a first layer that pools can't be divided between ranks; use 'data'");
+    }
+    if (!pooling) split = &owners[l];
+    RowLayer& rows = cut.layers.emplace_back(
+        pooling ? cut_pooling(layer, own)
+                : cut_layer(layer, *split, before ? &*before : nullptr, comm, own));
+    rows.kind = layer_kind(layer);
+    rows.activation = layer_activation(layer);
+    rows.each = features_per_unit(layer);
+    if (l == segment->first + segment->count) ++segment;
+    rows.kernel = &kernel_for(rows, segment->kernels[comm.rank()][l - segment->first], device);
+    prepare(rows, device, stream);
+    before = feature_owners(*split, rows.each, own);
+  }
+  cut.outputs = make_halo(comm, before->owners, before->own,
+                          all_below(comm.rank() == 0 ? std::ssize(before->owners) : 0));
+  return cut;
+}
+
+}  // namespace spdnn

@@ -1,0 +1,71 @@
+// From a specification to the owner of each row: by shares, by a search, or from a file.
+#include "row_owners.hpp"
+
+#include <algorithm>
+
+#include "export.hpp"
+#include "shard.hpp"
+#include "spdnn/halo.hpp"
+
+namespace spdnn::train {
+namespace {
+
+bool is_linear(const TrainLayer& layer) { return std::holds_alternative<LinearForm>(layer.form); }
+
+/// The connections of the layers, which is all that partitions look at.
+Model pattern_model(const std::vector<TrainLayer>& layers) {
+  std::vector<LayerRows<float>> rows;
+  for (const TrainLayer& layer : layers) {
+    rows.push_back({layer.pattern,
+                    {std::vector<float>(static_cast<std::size_t>(layer.pattern.nnz()), 1.0F)},
+                    {std::vector<float>(static_cast<std::size_t>(layer.pattern.rows()))}});
+  }
+  return trained_model(layers, std::move(rows), "patterns");
+}
+
+std::string name_of(const PartitionSpec& spec) {
+  return spec.model == "file" ? spec.file.filename().string() : spec.model;
+}
+
+/// What one image makes cross, as the hypergraph has it; the loss reads all outputs everywhere.
+void predict(const Traffic& traffic, std::int64_t outputs, int parts, RowTraffic& report) {
+  constexpr std::int64_t kWord = sizeof(float);
+  for (std::size_t l = 0; l < traffic.layers.size(); ++l) {
+    const std::int64_t bytes = traffic.layers[l].words * kWord;
+    report.layers[l].predicted_forward = report.layers[l].predicted_backward = bytes;
+  }
+  report.layers.back().predicted_forward = outputs * (parts - 1) * kWord;
+  report.layers.back().predicted_backward = 0;
+}
+
+}  // namespace
+
+RowOwners choose_owners(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+                        Communicator& all) {
+  RowOwners owners;
+  std::vector<double> shares = spec.row_shares;
+  if (shares.empty()) shares.assign(static_cast<std::size_t>(spec.model_ranks), 1.0);
+  if (spec.partition.chosen()) {
+    all.show("partitioning", -1);
+    owners.layers = share_partition(all, [&] {
+                      return choose_partition(spec.partition, pattern_model(layers), shares);
+                    }).layers;
+  } else {
+    owners.layers = split_units(layers, shares);
+  }
+  if (all.rank() != 0) return owners;
+  RowTraffic& report = owners.traffic;
+  report.partition = name_of(spec.partition);
+  report.parts = spec.model_ranks;
+  report.layers.resize(layers.size() + 1);
+  if (spec.rewire.method == RewireMethod::none &&
+      std::all_of(layers.begin(), layers.end(), is_linear)) {
+    const Model model = pattern_model(layers);
+    const Traffic traffic = count_traffic(model, {model_key(model), owners.layers});
+    report.imbalance = imbalance(traffic, shares);
+    predict(traffic, model.outputs(), report.parts, report);
+  }
+  return owners;
+}
+
+}  // namespace spdnn::train

@@ -1,0 +1,23 @@
+// Who owns which rows of a network in training, and what that lets cross.
+#pragma once
+
+#include "layer.hpp"
+#include "spdnn/comm.hpp"
+#include "spdnn/train.hpp"
+
+namespace spdnn::train {
+
+struct RowOwners {
+  std::vector<LayerPartition> layers;
+  /// On rank 0, as `RowTraffic`, of one image; no predictions where connections will change, or
+  /// layers have planes.
+  RowTraffic traffic;
+};
+
+/// Divides the rows of `layers` between `spec.model_ranks` ranks as the specification asks. Rank 0
+/// of `all` reads or searches for all of them; all ranks call it. Throws `InputError` for a
+/// partition that is not of this network.
+[[nodiscard]] RowOwners choose_owners(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+                                      Communicator& all);
+
+}  // namespace spdnn::train
