@@ -50,8 +50,20 @@ struct Halo {
 /// The partition that rank 0 makes, on every rank; `make` is called there alone. All ranks call it.
 [[nodiscard]] Partition share_partition(Communicator& comm, const std::function<Partition()>& make);
 
-/// Finds what crosses: `owners[f]` is the rank that owns feature f, equal on all ranks; `own` lists
-/// this rank's features in its order; `needed` those it reads, ascending. All ranks call it.
+/// The features between two layers as the ranks share them.
+struct FeatureOwners {
+  std::vector<std::uint32_t> owners;  ///< by feature; equal on all ranks
+  std::vector<std::uint32_t> own;     ///< this rank's, in its order
+};
+/// What a rank reads of the features between two layers: `needed`, ascending.
+struct HaloRequest {
+  FeatureOwners features;
+  std::vector<std::uint32_t> needed;
+};
+/// Finds what crosses between all layers at once. All ranks call it, with as many requests.
+[[nodiscard]] std::vector<Halo> make_halos(Communicator& comm,
+                                           std::span<const HaloRequest> requests);
+/// The same for one: `owners[f]` is the rank that owns feature f.
 [[nodiscard]] Halo make_halo(Communicator& comm, std::span<const std::uint32_t> owners,
                              std::span<const std::uint32_t> own,
                              const std::vector<std::uint32_t>& needed);
@@ -71,11 +83,6 @@ struct RowPattern {
 struct InputItems {
   std::int64_t count = 0, columns = 1, features = 1;
 };
-/// The features between two layers as the ranks share them.
-struct FeatureOwners {
-  std::vector<std::uint32_t> owners;  ///< by feature
-  std::vector<std::uint32_t> own;     ///< this rank's, in its order
-};
 /// Some rows of a layer without the inputs that they do not read. Inputs keep their order, so that
 /// each sum has the order it has on one rank.
 struct RowSlice {
@@ -86,12 +93,10 @@ struct RowSlice {
   std::int64_t cols = 0;               ///< columns of these items
   std::vector<std::int64_t> offsets;   ///< as `RowPattern`, columns counted among `cols`; none
   std::vector<std::uint32_t> columns;  ///< where the rows read everything
-  Halo halo;
 };
-/// Cuts out this rank's rows. `before` is null for a first layer, whose inputs every rank has. All
-/// ranks call it.
-[[nodiscard]] RowSlice slice_rows(Communicator& comm, const RowPattern& rows,
-                                  const InputItems& items, const FeatureOwners* before);
+/// Cuts out the rows of `rank`. `before` is null for a first layer, whose inputs every rank has.
+[[nodiscard]] RowSlice slice_rows(int rank, const RowPattern& rows, const InputItems& items,
+                                  const FeatureOwners* before);
 
 /// The original features of units (neurons, filters, channels), which have so many each.
 [[nodiscard]] std::vector<std::uint32_t> features_of(const std::vector<std::uint32_t>& units,

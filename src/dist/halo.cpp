@@ -28,11 +28,39 @@ List list_of(const std::vector<std::byte>& bytes) {
   return list;
 }
 
-/// Whether it is so on any rank.
-bool any(Communicator& comm, bool here) {
-  std::uint8_t there = here ? 1 : 0;
-  comm.all_reduce(&there, &there, 1, DType::u8, Reduction::max, nullptr);
-  return there != 0;
+/// One halo as far as this rank knows it, and what it asks of each of the others.
+struct Asking {
+  Halo halo;
+  std::vector<std::uint32_t> place;  ///< of a feature in this rank's order, where it owns it
+  std::vector<List> asked;           ///< by rank
+};
+
+Asking ask(const HaloRequest& request, int rank, int ranks) {
+  const auto& [owners, own] = request.features;
+  const List& needed = request.needed;
+  Asking asking;
+  Halo& halo = asking.halo;
+  halo.own = std::ssize(own);
+  halo.inputs = std::ssize(needed);
+  asking.place.resize(owners.size());
+  for (std::size_t i = 0; i < own.size(); ++i) asking.place[own[i]] = static_cast<std::uint32_t>(i);
+  asking.asked.resize(static_cast<std::size_t>(ranks));
+  std::vector<List> rows(asking.asked.size());  // of inputs, as asked
+  for (std::size_t i = 0; i < needed.size(); ++i) {
+    const std::uint32_t owner = owners[needed[i]];
+    if (static_cast<int>(owner) == rank) {
+      halo.own_from.push_back(asking.place[needed[i]]);
+      halo.own_to.push_back(static_cast<std::uint32_t>(i));
+    } else {
+      asking.asked[owner].push_back(needed[i]);
+      rows[owner].push_back(static_cast<std::uint32_t>(i));
+    }
+  }
+  for (int peer = 0; peer < ranks; ++peer) {
+    if (!rows[peer].empty()) halo.receives.push_back({peer, std::move(rows[peer])});
+  }
+  halo.in_place = halo.receives.empty() && halo.own == halo.inputs && halo.own_from == halo.own_to;
+  return asking;
 }
 
 }  // namespace
@@ -65,43 +93,54 @@ std::vector<std::vector<std::byte>> exchange_blocks(Communicator& comm,
 std::int64_t Halo::words_sent() const { return words(sends); }
 std::int64_t Halo::words_received() const { return words(receives); }
 
+std::vector<Halo> make_halos(Communicator& comm, std::span<const HaloRequest> requests) {
+  std::vector<Asking> asking;
+  std::vector<std::uint8_t> crosses;
+  std::vector<List> out(static_cast<std::size_t>(comm.size()));
+  for (const HaloRequest& request : requests) {
+    Asking& own = asking.emplace_back(ask(request, comm.rank(), comm.size()));
+    crosses.push_back(own.halo.receives.empty() ? 0 : 1);
+    for (std::size_t peer = 0; peer < out.size(); ++peer) {
+      const List& asked = own.asked[peer];
+      out[peer].push_back(static_cast<std::uint32_t>(asked.size()));
+      out[peer].insert(out[peer].end(), asked.begin(), asked.end());
+    }
+  }
+  std::vector<std::vector<std::byte>> blocks;
+  for (const List& list : out) blocks.push_back(bytes_of(list));
+  blocks = exchange_blocks(comm, std::move(blocks));
+  comm.all_reduce(crosses.data(), crosses.data(), std::ssize(crosses), DType::u8, Reduction::max,
+                  nullptr);
+  std::vector<Halo> halos;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    halos.push_back(std::move(asking[i].halo));
+    halos.back().crosses = crosses[i] != 0;
+  }
+  for (int peer = 0; peer < comm.size(); ++peer) {
+    const List wanted = list_of(blocks[peer]);
+    std::span<const std::uint32_t> rest = wanted;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      const std::vector<std::uint32_t>& owners = requests[i].features.owners;
+      const std::size_t count = rest.front();
+      List features;
+      for (const std::uint32_t feature : rest.subspan(1, count)) {
+        if (feature >= owners.size() || static_cast<int>(owners[feature]) != comm.rank()) {
+          throw CommError(fmt::format("rank {} asks rank {} for feature {}, which it does not own",
+                                      peer, comm.rank(), feature));
+        }
+        features.push_back(asking[i].place[feature]);
+      }
+      rest = rest.subspan(1 + count);
+      if (!features.empty()) halos[i].sends.push_back({peer, std::move(features)});
+    }
+  }
+  return halos;
+}
+
 Halo make_halo(Communicator& comm, std::span<const std::uint32_t> owners,
                std::span<const std::uint32_t> own, const std::vector<std::uint32_t>& needed) {
-  Halo halo;
-  halo.own = std::ssize(own);
-  halo.inputs = std::ssize(needed);
-  std::vector<std::uint32_t> place(owners.size());  // of an own feature in this rank's order
-  for (std::size_t i = 0; i < own.size(); ++i) place[own[i]] = static_cast<std::uint32_t>(i);
-  std::vector<List> asked(static_cast<std::size_t>(comm.size()));
-  std::vector<List> rows(asked.size());  // of inputs, as asked
-  for (std::size_t i = 0; i < needed.size(); ++i) {
-    const std::uint32_t owner = owners[needed[i]];
-    if (static_cast<int>(owner) == comm.rank()) {
-      halo.own_from.push_back(place[needed[i]]);
-      halo.own_to.push_back(static_cast<std::uint32_t>(i));
-    } else {
-      asked[owner].push_back(needed[i]);
-      rows[owner].push_back(static_cast<std::uint32_t>(i));
-    }
-  }
-  std::vector<std::vector<std::byte>> requests;
-  for (const List& list : asked) requests.push_back(bytes_of(list));
-  requests = exchange_blocks(comm, std::move(requests));
-  for (int peer = 0; peer < comm.size(); ++peer) {
-    List wanted = list_of(requests[peer]);
-    for (std::uint32_t& feature : wanted) {
-      if (feature >= owners.size() || static_cast<int>(owners[feature]) != comm.rank()) {
-        throw CommError(fmt::format("rank {} asks rank {} for feature {}, which it does not own",
-                                    peer, comm.rank(), feature));
-      }
-      feature = place[feature];
-    }
-    if (!wanted.empty()) halo.sends.push_back({peer, std::move(wanted)});
-    if (!rows[peer].empty()) halo.receives.push_back({peer, std::move(rows[peer])});
-  }
-  halo.in_place = halo.receives.empty() && halo.own == halo.inputs && halo.own_from == halo.own_to;
-  halo.crosses = any(comm, !halo.receives.empty());
-  return halo;
+  const HaloRequest request = {{{owners.begin(), owners.end()}, {own.begin(), own.end()}}, needed};
+  return std::move(make_halos(comm, std::span(&request, 1)).front());
 }
 
 Halo local_halo(std::int64_t features) {

@@ -96,7 +96,7 @@ FeatureOwners feature_owners(const LayerPartition& units, std::int64_t features_
   return features;
 }
 
-RowSlice slice_rows(Communicator& comm, const RowPattern& rows, const InputItems& items,
+RowSlice slice_rows(int rank, const RowPattern& rows, const InputItems& items,
                     const FeatureOwners* before) {
   RowSlice slice;
   std::vector<bool> is_own(static_cast<std::size_t>(items.count), true);
@@ -105,14 +105,11 @@ RowSlice slice_rows(Communicator& comm, const RowPattern& rows, const InputItems
   } else {
     slice.read = items_read(rows, items);
     for (std::size_t i = 0; i < is_own.size(); ++i) {
-      is_own[i] = static_cast<int>(before->owners[i * items.features]) == comm.rank();
+      is_own[i] = static_cast<int>(before->owners[i * items.features]) == rank;
     }
   }
   order_rows(rows, items, is_own, slice);
   renumber(rows, items, slice);
-  slice.halo = before == nullptr ? local_halo(items.count * items.features)
-                                 : make_halo(comm, before->owners, before->own,
-                                             features_of(slice.read, items.features));
   return slice;
 }
 

@@ -56,13 +56,14 @@ std::vector<float> reorder(const PlainRows& rows, const std::vector<std::size_t>
   return values;
 }
 
-/// The layer's rows that this rank owns; `own` gets them in the slice's order.
-RowLayer cut_layer(const Layer& layer, const LayerPartition& owners, const FeatureOwners* before,
-                   Communicator& comm, std::vector<std::uint32_t>& own) {
-  const auto units = part_of(owners, comm.rank());
+/// The layer's rows `units` of a rank, but for their halo: `own` gets them in the slice's order,
+/// `needed` the features that they read.
+RowLayer cut_layer(const Layer& layer, int rank, std::span<const std::uint32_t> units,
+                   const FeatureOwners* before, std::vector<std::uint32_t>& own,
+                   std::vector<std::uint32_t>& needed) {
   const PlainRows plain(layer_weights(layer).view(), units);
   const InputItems items = items_of(layer);
-  RowSlice slice = slice_rows(comm, {std::ssize(units), plain.offsets.data(), plain.columns.data()},
+  RowSlice slice = slice_rows(rank, {std::ssize(units), plain.offsets.data(), plain.columns.data()},
                               items, before);
   RowLayer cut;
   cut.weights = make_csr(std::ssize(units), slice.cols, std::move(slice.offsets),
@@ -77,7 +78,7 @@ RowLayer cut_layer(const Layer& layer, const LayerPartition& owners, const Featu
     cut.bias.clear();
     for (const std::uint32_t row : own) cut.bias.push_back(layer_bias(layer)[row]);
   }
-  cut.halo = std::move(slice.halo);
+  needed = features_of(slice.read, items.features);
   return cut;
 }
 
@@ -143,7 +144,9 @@ RowLayers cut_layers(const Model& model, const std::vector<LayerPartition>& owne
   RowLayers cut;
   std::optional<FeatureOwners> before;
   const LayerPartition* split = nullptr;
-  std::vector<std::uint32_t> own;
+  std::vector<std::uint32_t> own, needed;
+  std::vector<HaloRequest> requests;
+  std::vector<std::size_t> asking;  // the layer that a request is for
   auto segment = plan.segments.begin();
   for (std::int64_t l = 0; l < std::ssize(model.layers); ++l) {
     const Layer& layer = model.layers[l];
@@ -155,7 +158,14 @@ RowLayers cut_layers(const Model& model, const std::vector<LayerPartition>& owne
     if (!pooling) split = &owners[l];
     RowLayer& rows = cut.layers.emplace_back(
         pooling ? cut_pooling(layer, own)
-                : cut_layer(layer, *split, before ? &*before : nullptr, comm, own));
+                : cut_layer(layer, comm.rank(), part_of(*split, comm.rank()),
+                            before ? &*before : nullptr, own, needed));
+    if (!pooling && before) {
+      requests.push_back({*std::move(before), std::move(needed)});
+      asking.push_back(static_cast<std::size_t>(l));
+    } else if (!pooling) {
+      rows.halo = local_halo(layer_inputs(layer));
+    }
     rows.kind = layer_kind(layer);
     rows.activation = layer_activation(layer);
     rows.each = features_per_unit(layer);
@@ -164,8 +174,13 @@ RowLayers cut_layers(const Model& model, const std::vector<LayerPartition>& owne
     prepare(rows, device, stream);
     before = feature_owners(*split, rows.each, own);
   }
-  cut.outputs = make_halo(comm, before->owners, before->own,
-                          all_below(comm.rank() == 0 ? std::ssize(before->owners) : 0));
+  const std::int64_t outputs = std::ssize(before->owners);
+  requests.push_back({*std::move(before), all_below(comm.rank() == 0 ? outputs : 0)});
+  std::vector<Halo> halos = make_halos(comm, requests);
+  for (std::size_t i = 0; i < asking.size(); ++i) {
+    cut.layers[asking[i]].halo = std::move(halos[i]);
+  }
+  cut.outputs = std::move(halos.back());
   return cut;
 }
 

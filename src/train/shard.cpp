@@ -29,11 +29,13 @@ RowPattern view_of(const Pattern& rows) {
              : RowPattern{rows.rows(), rows.row_offsets().data(), rows.col_indices().data()};
 }
 
-/// Adds the slice of one layer with weights to the shard. `before` is null for the first layer.
-void add_layer(Communicator& comm, const TrainLayer& layer, std::span<const std::uint32_t> units,
-               const Pattern& rows, const FeatureOwners* before, Shard& shard) {
+/// Adds the slice of one layer with weights to the shard, but for its halo: what it reads of the
+/// layer before, where there is one, is added to `requests`.
+void add_layer(int rank, const TrainLayer& layer, std::span<const std::uint32_t> units,
+               const Pattern& rows, const FeatureOwners* before, Shard& shard,
+               std::vector<HaloRequest>& requests) {
   const InputItems items = items_of(layer);
-  RowSlice cut = slice_rows(comm, view_of(rows), items, before);
+  RowSlice cut = slice_rows(rank, view_of(rows), items, before);
   Pattern pattern = rows.is_dense() ? Pattern::dense(rows.rows(), cut.cols)
                                     : Pattern(rows.rows(), cut.cols, std::move(cut.offsets),
                                               std::move(cut.columns));
@@ -43,7 +45,8 @@ void add_layer(Communicator& comm, const TrainLayer& layer, std::span<const std:
   shard.interior.push_back(cut.interior);
   auto& own = shard.units.emplace_back();
   for (const std::size_t row : cut.order) own.push_back(units[row]);
-  shard.halos.push_back(std::move(cut.halo));
+  shard.halos.push_back(local_halo(layer.inputs()));
+  if (before != nullptr) requests.push_back({*before, features_of(cut.read, items.features)});
   auto& columns = shard.columns.emplace_back();
   if (std::ssize(cut.read) < items.count) columns = features_of(cut.read, items.columns);
 }
@@ -97,6 +100,8 @@ Shard make_shard(Communicator& comm, const std::vector<TrainLayer>& layers,
     return whole_shard(std::move(all));
   }
   Shard shard;
+  std::vector<HaloRequest> requests;
+  std::vector<std::size_t> asking;  // the halo that a request is for
   std::optional<FeatureOwners> before;
   const LayerPartition* split = nullptr;
   for (std::size_t l = 0; l < layers.size(); ++l) {
@@ -110,13 +115,17 @@ Shard make_shard(Communicator& comm, const std::vector<TrainLayer>& layers,
       add_pooling(layers[l], channels, shard);
     } else {
       split = &partition[l];
-      add_layer(comm, layers[l], part_of(*split, comm.rank()), rows[l], before ? &*before : nullptr,
-                shard);
+      if (before) asking.push_back(l);
+      add_layer(comm.rank(), layers[l], part_of(*split, comm.rank()), rows[l],
+                before ? &*before : nullptr, shard, requests);
     }
     before = feature_owners(*split, layers[l].features_per_unit(), shard.units.back());
   }
-  shard.halos.push_back(
-      make_halo(comm, before->owners, before->own, all_below(layers.back().outputs())));
+  requests.push_back({*std::move(before), all_below(layers.back().outputs())});
+  asking.push_back(layers.size());
+  shard.halos.emplace_back();
+  std::vector<Halo> found = make_halos(comm, requests);
+  for (std::size_t i = 0; i < found.size(); ++i) shard.halos[asking[i]] = std::move(found[i]);
   return shard;
 }
 
