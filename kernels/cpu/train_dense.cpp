@@ -28,11 +28,11 @@ struct Product {
   const T* values;
 };
 
-constexpr int kTileVectors = 2;
+constexpr int kVectorsAtOnce = 2;
 /// Rows of a tile: as many as registers hold.
 constexpr int kTileRows = HWY_TARGET <= HWY_AVX3 ? 8 : 4;
 
-template <int kRows, class T, class Store>
+template <int kRows, int kTileVectors, class T, class Store>
 HWY_INLINE void multiply_tile(const Product<T>& product, std::int64_t row, std::int64_t lane,
                               const T* in, std::int64_t width, const Store& store) {
   const Tag<T> d;
@@ -56,6 +56,19 @@ HWY_INLINE void multiply_tile(const Product<T>& product, std::int64_t row, std::
   }
 }
 
+/// The rows of a tile, as far as they are there, for some vectors of one panel.
+template <int kTileVectors, class T, class Store>
+HWY_INLINE void multiply_rows(const Product<T>& product, std::int64_t row, std::int64_t lane,
+                              const T* in, std::int64_t width, const Store& store) {
+  if (row + kTileRows <= product.rows) {
+    multiply_tile<kTileRows, kTileVectors>(product, row, lane, in, width, store);
+    return;
+  }
+  for (std::int64_t r = row; r < product.rows; ++r) {
+    multiply_tile<1, kTileVectors>(product, r, lane, in, width, store);
+  }
+}
+
 /// The product by all panels on a team; `store_of(panel)` is what follows the sums of one.
 template <class T, class StoreOf>
 void multiply(const Product<T>& product, const Panels<const T>& in, ThreadTeam& team,
@@ -67,13 +80,18 @@ void multiply(const Product<T>& product, const Panels<const T>& in, ThreadTeam& 
       const std::int64_t row = piece % tiles * kTileRows;
       const auto store = store_of(panel);
       const T* from = in.panel(panel);
-      for (std::int64_t lane = 0; lane < in.width; lane += kTileVectors * kLanes<T>) {
-        if (row + kTileRows <= product.rows) {
-          multiply_tile<kTileRows>(product, row, lane, from, in.width, store);
-          continue;
-        }
-        for (std::int64_t r = row; r < product.rows; ++r) {
-          multiply_tile<1>(product, r, lane, from, in.width, store);
+      const std::int64_t used = lanes_used<T>(in, panel);
+      constexpr std::int64_t together = kVectorsAtOnce * kLanes<T>;
+      std::int64_t lane = 0;
+      for (; lane + together <= used; lane += together) {
+        multiply_rows<kVectorsAtOnce>(product, row, lane, from, in.width, store);
+      }
+      for (; lane < used; lane += kLanes<T>) {
+        multiply_rows<1>(product, row, lane, from, in.width, store);
+      }
+      for (; lane < in.width; lane += kLanes<T>) {
+        for (std::int64_t r = row; r < HWY_MIN(row + kTileRows, product.rows); ++r) {
+          store.clear(r, lane);
         }
       }
     }
@@ -118,7 +136,8 @@ HWY_INLINE void sum_tile(const BackwardWeightsArgs<T>& args, Range panels, std::
   Vec<T> sum[kTile * kTile];
   for (Vec<T>& s : sum) s = hn::Zero(d);
   for (std::int64_t p = panels.begin; p < panels.end; ++p) {
-    for (std::int64_t lane = 0; lane < width; lane += kLanes<T>) {
+    const std::int64_t used = lanes_used<T>(args.x, p);
+    for (std::int64_t lane = 0; lane < used; lane += kLanes<T>) {
       Vec<T> x[kTile];
       for (int j = 0; j < kTile; ++j) x[j] = hn::LoadU(d, x_at[j] + p * w.cols * width + lane);
       for (int i = 0; i < kTile; ++i) {

@@ -24,6 +24,15 @@ using Vec = hn::Vec<Tag<T>>;
 template <class T>
 inline constexpr int kLanes = static_cast<int>(hn::MaxLanes(Tag<T>()));
 
+/// Lanes of a panel up to the end of the last vector that has an image. The others need no sums;
+/// they are kept at 0, for an activation that is not finite would spoil what it meets with a
+/// gradient of 0.
+template <class T, class P>
+std::int64_t lanes_used(const P& x, std::int64_t panel) {
+  const std::int64_t images = HWY_MIN(x.width, x.batch - panel * x.width);
+  return (images + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+}
+
 /// y = h(sum + bias), the end of a forward sum.
 template <class T>
 struct StoreActivation {
@@ -36,6 +45,9 @@ struct StoreActivation {
     const auto y_row = hn::Add(sum, hn::Set(d, bias[row]));
     hn::StoreU(hn::Min(hn::Max(y_row, hn::Set(d, lower)), hn::Set(d, upper)), d,
                y + row * width + lane);
+  }
+  HWY_INLINE void clear(std::int64_t row, std::int64_t lane) const {
+    hn::StoreU(hn::Zero(Tag<T>()), Tag<T>(), y + row * width + lane);
   }
 };
 
@@ -51,6 +63,9 @@ struct StoreMasked {
     const auto x_row = hn::LoadU(d, x + row * width + lane);
     const auto inside = hn::And(hn::Gt(x_row, hn::Set(d, lower)), hn::Lt(x_row, hn::Set(d, upper)));
     hn::StoreU(hn::IfThenElseZero(inside, sum), d, dx + row * width + lane);
+  }
+  HWY_INLINE void clear(std::int64_t row, std::int64_t lane) const {
+    hn::StoreU(hn::Zero(Tag<T>()), Tag<T>(), dx + row * width + lane);
   }
 };
 
@@ -79,7 +94,8 @@ HWY_INLINE void sum_bias(const Panels<const T>& dz, Range rows, T* dbias) {
     auto sum = hn::Zero(d);
     for (std::int64_t p = 0; p < dz.count(); ++p) {
       const T* from = dz.panel(p) + row * dz.width;
-      for (std::int64_t lane = 0; lane < dz.width; lane += kLanes<T>) {
+      const std::int64_t used = lanes_used<T>(dz, p);
+      for (std::int64_t lane = 0; lane < used; lane += kLanes<T>) {
         sum = hn::Add(sum, hn::LoadU(d, from + lane));
       }
     }

@@ -40,36 +40,50 @@ inline constexpr int kVectors = HWY_MIN(4, 32 / kLanes<T>);
 template <class T>
 inline constexpr int kChains = 4 / kVectors<T>;
 
-template <class T, class Store>
-void sum_rows(const Lists<T>& lists, Range rows, const T* in, std::int64_t width,
-              const Store& store) {
+/// The sums of some rows for `vectors` vectors of images from `lane` on. Chains are as many for any
+/// number of vectors, so that an image's sums are the same whoever stands beside it.
+template <int vectors, class T, class Store>
+HWY_INLINE void sum_vectors(const Lists<T>& lists, Range rows, const T* in, std::int64_t width,
+                            std::int64_t lane, const Store& store) {
   const Tag<T> d;
-  constexpr int vectors = kVectors<T>;
   constexpr int chains = kChains<T>;
-  for (std::int64_t lane = 0; lane < width; lane += vectors * kLanes<T>) {
-    for (std::int64_t row = rows.begin; row < rows.end; ++row) {
-      Vec<T> sum[chains][vectors];
-      for (auto& chain : sum) {
-        for (Vec<T>& s : chain) s = hn::Zero(d);
-      }
-      const auto add = [&](std::int64_t k, Vec<T>(&chain)[vectors]) HWY_ATTR {
-        const T* from = in + std::int64_t{lists.indices[k]} * width + lane;
-        const auto value = hn::Set(d, lists.values[k]);
-        for (int v = 0; v < vectors; ++v) {
-          chain[v] = hn::MulAdd(value, hn::LoadU(d, from + v * kLanes<T>), chain[v]);
-        }
-      };
-      std::int64_t k = lists.offsets[row];
-      const std::int64_t end = lists.offsets[row + 1];
-      for (; k + chains <= end; k += chains) {
-        for (int c = 0; c < chains; ++c) add(k + c, sum[c]);
-      }
-      for (; k < end; ++k) add(k, sum[0]);
-      for (int v = 0; v < vectors; ++v) {
-        for (int c = 1; c < chains; ++c) sum[0][v] = hn::Add(sum[0][v], sum[c][v]);
-        store(row, lane + v * kLanes<T>, sum[0][v]);
-      }
+  for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    Vec<T> sum[chains][vectors];
+    for (auto& chain : sum) {
+      for (Vec<T>& s : chain) s = hn::Zero(d);
     }
+    const auto add = [&](std::int64_t k, Vec<T>(&chain)[vectors]) HWY_ATTR {
+      const T* from = in + std::int64_t{lists.indices[k]} * width + lane;
+      const auto value = hn::Set(d, lists.values[k]);
+      for (int v = 0; v < vectors; ++v) {
+        chain[v] = hn::MulAdd(value, hn::LoadU(d, from + v * kLanes<T>), chain[v]);
+      }
+    };
+    std::int64_t k = lists.offsets[row];
+    const std::int64_t end = lists.offsets[row + 1];
+    for (; k + chains <= end; k += chains) {
+      for (int c = 0; c < chains; ++c) add(k + c, sum[c]);
+    }
+    for (; k < end; ++k) add(k, sum[0]);
+    for (int v = 0; v < vectors; ++v) {
+      for (int c = 1; c < chains; ++c) sum[0][v] = hn::Add(sum[0][v], sum[c][v]);
+      store(row, lane + v * kLanes<T>, sum[0][v]);
+    }
+  }
+}
+
+/// The same for the lanes of a panel, of which the first `used` have images.
+template <class T, class Store>
+void sum_rows(const Lists<T>& lists, Range rows, const T* in, std::int64_t width, std::int64_t used,
+              const Store& store) {
+  constexpr std::int64_t together = kVectors<T> * kLanes<T>;
+  std::int64_t lane = 0;
+  for (; lane + together <= used; lane += together) {
+    sum_vectors<kVectors<T>>(lists, rows, in, width, lane, store);
+  }
+  for (; lane < used; lane += kLanes<T>) sum_vectors<1>(lists, rows, in, width, lane, store);
+  for (; lane < width; lane += kLanes<T>) {
+    for (std::int64_t row = rows.begin; row < rows.end; ++row) store.clear(row, lane);
   }
 }
 
@@ -87,7 +101,7 @@ void sum_panels(const Lists<T>& lists, const Panels<const T>& in, ThreadTeam& te
       const std::int64_t panel = piece / parts;
       const std::int64_t part = piece % parts;
       sum_rows(lists, {lists.rows * part / parts, lists.rows * (part + 1) / parts}, in.panel(panel),
-               in.width, store_of(panel));
+               in.width, lanes_used<T>(in, panel), store_of(panel));
     }
   });
 }
@@ -136,7 +150,8 @@ HWY_INLINE Vec<T> sum_entries(const BackwardWeightsArgs<T>& args, Range panels, 
   Vec<T> sum[kLanes<T>];
   for (Vec<T>& s : sum) s = hn::Zero(d);
   for (std::int64_t p = panels.begin; p < panels.end; ++p) {
-    for (std::int64_t lane = 0; lane < width; lane += kLanes<T>) {
+    const std::int64_t used = lanes_used<T>(args.x, p);
+    for (std::int64_t lane = 0; lane < used; lane += kLanes<T>) {
       const std::int64_t dz_from = p * w.rows * width + lane;
       const std::int64_t x_from = p * w.cols * width + lane;
       const auto shared = hn::LoadU(d, dz_at[0] + dz_from);
