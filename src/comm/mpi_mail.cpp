@@ -77,6 +77,7 @@ bool Mail::poll() {
   if (!lock.owns_lock()) return false;
   bool any = false;
   while (receive()) any = true;
+  emptied_.fetch_add(1, std::memory_order_relaxed);
   return any;
 }
 

@@ -50,6 +50,8 @@ class Mail {
   void serve(int topic, Handler handler);
   /// Opens what has arrived, unless another thread is at it; whether there was anything.
   bool poll();
+  /// How often nothing was left to open.
+  [[nodiscard]] std::int64_t emptied() const { return emptied_.load(std::memory_order_relaxed); }
 
  private:
   struct Outgoing {
@@ -69,6 +71,7 @@ class Mail {
   std::recursive_mutex opening_;
   std::map<int, Handler> handlers_;
   std::map<int, std::deque<Letter>> waiting_;  ///< of topics that nobody serves yet
+  std::atomic<std::int64_t> emptied_{0};
   std::atomic<bool> over_{false};
   std::thread thread_;
 };

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <utility>
 
 namespace spdnn::comm {
 namespace {
@@ -17,6 +18,8 @@ constexpr int kTopic = 4;
 
 /// Between two looks at the others.
 constexpr auto kTick = std::chrono::milliseconds(100);
+/// The longest time that one look counts for: a process that is held up looks late.
+constexpr double kMostCounted = 0.2;
 /// How long a process that was told of a failure may go on computing.
 constexpr double kGrace = 0.7;
 /// Processes that all write to one another.
@@ -120,14 +123,15 @@ void Watch::write_signs() {
 void Watch::read_signs(int from, std::span<const std::byte> letter) {
   const std::lock_guard lock(mutex_);
   Neighbour& neighbour = neighbours_[from];
-  neighbour.heard = now_seconds();
+  neighbour.heard = true;
+  neighbour.silent_s = 0.0;
   neighbour.ranks.resize(letter.size() / sizeof(Sign));
   for (std::size_t i = 0; i < neighbour.ranks.size(); ++i) {
     Seen& seen = neighbour.ranks[i];
     Sign sign;
     std::memcpy(&sign, letter.data() + i * sizeof sign, sizeof sign);
     const bool still = sign.rank == seen.sign.rank && sign.beats == seen.sign.beats;
-    if (!still || sign.waiting > 0 || sign.place < 0) seen.since = neighbour.heard;
+    if (!still || sign.waiting > 0 || sign.place < 0) seen.stalled_s = 0.0;
     seen.sign = sign;
   }
 }
@@ -141,12 +145,24 @@ void Watch::look_for_dead() {
   }
 }
 
+/// Seconds since the last look that count: none unless all letters were opened meanwhile.
+double Watch::looked() {
+  const double now = now_seconds();
+  const double passed = now - std::exchange(looked_, now);
+  const std::int64_t polls = job_.mail.emptied();
+  return std::exchange(looked_polls_, polls) == polls ? 0.0 : std::min(passed, kMostCounted);
+}
+
 void Watch::look_for_hung() {
+  const double passed = looked();
   for (int p = 0; p < processes_; ++p) {
     std::string what;
     {
       const std::lock_guard lock(mutex_);
-      what = stalled(neighbours_[p]);
+      Neighbour& neighbour = neighbours_[p];
+      if (neighbour.heard) neighbour.silent_s += passed;
+      for (Seen& seen : neighbour.ranks) seen.stalled_s += passed;
+      what = stalled(neighbour);
     }
     if (!what.empty() && !endings_.has_told(p)) find(p, what);
   }
@@ -154,14 +170,13 @@ void Watch::look_for_hung() {
 
 /// How it shows that a process hangs; empty where it does not.
 std::string Watch::stalled(const Neighbour& neighbour) const {
-  const double now = now_seconds();
   const double patience = patience_;
-  if (neighbour.heard > 0.0 && now - neighbour.heard > patience) {
-    return fmt::format("has shown no sign of life for {:.1f} s", now - neighbour.heard);
+  if (neighbour.silent_s > patience) {
+    return fmt::format("has shown no sign of life for {:.1f} s", neighbour.silent_s);
   }
   for (const Seen& seen : neighbour.ranks) {
-    if (now - seen.since > patience) {
-      return fmt::format("has made no progress for {:.1f} s", now - seen.since);
+    if (seen.stalled_s > patience) {
+      return fmt::format("has made no progress for {:.1f} s", seen.stalled_s);
     }
   }
   return "";

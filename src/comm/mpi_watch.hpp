@@ -60,13 +60,16 @@ class Watch {
     std::int64_t pid = 0;
     std::array<char, 64> host{};
   };
+  /// Times are counted in looks of this process: while it does not run itself, or its letters lie
+  /// unopened, nobody else grows silent.
   struct Seen {
     Sign sign;
-    double since = 0.0;  ///< of its last beat
+    double stalled_s = 0.0;  ///< since its last beat, while it was to make progress
   };
   struct Neighbour {
     std::vector<Seen> ranks;
-    double heard = 0.0;  ///< when it last wrote; 0: never
+    bool heard = false;     ///< it has written
+    double silent_s = 0.0;  ///< since it last wrote
   };
 
   void run();
@@ -74,6 +77,7 @@ class Watch {
   void read_signs(int from, std::span<const std::byte> letter);
   void look_for_dead();
   void look_for_hung();
+  [[nodiscard]] double looked();
   void find(int process, const std::string& what);
   [[nodiscard]] std::string describe(int process) const;
   [[nodiscard]] std::string stalled(const Neighbour& neighbour) const;
@@ -89,6 +93,8 @@ class Watch {
   std::vector<Neighbour> neighbours_;  ///< by process
   std::string finding_;
   double found_ = 0.0;
+  double looked_ = 0.0;            ///< when this process last looked
+  std::int64_t looked_polls_ = 0;  ///< and how often it had emptied its box by then
   std::atomic<bool> over_{false};
   std::thread thread_;
 };
