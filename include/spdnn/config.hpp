@@ -93,7 +93,7 @@ struct RequireConfig {
 
 /// `comm`: how the processes of a job work together.
 struct CommConfig {
-  std::string backend = "auto";  ///< "auto", "in_process" or "mpi"
+  std::string backend = "auto";  ///< "auto", "in_process", "mpi" or "nccl"
   double patience_s = 20.0;      ///< a rank that shows nothing new for so long counts as hung
 };
 

@@ -213,9 +213,10 @@ void add_rest(std::vector<Key>& t) {
                 .fallback = "{}",
                 .about = "How the processes that mpirun or srun started work together"},
                {.pointer = "/comm/backend",
-                .forms = {words({"auto", "in_process", "mpi"})},
+                .forms = {words({"auto", "in_process", "mpi", "nccl"})},
                 .fallback = R"("auto")",
-                .about = "Whether there may be several processes, or have to be"},
+                .about = "Whether there may be several processes, or have to be; nccl: GPUs that "
+                         "train are joined by NCCL, as they are with auto where that is possible"},
                {.pointer = "/comm/patience_seconds",
                 .forms = {above(0.0, 1e6)},
                 .fallback = "20",

@@ -7,6 +7,7 @@
 #include "devices.hpp"
 #include "distinct.hpp"
 #include "job.hpp"
+#include "join.hpp"
 #include "labelled.hpp"
 #include "memory.hpp"
 #include "ranks.hpp"
@@ -253,6 +254,7 @@ void count_rows(const Outcome& outcome, RowTraffic& rows) {
 }
 
 RunResult infer(const RunConfig& config, Progress& progress, World& world) {
+  check_needs_no_nccl(config);
   RunResult result;
   const Job job = make_job(config, world);
   const Sources sources = load(config, world, progress, result);

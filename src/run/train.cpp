@@ -7,6 +7,7 @@
 
 #include "devices.hpp"
 #include "job.hpp"
+#include "join.hpp"
 #include "labelled.hpp"
 #include "memory.hpp"
 #include "verify.hpp"
@@ -128,7 +129,8 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   progress.unit = "images/s";
   progress.total = spec.epochs * (sets.train.count - spec.validation);
   TrainHooks hooks = {[&](const EpochReport& epoch) { metrics.add(epoch); }, &progress.done,
-                      &progress.cancel, [&](const auto& body) { job.run_ranks(body); }};
+                      &progress.cancel,
+                      [&](const auto& body) { run_joined(config, job, body, result.notes); }};
   if (spec.link != Link{}) {
     if (world.processes().size() > 1) {
       throw InputError(
@@ -149,7 +151,7 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   result.neurons = sets.train.features();
   result.model_origin = trained.model.origin;
   result.input_origin = input.name;
-  result.notes = trained.notes;
+  result.notes.insert(result.notes.end(), trained.notes.begin(), trained.notes.end());
   result.rows = std::move(trained.rows);
   result.train = std::move(trained);
   if (result.train->test.images > 0) result.labelled = result.train->test;

@@ -119,6 +119,11 @@ void check_outputs(const std::vector<TrainLayer>& layers, const LabelledImages& 
 /// Layers of which every row can have an owner of its own.
 void check_partition(const TrainSpec& spec, const std::vector<TrainLayer>& layers) {
   if (!spec.partition.chosen()) return;
+  if (spec.model_ranks == 1) {
+    throw InputError(
+        "/partition: no ranks share rows that it could divide; set strategy 'model', or 'grid' "
+        "with /train/model_ranks above 1");
+  }
   for (std::size_t l = 0; l < layers.size(); ++l) {
     if (std::holds_alternative<LinearForm>(layers[l].form)) continue;
     throw InputError(
@@ -223,6 +228,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
                    begun.empty() ? &layers : &begun,
                    &start,
                    &resumed,
+                   &best,
                    &hooks,
                    &result};
   result.rank_images.resize(devices.size());

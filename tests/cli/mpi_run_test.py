@@ -90,6 +90,29 @@ class MpiRun(unittest.TestCase):
                                         f"/devices={cpus(processes)}", "--set",
                                         f"/strategy={strategy}", "--set", f"/compile={compile_}")
                 self.assertEqual(result["categories"], {"count": 19, "match": True})
+                if strategy == "model":
+                    self.check_rows(result)
+
+    def check_rows(self, result):
+        """Ranks that own rows sent what their partition predicts, layer by layer."""
+        layers = result["rows"]["layers"]
+        self.assertEqual([layer["forward_bytes"] for layer in layers],
+                         [layer["predicted_forward_bytes"] for layer in layers])
+        self.assertGreater(layers[1]["forward_bytes"], 0)
+
+    def test_rows_have_owners(self):
+        config = {"model": {"radixnet": {"neurons": 1024, "layers": 12, "bias": -0.2}},
+                  "input": {"digits": {"images": 300}}, "save_outputs": True,
+                  "devices": json.loads(cpus(3))}
+        one, _ = self.result(0, config, "one")
+        for partition in ("auto", "cyclic"):
+            with self.subTest(partition=partition):
+                three, _ = self.result(3, config, "three", "--set", "/strategy=model", "--set",
+                                       f"/partition={partition}")
+                self.check_rows(three)
+                self.assertEqual(one["categories"], three["categories"])
+                self.assertEqual((self.folder / "one/outputs.tsv").read_bytes(),
+                                 (self.folder / "three/outputs.tsv").read_bytes())
 
     def test_bad_input_is_told_once(self):
         config = {"model": {"radixnet": {"neurons": 1024, "layers": 2, "bias": -0.2}},
@@ -127,6 +150,13 @@ class MpiRun(unittest.TestCase):
         four, _ = self.result(4, self.training(4), "four")
         self.assertEqual(self.losses("one"), self.losses("four"))
         self.assertEqual(one["accuracy"], four["accuracy"])
+        rows, _ = self.result(4, self.training(4), "rows", "--set", "/strategy=model", "--set",
+                              "/partition=hypergraph")
+        for way in ("forward", "backward"):
+            self.assertEqual([layer[f"{way}_bytes"] for layer in rows["rows"]["layers"]],
+                             [layer[f"predicted_{way}_bytes"] for layer in rows["rows"]["layers"]])
+        for a, b in zip(self.losses("one"), self.losses("rows")):
+            self.assertAlmostEqual(a, b, delta=1e-4)
         self.assertEqual([device["images"] for device in one["devices"]],
                          [device["images"] for device in four["devices"]])
         # Other sums, but the same training.
@@ -168,7 +198,8 @@ class MpiRun(unittest.TestCase):
 
     def test_hung_rank_ends_the_run(self):
         self.write_images()
-        line = self.strike(signal.SIGSTOP, 10, "--set", "/comm/patience_seconds=3")
+        # With the patience that is the default, 20 s, a run is to end within 30 s.
+        line = self.strike(signal.SIGSTOP, 3 + 10, "--set", "/comm/patience_seconds=3")
         self.assertIn("no sign of life", line)
 
 

@@ -265,6 +265,34 @@ TEST_F(Train, ADiskThatIsFullLosesNothingWritten) {
   }
 }
 
+/// A stored partition of the network as it is drawn names the owner of every row.
+TEST_F(Train, RowsHaveTheOwnersOfAFile) {
+  const std::string file = config(2);
+  const std::vector<std::string> rows{"--set", "/strategy=model", "--set", "/train/rewire={}"};
+  const auto with = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), rows.begin(), rows.end());
+    return run(arguments);
+  };
+  Outcome o = with({"partition", file, "--parts", "2", "--models", "random", "--save", "."});
+  ASSERT_EQ(o.status, 0) << o.err;
+  o = with({"run", file, "--set", "/partition=c-2.part"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const json r = result();
+  EXPECT_EQ(r["rows"]["partition"], "c-2.part");
+  for (const json& layer : r["rows"]["layers"]) {
+    EXPECT_EQ(layer["forward_bytes"], layer["predicted_forward_bytes"]);
+    EXPECT_EQ(layer["backward_bytes"], layer["predicted_backward_bytes"]);
+  }
+  EXPECT_GT(r["rows"]["layers"][1]["backward_bytes"].get<std::int64_t>(), 0);
+  o = with({"run", file, "--set", "/partition=c-2.part", "--set", "/seed=2"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "c-2.part: is for the network with key");
+  o = with({"run", file, "--set", "/partition=c-2.part", "--set",
+            R"(/devices=[{"cpu": {}}, {"cpu": {}}, {"cpu": {}}])"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "has 2 parts, but there are 3 ranks");
+}
+
 TEST_F(Train, WhatDoesNotFitIsNamed) {
   const auto expect_refused = [&](const std::vector<std::string>& sets, const std::string& part) {
     std::vector<std::string> arguments{"run", config(1)};
@@ -280,6 +308,7 @@ TEST_F(Train, WhatDoesNotFitIsNamed) {
   expect_refused({"/train/validation_images=900"}, "900");
   expect_refused({"/train/patience=3"}, "/train/validation_images");
   expect_refused({"/split=[1,2,3]"}, "/split");
+  expect_refused({"/comm/backend=nccl"}, "/comm/backend: is 'nccl', but rank 0 is no GPU");
   expect_refused({"/train/start_from=c.json"}, "c.json");
   expect_refused({"/model/layers/0/kernel=3"}, "/model/layers/0/kernel: does not go with kind");
   const auto layer = [](const char* text) { return std::string("/model/layers/0=") + text; };

@@ -1,9 +1,13 @@
 // Training over NCCL as a fake has it: every call of a step's forward, backward and gradient
 // exchange fits those of the other ranks, and the results are the bits of ranks that share memory.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 
+#include "batch_pass.hpp"
+#include "rows.hpp"
+#include "spdnn/random.hpp"
 #include "support/fake_nccl.hpp"
 #include "train/images.hpp"
 
@@ -29,6 +33,55 @@ std::int64_t calls_that_start_with(const std::string& name, int ranks) {
                            [&](const std::string& call) { return call.starts_with(name); });
   }
   return count;
+}
+
+/// A network of three layers whose rows ranks share unevenly, every fifth of them none.
+struct SharedNetwork {
+  std::vector<train::TrainLayer> layers;
+  std::vector<LayerPartition> partition;
+
+  explicit SharedNetwork(int ranks) {
+    Random random(11, 0);
+    std::int64_t inputs = 20;
+    std::vector<double> shares;
+    for (int rank = 0; rank < ranks; ++rank) shares.push_back(rank % 5 == 4 ? 0.0 : 1.0 + rank % 3);
+    for (const std::int64_t outputs : {37, 29, 11}) {
+      std::vector<std::int64_t> offsets = {0};
+      std::vector<std::uint32_t> indices;
+      for (std::int64_t row = 0; row < outputs; ++row) {
+        for (std::int64_t col = 0; col < inputs; ++col) {
+          if (random.below(4) == 0) indices.push_back(static_cast<std::uint32_t>(col));
+        }
+        offsets.push_back(std::ssize(indices));
+      }
+      layers.push_back(
+          train::linear_layer(train::Pattern(outputs, inputs, offsets, indices), {0.0F, 9.0F}));
+      inputs = outputs;
+    }
+    partition = train::split_units(layers, shares);
+  }
+  [[nodiscard]] train::Shard shard_of(Communicator& comm) const {
+    std::vector<train::Pattern> rows;
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+      rows.push_back(train::select_rows(layers[l].pattern, part_of(partition[l], comm.rank())));
+    }
+    return train::make_shard(comm, layers, partition, rows);
+  }
+};
+
+/// The calls of one exchange of so many images.
+void expect_exchange(std::vector<std::string>& calls, const std::vector<HaloPiece>& out,
+                     const std::vector<HaloPiece>& in, std::int64_t images) {
+  if (out.empty() && in.empty()) return;
+  calls.emplace_back("start");
+  for (const HaloPiece& piece : out) {
+    calls.push_back(fmt::format("send {} to {}", std::ssize(piece.rows) * images * 4, piece.peer));
+  }
+  for (const HaloPiece& piece : in) {
+    calls.push_back(
+        fmt::format("receive {} from {}", std::ssize(piece.rows) * images * 4, piece.peer));
+  }
+  calls.emplace_back("end");
 }
 
 class NcclTraining : public testing::Test {
@@ -67,6 +120,46 @@ TEST_P(NcclTrainingOf, ImagesOfAllRanks) {
   if (GetParam() > 1) {
     EXPECT_GT(calls_that_start_with("all_reduce", GetParam()), 0);
   }
+}
+
+/// Before each layer but the first, and before the loss, a batch's two chunks go forward; on the
+/// way back those of each layer but the first; then the gradient is summed.
+TEST_P(NcclTrainingOf, CallsOfAStepAreThoseOfItsHalos) {
+  const SharedNetwork shared(GetParam());
+  test::reset_fake_nccl();
+  test::run_nccl_ranks(GetParam(), [&](Communicator& comm) {
+    const auto device = open_device({});
+    const auto stream = device->make_stream();
+    train::Shard shard = shared.shard_of(comm);
+    train::Network<float> network(std::move(shard.layers), train_kernels<float>().front(), *device,
+                                  *stream);
+    network.initialize(1);
+    train::BatchPass<float> pass(network, shard, comm, 64, 32);
+    const std::vector<float> x(std::size_t{64} * 20, 0.5F);
+    const std::vector<std::int32_t> labels(40);
+    const auto before = static_cast<std::ptrdiff_t>(test::nccl_calls(comm.rank()).size());
+    static_cast<void>(pass.forward({x.data(), 20, 40, 32, nullptr}));
+    static_cast<void>(pass.loss(Loss::cross_entropy, labels.data(), 0.1F, nullptr));
+    pass.backward();
+    std::vector<float> gradient(17);
+    comm.all_reduce(gradient.data(), gradient.data(), 17, DType::f32, Reduction::sum, nullptr);
+    std::vector<std::string> expected;
+    for (std::size_t l = 1; l < shard.halos.size(); ++l) {
+      for (const std::int64_t images : {32, 8}) {
+        expect_exchange(expected, shard.halos[l].sends, shard.halos[l].receives, images);
+      }
+    }
+    for (std::size_t l = shared.layers.size() - 1; l > 0; --l) {
+      for (const std::int64_t images : {32, 8}) {
+        expect_exchange(expected, shard.halos[l].receives, shard.halos[l].sends, images);
+      }
+    }
+    expected.insert(expected.end(), {"start", "all_reduce 68", "end"});
+    auto calls = test::nccl_calls(comm.rank());
+    calls.erase(calls.begin(), calls.begin() + before);
+    EXPECT_EQ(calls, expected) << "rank " << comm.rank();
+  });
+  EXPECT_EQ(test::aborted_nccl_groups(), 0);
 }
 
 TEST_F(NcclTraining, RowsAndImages) {

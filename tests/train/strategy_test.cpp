@@ -166,6 +166,7 @@ TEST(ChosenPartitions, OfOtherNetworksOrLayersAreErrors) {
   const Model model = initial_network(spec, made_up_images(700, 1));
   spec.partition = {"file", folder.path() / "rows.part", 1};
   EXPECT_THROW(static_cast<void>(run(spec, 2, 2)), InputError);  // there is none
+  EXPECT_THROW(static_cast<void>(run(spec, 2, 1)), InputError);  // and no rows to divide
   write_partition(spec.partition.file, cyclic_partition(model, 3));
   EXPECT_THROW(static_cast<void>(run(spec, 2, 2)), InputError);
   write_partition(spec.partition.file, cyclic_partition(model, 2));
