@@ -186,12 +186,17 @@ void write_results(const RunConfig& config, const Work& work, const Outcome& out
 }
 
 /// Measures this process's devices, and learns what the others measured.
-Profile profile_job(const RunConfig& config, const Model& model, const Job& job) {
+Profile profile_job(const RunConfig& config, const Model& model, const Job& job, Progress& progress,
+                    RunResult& result) {
+  progress.phase = "profiling";
+  const double start = now_seconds();
   RunConfig own = config;
   if (config.memory_limit) *own.memory_limit /= job.world.local_processes();
   Profile profile;
   in_turn(job.world, [&] { profile = profile_specs(own, model, job.specs_here()); });
-  return join_profiles(job, std::move(profile));
+  profile = join_profiles(job, std::move(profile));
+  result.seconds.profile += now_seconds() - start;
+  return profile;
 }
 
 /// Ranks of several processes hold what they share, or take over, in memory of their own.
@@ -202,6 +207,16 @@ void level_batches(World& world, Plan& plan) {
   }
   const std::int64_t least = *std::min_element(plan.batch.begin(), plan.batch.end());
   std::fill(plan.batch.begin(), plan.batch.end(), least);
+}
+
+Plan plan_job(const RunConfig& config, const ModelStats& stats, const Profile& profile,
+              World& world) {
+  PlanRequest request = config.plan;
+  // Within a process ranks share memory, where nothing has to be sent.
+  request.own_rows = config.partition.chosen() || world.processes().size() > 1;
+  Plan plan = make_plan(stats, profile, request);
+  level_batches(world, plan);
+  return plan;
 }
 
 /// What the owners of all rows let cross for one image, where all layers are linear.
@@ -232,6 +247,12 @@ std::vector<LayerPartition> divide_job(const RunConfig& config, const Model& mod
   progress.phase = "partitioning";
   const double start = now_seconds();
   const auto divide = [&] {
+    if (!config.partition.file.empty() && config.compile != "off" &&
+        result.compile.before.rows != result.compile.after.rows) {
+      throw InputError(config.partition.file,
+                       "names the owners of the rows of a network as it is given, and /compile has "
+                       "rewritten this one; set /compile to 'off', or /partition to 'hypergraph'");
+    }
     return Partition{0, divide_rows(config.partition, model, result.plan.speeds)};
   };
   std::vector<LayerPartition> owners = share_partition(job.world.processes(), divide).layers;
@@ -260,18 +281,10 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   const Sources sources = load(config, world, progress, result);
   const CompiledModel network = compile_network(config, sources, job, progress, result);
 
-  progress.phase = "profiling";
-  const double start = now_seconds();
-  const Profile profile = profile_job(config, network.model, job);
-  result.seconds.profile += now_seconds() - start;
-
+  const Profile profile = profile_job(config, network.model, job, progress, result);
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
-  PlanRequest request = config.plan;
-  // Within a process ranks share memory, where nothing has to be sent.
-  request.own_rows = config.partition.chosen() || world.processes().size() > 1;
-  result.plan = make_plan(stats_of(network.model, work.images), profile, request);
-  level_batches(world, result.plan);
+  result.plan = plan_job(config, stats_of(network.model, work.images), profile, world);
   const std::vector<LayerPartition> owners =
       divide_job(config, network.model, job, progress, result);
 

@@ -148,6 +148,12 @@ void check_data(const TrainSpec& spec, const LabelledImages& train, const Labell
   }
 }
 
+/// The layers of the checkpoint that training starts from; none where it draws its values.
+std::vector<StartLayer> start_layers(const TrainSpec& spec) {
+  if (spec.start_from.empty()) return {};
+  return read_checkpoint(spec.start_from).layers;
+}
+
 }  // namespace
 
 TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
@@ -170,8 +176,7 @@ TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
 }
 
 Model initial_network(const TrainSpec& spec, const LabelledImages& train) {
-  std::vector<StartLayer> start;
-  if (!spec.start_from.empty()) start = read_checkpoint(spec.start_from).layers;
+  const std::vector<StartLayer> start = start_layers(spec);
   const std::vector<TrainLayer> layers =
       make_layers(spec, Planes(train.channels, train.height, train.width), start);
   check_widths(layers);
@@ -189,7 +194,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   std::optional<Checkpoint> best;
   std::vector<StartLayer> start;
   if (spec.checkpoint.resume) resumed = newest_checkpoint(spec, result.notes);
-  if (!resumed && !spec.start_from.empty()) start = read_checkpoint(spec.start_from).layers;
+  if (!resumed) start = start_layers(spec);
   const Planes planes(train.channels, train.height, train.width);
   std::vector<TrainLayer> layers;
   if (resumed) {
@@ -207,10 +212,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   check_partition(spec, layers);
   // A partition is of the network as it began, whatever rewiring has made of it since.
   std::vector<TrainLayer> begun;
-  if (resumed && spec.partition.chosen()) {
-    if (!spec.start_from.empty()) start = read_checkpoint(spec.start_from).layers;
-    begun = make_layers(spec, planes, std::exchange(start, {}));
-  }
+  if (resumed && spec.partition.chosen()) begun = make_layers(spec, planes, start_layers(spec));
   if (!start.empty() && start.size() != layers.size()) {
     throw InputError(spec.start_from, fmt::format("has {} layers, and the configuration {}",
                                                   start.size(), layers.size()));
