@@ -55,8 +55,8 @@ struct RunResult {
   CompileReport compile;
   std::int64_t images = 0, layers = 0, neurons = 0;
   struct Seconds {
-    double load = 0, compile = 0, profile = 0, partition = 0, infer = 0, infer_resident = 0,
-           verify = 0;
+    double load = 0, compile = 0, profile = 0, infer = 0, infer_resident = 0, verify = 0,
+           partition = 0;
   } seconds;
   struct Edges {
     double nominal = 0, executed = 0;
