@@ -6,11 +6,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
-#include "batch_pass.hpp"
 #include "spdnn/io.hpp"
 #include "spdnn/random.hpp"
+#include "step.hpp"
 #include "support/record.hpp"
 
 namespace {
@@ -28,59 +27,6 @@ struct Options {
   std::vector<double> ratios{0.5, 0.8, 1.25, 2.0};
   std::string output;
 };
-
-/// A group whose exchanges do nothing: what a step computes, without what it sends.
-class Silent final : public Communicator {
- public:
-  explicit Silent(Communicator& group) : group_(group) {}
-  [[nodiscard]] int rank() const override { return group_.rank(); }
-  [[nodiscard]] int size() const override { return group_.size(); }
-  void barrier() override { group_.barrier(); }
-  void all_gather(const void* send, void* receive, std::span<const std::int64_t> counts, DType type,
-                  Stream* stream) override {
-    group_.all_gather(send, receive, counts, type, stream);
-  }
-  void all_reduce(const void* send, void* receive, std::int64_t count, DType type,
-                  Reduction reduction, Stream* stream) override {
-    group_.all_reduce(send, receive, count, type, reduction, stream);
-  }
-  void reduce_scatter(const void* send, void* receive, std::span<const std::int64_t> counts,
-                      DType type, Reduction reduction, Stream* stream) override {
-    group_.reduce_scatter(send, receive, counts, type, reduction, stream);
-  }
-  void exchange(std::span<const Message> sends, std::span<const Message> receives,
-                Stream* stream) override {
-    group_.exchange(sends, receives, stream);
-  }
-  [[nodiscard]] std::unique_ptr<Pending> start_exchange(std::span<const Message> /*sends*/,
-                                                        std::span<const Message> /*receives*/,
-                                                        Stream* /*stream*/) override {
-    class Nothing final : public Pending {
-      void finish() override {}
-    };
-    return std::make_unique<Nothing>();
-  }
-  [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override {
-    return group_.split(color, key);
-  }
-  void abort(const std::string& reason) override { group_.abort(reason); }
-  [[nodiscard]] std::int64_t bytes_sent() const override { return group_.bytes_sent(); }
-
- private:
-  Communicator& group_;
-};
-
-/// Kernels that do nothing: what a step sends, without what it computes.
-TrainKernels<float> idle_kernels() {
-  TrainKernels<float> idle = train_kernels<float>().front();
-  const LinearKernels<float> nothing = {[](const ForwardArgs<float>&, Stream&) {},
-                                        [](const BackwardDataArgs<float>&, Stream&) {},
-                                        [](const BackwardWeightsArgs<float>&, Stream&) {}};
-  idle.sparse = idle.dense = nothing;
-  idle.loss = [](const LossArgs<float>&, Stream&) {};
-  idle.update = [](const UpdateArgs<float>&, Stream&) {};
-  return idle;
-}
 
 std::vector<TrainLayer> random_layers(const Options& options) {
   std::vector<TrainLayer> layers;
@@ -105,78 +51,6 @@ std::vector<TrainLayer> random_layers(const Options& options) {
   return layers;
 }
 
-/// One rank's step, with or without work, over a group with or without exchanges.
-class Step {
- public:
-  Step(const Options& options, const std::vector<TrainLayer>& layers, Communicator& comm,
-       const TrainKernels<float>& kernels, Device& device, Stream& stream)
-      : options_(options), comm_(comm), stream_(stream) {
-    const std::vector<double> even(static_cast<std::size_t>(comm.size()), 1.0);
-    const std::vector<LayerPartition> partition = split_units(layers, even);
-    std::vector<Pattern> rows;
-    for (std::size_t l = 0; l < layers.size(); ++l) {
-      const auto own = part_of(partition[l], comm.rank());
-      rows.push_back(layers[l].pattern.slice_rows({own.front(), own.back() + 1}));
-    }
-    shard_ = make_shard(comm, layers, partition, rows);
-    network_.emplace(std::move(shard_.layers), kernels, device, stream);
-    network_->initialize(1);
-    stream.zero(network_->gradient(),
-                static_cast<std::size_t>(network_->parameter_count()) * sizeof(float));
-    pass_.emplace(*network_, shard_, comm, options.batch);
-    const Panels<float> room = {nullptr, options.neurons, options.batch, pass_->width(), nullptr};
-    x_.assign(static_cast<std::size_t>(room.size()), 0.25F);
-    labels_.resize(static_cast<std::size_t>(options.batch));
-  }
-  void run() {
-    static_cast<void>(
-        pass_->forward({x_.data(), options_.neurons, options_.batch, pass_->width(), nullptr}));
-    static_cast<void>(pass_->loss(Loss::cross_entropy, labels_.data(),
-                                  1.0F / static_cast<float>(options_.batch), nullptr));
-    pass_->backward();
-    UpdateArgs<float> update;
-    update.count = network_->parameter_count();
-    update.parameters = network_->parameters();
-    update.gradient = network_->gradient();
-    update.rate = 1e-6F;
-    network_->kernels().update(update, stream_);
-  }
-  /// Until the last rank is done; and what the ranks' threads computed, on average. Where a step
-  /// computes more than the same step without exchanges, no overlap can hide it.
-  struct Took {
-    double seconds = 0.0, cpu_s = 0.0;
-  };
-  Took time() {
-    comm_.barrier();
-    const double start = now_seconds();
-    const double cpu = thread_cpu_seconds();
-    run();
-    Took took = {now_seconds() - start, thread_cpu_seconds() - cpu};
-    comm_.all_reduce(&took.seconds, &took.seconds, 1, DType::f64, Reduction::max, nullptr);
-    comm_.all_reduce(&took.cpu_s, &took.cpu_s, 1, DType::f64, Reduction::sum, nullptr);
-    took.cpu_s /= comm_.size();
-    return took;
-  }
-  /// Bytes that the busiest rank sends in a step.
-  std::int64_t bytes() {
-    const std::int64_t before = comm_.bytes_sent();
-    run();
-    std::int64_t sent = comm_.bytes_sent() - before;
-    comm_.all_reduce(&sent, &sent, 1, DType::i64, Reduction::max, nullptr);
-    return sent;
-  }
-
- private:
-  const Options& options_;
-  Communicator& comm_;
-  Stream& stream_;
-  Shard shard_;
-  std::optional<Network<float>> network_;
-  std::optional<BatchPass<float>> pass_;
-  std::vector<float> x_;
-  std::vector<std::int32_t> labels_;
-};
-
 struct Times {
   std::vector<double> step, compute, exchange;
   std::vector<double> step_cpu, compute_cpu;
@@ -194,9 +68,11 @@ Times measure(const Options& options, const std::vector<TrainLayer>& layers, con
         const auto stream = device->make_stream();
         Silent silent(comm);
         const TrainKernels<float>& kernels = train_kernels<float>().front();
-        Step whole(options, layers, comm, kernels, *device, *stream);
-        Step compute(options, layers, silent, kernels, *device, *stream);
-        Step exchange(options, layers, comm, idle, *device, *stream);
+        const std::vector<LayerPartition> even =
+            split_units(layers, std::vector<double>(static_cast<std::size_t>(comm.size()), 1.0));
+        Step whole(layers, even, options.batch, comm, kernels, *device, *stream);
+        Step compute(layers, even, options.batch, silent, kernels, *device, *stream);
+        Step exchange(layers, even, options.batch, comm, idle, *device, *stream);
         const std::int64_t bytes = whole.bytes();
         for (int turn = 0; turn <= turns; ++turn) {
           const Step::Took took[] = {whole.time(), compute.time(), exchange.time()};

@@ -34,6 +34,10 @@ struct LinkClass {
   double bytes_per_s = 0.0;  ///< 0: no time
 };
 
+/// Measures exchanges between two ranks of this process, their packing included; all that does not
+/// grow with the bytes counts as latency.
+[[nodiscard]] LinkClass measure_process_link();
+
 /// Ranks by number: so many to a process, so many to a node.
 struct Cluster {
   std::int64_t ranks_per_process = 1;

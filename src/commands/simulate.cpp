@@ -10,6 +10,7 @@
 #include "partition_models.hpp"
 #include "spdnn/config.hpp"
 #include "spdnn/report.hpp"
+#include "stopwatch.hpp"
 
 namespace spdnn {
 namespace {
@@ -17,9 +18,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct Options : PartitionOptions {
-  std::int64_t batch = 64;
+  std::vector<std::int64_t> batches = {64};
   bool overlap = false;
-  Cluster cluster{1, 16, {1e-6, 0.5e-6, 10e9}, {2e-6, 1e-6, 8e9}, {5e-6, 2e-6, 10e9}};
+  Cluster cluster{1, 16, {}, {2e-6, 1e-6, 8e9}, {5e-6, 2e-6, 10e9}};
   std::vector<double> process, node, network;
 };
 
@@ -27,7 +28,10 @@ struct Options : PartitionOptions {
 struct Row {
   std::string model;
   int ranks = 0;
-  std::int64_t words = 0;
+  std::int64_t batch = 0;
+  std::int64_t words = 0, messages = 0, max_sent = 0, max_received = 0;
+  double imbalance = 0.0;
+  Elapsed elapsed;  ///< of the search for the partition
   StepTime inference, training;
 };
 
@@ -44,6 +48,9 @@ void set_link(LinkClass& link, const std::vector<double>& given, const char* opt
 
 Cluster cluster_of(const Options& options) {
   Cluster cluster = options.cluster;
+  if (options.process.empty() && cluster.ranks_per_process > 1) {
+    cluster.process = measure_process_link();
+  }
   set_link(cluster.process, options.process, "--process-link");
   set_link(cluster.node, options.node, "--node-link");
   set_link(cluster.network, options.network, "--network-link");
@@ -62,16 +69,18 @@ std::string link_text(const char* name, const LinkClass& link) {
 }
 
 std::string table(const std::vector<Row>& rows) {
-  std::string text =
-      fmt::format("{:<11}{:>6}{:>13}{:>13}{:>13}{:>13}{:>13}{:>10}\n", "model", "ranks", "words",
-                  "infer s", "train s", "compute s", "exchange s", "speed-up");
+  std::string text = fmt::format("{:<11}{:>6}{:>6}{:>12}{:>11}{:>11}{:>11}{:>11}{:>11}{:>9}\n",
+                                 "model", "ranks", "batch", "words", "messages", "infer s",
+                                 "train s", "compute s", "exchange s", "speed-up");
   for (const Row& row : rows) {
-    const Row& first =
-        *std::find_if(rows.begin(), rows.end(), [&](const Row& r) { return r.model == row.model; });
-    text += fmt::format("{:<11}{:>6}{:>13}{:>13.3e}{:>13.3e}{:>13.3e}{:>13.3e}{:>10.2f}\n",
-                        row.model, row.ranks, row.words, row.inference.seconds,
-                        row.training.seconds, row.training.compute_s, row.training.exchange_s,
-                        first.training.seconds / row.training.seconds);
+    const Row& first = *std::find_if(rows.begin(), rows.end(), [&](const Row& r) {
+      return r.model == row.model && r.batch == row.batch;
+    });
+    text +=
+        fmt::format("{:<11}{:>6}{:>6}{:>12}{:>11}{:>11.3e}{:>11.3e}{:>11.3e}{:>11.3e}{:>9.2f}\n",
+                    row.model, row.ranks, row.batch, row.words, row.messages, row.inference.seconds,
+                    row.training.seconds, row.training.compute_s, row.training.exchange_s,
+                    first.training.seconds / row.training.seconds);
   }
   return text;
 }
@@ -89,19 +98,40 @@ Json json_of(const LinkClass& link) {
 
 Json json_of(const KernelCost& cost) { return {{"entry_s", cost.entry}, {"row_s", cost.row}}; }
 
-Json json_of(const Options& options, const Cluster& cluster, const StepCost& cost,
+Json json_of(const StepCost& cost) {
+  return {{"batch", cost.batch},
+          {"forward", json_of(cost.forward)},
+          {"backward_data", json_of(cost.backward_data)},
+          {"backward_weights", json_of(cost.backward_weights)},
+          {"update_s", cost.update}};
+}
+
+Json json_of(const Options& options, const Cluster& cluster, const std::vector<StepCost>& costs,
              const Model& model, const std::vector<Row>& rows) {
+  Json measured = Json::array();
+  for (const StepCost& cost : costs) measured.push_back(json_of(cost));
   Json list = Json::array();
   for (const Row& row : rows) {
     list.push_back({{"model", row.model},
                     {"ranks", row.ranks},
+                    {"batch", row.batch},
                     {"words", row.words},
+                    {"messages", row.messages},
+                    {"max_sent", row.max_sent},
+                    {"max_received", row.max_received},
+                    {"imbalance", row.imbalance},
+                    {"partition_seconds", row.elapsed.seconds},
+                    {"partition_cpu_seconds", row.elapsed.cpu_seconds},
                     {"inference", json_of(row.inference)},
                     {"training", json_of(row.training)}});
   }
   return {{"name", model.name},
           {"layers", model.layers.size()},
-          {"batch", options.batch},
+          {"nonzeros", model.edges()},
+          {"imbalance_allowed", options.request.imbalance},
+          {"seed", options.request.seed},
+          {"effort", options.request.effort},
+          {"searches", options.request.searches},
           {"overlap", options.overlap},
           {"ranks_per_process", cluster.ranks_per_process},
           {"ranks_per_node", cluster.ranks_per_node},
@@ -109,23 +139,36 @@ Json json_of(const Options& options, const Cluster& cluster, const StepCost& cos
            {{"process", json_of(cluster.process)},
             {"node", json_of(cluster.node)},
             {"network", json_of(cluster.network)}}},
-          {"measured",
-           {{"forward", json_of(cost.forward)},
-            {"backward_data", json_of(cost.backward_data)},
-            {"backward_weights", json_of(cost.backward_weights)},
-            {"update_s", cost.update}}},
+          {"measured", std::move(measured)},
           {"steps", std::move(list)}};
 }
 
 Chart chart_of(const Model& model, const std::vector<Row>& rows) {
   Chart chart{"Modelled seconds of a training step: " + model.name, "ranks", "seconds", {}};
   for (const Row& row : rows) {
+    const std::string name = fmt::format("{}, batch {}", row.model, row.batch);
     auto at = std::find_if(chart.series.begin(), chart.series.end(),
-                           [&](const ChartSeries& s) { return s.name == row.model; });
-    if (at == chart.series.end()) at = chart.series.insert(at, {row.model, {}});
+                           [&](const ChartSeries& series) { return series.name == name; });
+    if (at == chart.series.end()) at = chart.series.insert(at, {name, {}});
     at->points.emplace_back(row.ranks, row.training.seconds);
   }
   return chart;
+}
+
+/// The steps of one partition, a row for each batch.
+void add_rows(const Model& model, const std::string& name, const HypergraphRequest& request,
+              const std::vector<StepCost>& costs, const Cluster& cluster, bool overlap,
+              std::vector<Row>& rows) {
+  const Stopwatch watch;
+  const Partition partition = make_partition(name, model, request);
+  const Elapsed elapsed = watch.elapsed();
+  const Traffic traffic = count_traffic(model, partition);
+  for (const StepCost& cost : costs) {
+    rows.push_back({name, partition.parts(), cost.batch, traffic.words, traffic.messages,
+                    traffic.max_sent, traffic.max_received, imbalance(traffic), elapsed,
+                    simulate_step(partition, traffic, cost, cluster, {false, overlap}),
+                    simulate_step(partition, traffic, cost, cluster, {true, overlap})});
+  }
 }
 
 ExitStatus simulate_command(const Options& options) {
@@ -133,27 +176,26 @@ ExitStatus simulate_command(const Options& options) {
   const std::vector<HypergraphRequest> requests = requests_of(options);
   const Cluster cluster = cluster_of(options);
   const Model model = network_of(options);
-  const StepCost cost = measure_step_cost(DeviceSpec{}, options.batch);
+  std::vector<StepCost> costs;
+  for (const std::int64_t batch : options.batches) {
+    costs.push_back(measure_step_cost(DeviceSpec{}, batch));
+  }
   std::vector<Row> rows;
   for (const std::string& name : options.models) {
     for (const HypergraphRequest& request : requests) {
-      const Partition partition = make_partition(name, model, request);
-      const Traffic traffic = count_traffic(model, partition);
-      rows.push_back({name, partition.parts(), traffic.words,
-                      simulate_step(partition, traffic, cost, cluster, {false, options.overlap}),
-                      simulate_step(partition, traffic, cost, cluster, {true, options.overlap})});
+      add_rows(model, name, request, costs, cluster, options.overlap, rows);
     }
   }
   if (!options.chart.empty())
     write_file_atomically(options.chart, chart_svg(chart_of(model, rows)));
   if (options.json) {
-    const Json json = json_of(options, cluster, cost, model, rows);
+    const Json json = json_of(options, cluster, costs, model, rows);
     print(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     return ExitStatus::done;
   }
-  print(fmt::format("{}: {} layers; a step of {} images, from one CPU thread's kernels as measured "
-                    "and these links:\n",
-                    model.name, model.layers.size(), options.batch) +
+  print(fmt::format("{}: {} layers; steps from one CPU thread's kernels as measured and these "
+                    "links:\n",
+                    model.name, model.layers.size()) +
         link_text("within a process", cluster.process) + link_text("within a node", cluster.node) +
         link_text("between nodes", cluster.network) + table(rows));
   return ExitStatus::done;
@@ -173,8 +215,9 @@ void add_simulate(CLI::App& app, CommandLine& line) {
   options->parts = {1, 2, 4, 8, 16, 32, 64};
   options->models = {"block", "hypergraph"};
   add_partition_options(*command, *options);
-  command->add_option("--batch", options->batch, "Images of a step")
-      ->type_name("N")
+  command->add_option("--batch", options->batches, "Images of a step, with commas between")
+      ->delimiter(',')
+      ->type_name("N,…")
       ->capture_default_str();
   command->add_flag("--overlap", options->overlap, "Exchanges run beside the compute");
   command->add_option("--ranks-per-process", options->cluster.ranks_per_process, "Ranks a process")
@@ -183,7 +226,8 @@ void add_simulate(CLI::App& app, CommandLine& line) {
   command->add_option("--ranks-per-node", options->cluster.ranks_per_node, "Ranks a node")
       ->type_name("N")
       ->capture_default_str();
-  add_link(*command, "--process-link", options->process, "Link between ranks of a process");
+  add_link(*command, "--process-link", options->process,
+           "Link between ranks of a process; else it is measured");
   add_link(*command, "--node-link", options->node, "Link between processes of a node");
   add_link(*command, "--network-link", options->network, "Link between nodes");
   command->footer(

@@ -16,6 +16,10 @@ namespace {
 constexpr std::int64_t kWidth = 1024;
 constexpr int kRounds = 7;
 constexpr double kRoundSeconds = 5e-3;
+/// What layers in turn have together, about: a step comes back to a layer long after it has left
+/// the caches.
+constexpr std::int64_t kFootprint = std::int64_t{32} << 20U;
+constexpr std::int64_t kMostLayers = 24;
 
 /// A layer of random columns with everything its kernels read and write.
 struct Layer {
@@ -24,9 +28,9 @@ struct Layer {
   std::vector<float> values, bias, dvalues, dbias, workspace, x, y, dz, dx;
   std::int64_t batch;
 
-  Layer(std::int64_t row_nnz, std::int64_t images, std::int64_t panel)
+  Layer(std::int64_t row_nnz, std::int64_t images, std::int64_t panel, std::uint64_t number)
       : bias(kWidth, 0.1F), dbias(kWidth), batch(images) {
-    Random random(1, static_cast<std::uint64_t>(row_nnz));
+    Random random(number, static_cast<std::uint64_t>(row_nnz));
     std::vector<std::vector<std::uint32_t>> by_column(kWidth);
     row_offsets.push_back(0);
     for (std::int64_t row = 0; row < kWidth; ++row) {
@@ -57,6 +61,9 @@ struct Layer {
     x.assign(static_cast<std::size_t>(size), 0.5F);
     y = dz = dx = x;
   }
+  [[nodiscard]] std::int64_t bytes() const {
+    return 4 * std::ssize(x) * 4 + 6 * std::ssize(entries) * 4;
+  }
   [[nodiscard]] PatternView pattern() const {
     return {kWidth,
             kWidth,
@@ -69,14 +76,19 @@ struct Layer {
   }
 };
 
-/// The least seconds of a call, of several rounds of many.
-double time_call(Stream& stream, const std::function<void()>& call) {
+/// The least seconds of a call, of several rounds of many, on one layer after another.
+double time_call(Stream& stream, std::vector<Layer>& layers,
+                 const std::function<void(Layer&)>& call) {
   using Clock = std::chrono::steady_clock;
   double least = std::numeric_limits<double>::infinity();
-  std::int64_t calls = 1;
+  std::int64_t calls = std::ssize(layers);
+  std::size_t next = 0;
   for (int round = 0; round < kRounds;) {
     const auto start = Clock::now();
-    for (std::int64_t k = 0; k < calls; ++k) call();
+    for (std::int64_t k = 0; k < calls; ++k) {
+      call(layers[next]);
+      next = next + 1 == layers.size() ? 0 : next + 1;
+    }
     stream.synchronize();
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     if (seconds < kRoundSeconds) {
@@ -96,29 +108,39 @@ struct Times {
 
 Times time_layer(const TrainKernels<float>& kernels, Stream& stream, std::int64_t row_nnz,
                  std::int64_t batch, std::int64_t panel) {
-  Layer l(row_nnz, batch, panel);
+  std::vector<Layer> layers;
+  layers.emplace_back(row_nnz, batch, panel, 1);
+  const std::int64_t count =
+      std::clamp<std::int64_t>(kFootprint / layers[0].bytes(), 1, kMostLayers);
+  for (std::int64_t k = 1; k < count; ++k) {
+    layers.emplace_back(row_nnz, batch, panel, static_cast<std::uint64_t>(k) + 1);
+  }
   const Epilogue relu{0.0F, std::numeric_limits<float>::infinity()};
   const auto panels = [&](std::vector<float>& data) {
     return Panels<float>{data.data(), kWidth, batch, panel, nullptr};
   };
-  const LinearView<float> view{l.pattern(), l.values.data(), l.bias.data()};
+  const auto view = [](const Layer& l) {
+    return LinearView<float>{l.pattern(), l.values.data(), l.bias.data()};
+  };
   Times times{};
-  times.forward = time_call(stream, [&] {
-    kernels.sparse.forward({view, relu, panels(l.x), panels(l.y)}, stream);
+  times.forward = time_call(stream, layers, [&](Layer& l) {
+    kernels.sparse.forward({view(l), relu, panels(l.x), panels(l.y)}, stream);
   });
-  times.backward_data = time_call(stream, [&] {
+  times.backward_data = time_call(stream, layers, [&](Layer& l) {
     kernels.sparse.backward_data(
-        {view, panels(l.dz), relu, panels(l.x), panels(l.dx), l.workspace.data()}, stream);
+        {view(l), panels(l.dz), relu, panels(l.x), panels(l.dx), l.workspace.data()}, stream);
   });
-  times.backward_weights = time_call(stream, [&] {
+  times.backward_weights = time_call(stream, layers, [&](Layer& l) {
     kernels.sparse.backward_weights(
         {l.pattern(), panels(l.dz), panels(l.x), l.dvalues.data(), l.dbias.data()}, stream);
   });
-  UpdateArgs<float> update;
-  update.count = std::ssize(l.values);
-  update.parameters = l.values.data();
-  update.gradient = l.dvalues.data();
-  times.update = time_call(stream, [&] { kernels.update(update, stream); });
+  times.update = time_call(stream, layers, [&](Layer& l) {
+    UpdateArgs<float> update;
+    update.count = std::ssize(l.values);
+    update.parameters = l.values.data();
+    update.gradient = l.dvalues.data();
+    kernels.update(update, stream);
+  });
   return times;
 }
 

@@ -140,11 +140,21 @@ TEST_F(PartitionCommand, SimulatesStepsOnMoreRanks) {
   ASSERT_EQ(o.status, 0) << o.err;
   const json steps = json::parse(o.out)["steps"];
   ASSERT_EQ(steps.size(), 3U);
+  EXPECT_EQ(steps[0]["messages"], 0);
+  EXPECT_EQ(steps[2]["batch"], 2);
   EXPECT_EQ(steps[0]["training"]["exchange_s"], 0.0);
   EXPECT_LT(steps[1]["training"]["exchange_s"], 0.1);  // one node
   // A second for each of three exchanges, both ways: on four ranks some words leave the node.
   EXPECT_NEAR(steps[2]["training"]["exchange_s"].get<double>(), 6.0, 0.1);
   EXPECT_TRUE(read_text(folder_ / "steps.svg").starts_with("<svg"));
+  // Two batches are two rows of one partition.
+  const Outcome both = run({"simulate", "net.json", "--parts", "2", "--models", "cyclic", "--batch",
+                            "1,3", "--json", "--ranks-per-process", "2"});
+  ASSERT_EQ(both.status, 0) << both.err;
+  const json rows = json::parse(both.out)["steps"];
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0]["words"], rows[1]["words"]);
+  EXPECT_EQ(rows[1]["batch"], 3);
   EXPECT_EQ(run({"simulate", "net.json", "--ranks-per-process", "3"}).status, 2);
   EXPECT_EQ(run({"simulate", "net.json", "--node-link", "1,2"}).status, 2);
 }

@@ -75,6 +75,13 @@ TEST(Simulate, OneRankExchangesNothing) {
   EXPECT_EQ(time.seconds, time.compute_s);
 }
 
+TEST(Simulate, ExchangesWithinAProcessTakeTime) {
+  const LinkClass link = measure_process_link();
+  EXPECT_GT(link.latency_s, 0.0);
+  EXPECT_LT(link.latency_s, 0.1);
+  EXPECT_GT(link.bytes_per_s, 1e5);
+}
+
 TEST(Simulate, KernelsTakeTime) {
   const StepCost cost = measure_step_cost(DeviceSpec{}, 4);
   EXPECT_EQ(cost.batch, 4);

@@ -109,10 +109,8 @@ class Multilevel {
     // Folded, a network is so small that trying again there costs little.
     const std::size_t folded = prepared_.levels.size() - 1;
     std::vector<std::uint32_t> parts = first_parts(folded);
-    const std::int64_t vertices = level(folded).graph.vertices();
-    const std::int64_t tries =
-        std::min(kTries, kTriedVertices / std::max<std::int64_t>(vertices, 1));
-    for (std::int64_t again = 1; folded > 0 && again < tries; ++again) {
+    const std::int64_t tries = folded > 0 ? tries_of(level(folded).graph) : 1;
+    for (std::int64_t again = 1; again < tries; ++again) {
       std::vector<std::uint32_t> other = first_parts(folded);
       if (worth(other, folded) < worth(parts, folded)) parts = std::move(other);
     }
@@ -180,6 +178,14 @@ class Multilevel {
       if (l > to) parts = lower(level(l), parts);
     }
     return parts;
+  }
+
+  [[nodiscard]] std::int64_t tries_of(const Hypergraph& graph) const {
+    const double affordable =
+        std::min(static_cast<double>(kTries),
+                 static_cast<double>(kTriedVertices) /
+                     static_cast<double>(std::max<std::int64_t>(graph.vertices(), 1)));
+    return static_cast<std::int64_t>(affordable * std::min(search_.effort, 1.0));
   }
 
   [[nodiscard]] int sweeps(const Hypergraph& graph, double wanted) const {
