@@ -58,6 +58,9 @@ TEST(Hypergraph, CostIsTheTrafficAndChangesAreDifferences) {
         words = assignment.words_of_move(u, to);
         above = assignment.overload_of_move(u, to);
         EXPECT_EQ(assignment.words_of_move(u, to, words), words);
+        std::vector<std::int64_t> touching(static_cast<std::size_t>(parts));
+        std::vector<std::uint32_t> touched;
+        EXPECT_EQ(assignment.find_touched(u, touching, touched) - touching[to], words);
         EXPECT_GT(assignment.words_of_move(u, to, words - 1), words - 1);
         assignment.move(u, to);
       } else if (assignment.parts()[u] != assignment.parts()[v]) {

@@ -187,6 +187,22 @@ std::int64_t Assignment::words_of_move(std::uint32_t v, std::uint32_t to, std::i
   return words;
 }
 
+std::int64_t Assignment::find_touched(std::uint32_t v, std::vector<std::int64_t>& words,
+                                      std::vector<std::uint32_t>& touched) const {
+  std::int64_t elsewhere = -alone_[v];
+  for (const std::uint32_t net : graph_.nets_of(v)) {
+    elsewhere += graph_.net_words[net];
+    const Slot* slots = slots_.data() + slot_offsets_[net];
+    const std::int64_t count = slots_of(net);
+    for (std::int64_t at = 0; at < count; ++at) {
+      if (slots[at].pins == 0) continue;
+      if (words[slots[at].part] == 0) touched.push_back(slots[at].part);
+      words[slots[at].part] += graph_.net_words[net];
+    }
+  }
+  return elsewhere;
+}
+
 std::int64_t Assignment::words_of_swap(std::uint32_t u, std::uint32_t v, std::int64_t most) const {
   const std::uint32_t a = parts_[u];
   const std::uint32_t b = parts_[v];

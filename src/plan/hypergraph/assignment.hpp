@@ -34,6 +34,11 @@ class Assignment {
   /// The same where u and v, of different parts, go to each other's.
   [[nodiscard]] std::int64_t words_of_swap(std::uint32_t u, std::uint32_t v,
                                            std::int64_t most = kAnyWords) const;
+  /// Words of the nets of `v` that touch each part, in `words`, whose entries were 0, by part; the
+  /// parts that any touches in `touched`. Returns what a move to any other part changes the cost
+  /// by; a move to one of these, so many words less.
+  [[nodiscard]] std::int64_t find_touched(std::uint32_t v, std::vector<std::int64_t>& words,
+                                          std::vector<std::uint32_t>& touched) const;
   /// What they change the overload by.
   [[nodiscard]] double overload_of_move(std::uint32_t v, std::uint32_t to) const;
   [[nodiscard]] double overload_of_swap(std::uint32_t u, std::uint32_t v);

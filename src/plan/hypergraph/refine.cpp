@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 
 namespace spdnn::hypergraph {
 namespace {
@@ -55,6 +56,53 @@ void try_one(Assignment& assignment, const Hypergraph& graph, const Cooling& coo
   assignment.move(v, from);
 }
 
+/// A vertex and where it would go, for so many words of each vertex's worth of overload.
+struct Candidate {
+  double cost;
+  std::uint32_t vertex, to;
+};
+
+/// Where vertices of parts above their limits had best go.
+class Exits {
+ public:
+  Exits(const Assignment& assignment, int parts)
+      : assignment_(assignment),
+        parts_(static_cast<std::uint32_t>(parts)),
+        words_(static_cast<std::size_t>(parts)) {}
+
+  /// The part that costs least: one that its nets touch, or the next with room of the others, which
+  /// all cost the same.
+  std::optional<Candidate> best_of(std::uint32_t v) {
+    const std::int64_t elsewhere = assignment_.find_touched(v, words_, touched_);
+    std::optional<Candidate> best;
+    const auto consider = [&](std::uint32_t to) {
+      const double overload =
+          to == assignment_.parts()[v] ? 0.0 : assignment_.overload_of_move(v, to);
+      if (overload >= 0.0) return false;
+      const double cost = static_cast<double>(elsewhere - words_[to]) / -overload;
+      if (!best || cost < best->cost || (cost == best->cost && to < best->to)) {
+        best = Candidate{cost, v, to};
+      }
+      return true;
+    };
+    for (const std::uint32_t to : touched_) consider(to);
+    for (std::uint32_t step = 0; step < parts_; ++step) {
+      next_ = next_ + 1 < parts_ ? next_ + 1 : 0;
+      if (words_[next_] == 0 && consider(next_)) break;
+    }
+    for (const std::uint32_t part : touched_) words_[part] = 0;
+    touched_.clear();
+    return best;
+  }
+
+ private:
+  const Assignment& assignment_;
+  std::uint32_t parts_;
+  std::uint32_t next_ = 0;
+  std::vector<std::int64_t> words_;
+  std::vector<std::uint32_t> touched_;
+};
+
 }  // namespace
 
 void anneal(Assignment& assignment, const Hypergraph& graph, const Cooling& cooling,
@@ -73,23 +121,12 @@ void anneal(Assignment& assignment, const Hypergraph& graph, const Cooling& cool
 }
 
 void repair(Assignment& assignment, const Hypergraph& graph, int parts) {
-  struct Candidate {
-    double cost;
-    std::uint32_t vertex, to;
-  };
+  Exits exits(assignment, parts);
   for (int round = 0; round < 64 && assignment.overload() > 1e-9; ++round) {
     std::vector<Candidate> candidates;
     for (auto v = static_cast<std::uint32_t>(graph.fixed); v < graph.vertices(); ++v) {
       if (!assignment.crowded(v)) continue;
-      Candidate best{0.0, v, assignment.parts()[v]};
-      for (std::uint32_t to = 0; to < static_cast<std::uint32_t>(parts); ++to) {
-        if (to == assignment.parts()[v]) continue;
-        const double overload = assignment.overload_of_move(v, to);
-        if (overload >= 0.0) continue;
-        const double cost = static_cast<double>(assignment.words_of_move(v, to)) / -overload;
-        if (best.to == assignment.parts()[v] || cost < best.cost) best = {cost, v, to};
-      }
-      if (best.to != assignment.parts()[v]) candidates.push_back(best);
+      if (const auto best = exits.best_of(v)) candidates.push_back(*best);
     }
     if (candidates.empty()) return;
     std::stable_sort(candidates.begin(), candidates.end(),
