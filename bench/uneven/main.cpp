@@ -48,6 +48,8 @@ json describe(const std::vector<Timing>& timings, double communication) {
   }
   json record = summarize(seconds);
   record["shares"] = timings.back().shares;
+  for (const Timing& timing : timings) record["first_shares"].push_back(timing.first_shares);
+  if (!timings.back().rows.empty()) record["rows"] = timings.back().rows;
   if (!ratios.empty()) record["measured_over_predicted"] = median_of(ratios);
   return record;
 }

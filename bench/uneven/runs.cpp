@@ -46,7 +46,8 @@ double relative_difference(const std::vector<float>& a, const std::vector<float>
 
 class Training final : public Workload {
  public:
-  Training(const RunConfig& config, std::int64_t steps) : spec_(*config.train) {
+  Training(const RunConfig& config, std::int64_t steps)
+      : spec_(*config.train), strategy_(config.plan.strategy) {
     if (!std::holds_alternative<LabelledInput>(config.input.source)) {
       throw InputError("/input: the benchmark trains on mnist or cifar10");
     }
@@ -59,7 +60,6 @@ class Training final : public Workload {
     spec_.epochs = 1;
     spec_.validation = 0;
     spec_.checkpoint = {};
-    spec_.model_ranks = 1;  // ranks share images, whatever the strategy of the configuration
   }
 
   [[nodiscard]] Timing time(const std::vector<double>& slowdowns, SplitKind split) const override {
@@ -70,7 +70,9 @@ class Training final : public Workload {
     for (std::size_t i = kWarmUp; i < steps.size(); ++i) seconds.push_back(steps[i].seconds);
     timing.seconds = median_of(seconds);
     timing.predicted_s = steps.front().predicted_s;
+    timing.first_shares = steps.front().images;
     timing.shares = steps.back().images;
+    timing.rows = rows_;
     return timing;
   }
 
@@ -121,17 +123,25 @@ class Training final : public Workload {
                            std::vector<StepReport>& steps) const {
     TrainSpec spec = spec_;
     spec.split.kind = split;
+    spec.model_ranks = 1;
+    if (split == SplitKind::profiled && strategy_ == Strategy::automatic) spec.model_ranks = 0;
+    if (split == SplitKind::profiled && strategy_ == Strategy::model) {
+      spec.model_ranks = static_cast<int>(devices.size());
+    }
     TrainHooks hooks;
     hooks.step = [&](const StepReport& step) { steps.push_back(step); };
     const TrainResult result = train_network(spec, images_, {}, devices, hooks);
+    if (!result.shares.empty()) rows_ = result.shares.back().rows;
     std::vector<float> parameters = parameters_of(result.model);
     parameters_ = std::ssize(parameters);
     return parameters;
   }
 
   TrainSpec spec_;
+  Strategy strategy_;  ///< of shares by speed; even ones are of images
   LabelledImages images_;
   mutable std::int64_t parameters_ = 0;
+  mutable std::vector<double> rows_;  ///< of the last run
 };
 
 class Inference final : public Workload {

@@ -11,8 +11,10 @@ namespace spdnn::bench {
 /// One run: seconds of a typical step, or of the inference.
 struct Timing {
   double seconds = 0.0;
-  double predicted_s = 0.0;          ///< 0 where nothing was
-  std::vector<std::int64_t> shares;  ///< of a batch, or of all images, by rank
+  double predicted_s = 0.0;                ///< 0 where nothing was
+  std::vector<std::int64_t> shares;        ///< of a batch, or of all images, by rank
+  std::vector<std::int64_t> first_shares;  ///< before times were followed
+  std::vector<double> rows;                ///< by rank, parts of the network; empty: all have all
 };
 
 /// A run in which the last device becomes slower.

@@ -101,12 +101,14 @@ struct TrainSpec {
   ScheduleSpec schedule;
   RewireSpec rewire;
   /// Ranks that share the rows of one network. The others repeat it with other images of a batch:
-  /// 1 is data parallelism, all ranks model parallelism, between them a grid.
+  /// 1 is data parallelism, all ranks model parallelism, between them a grid; 0: chosen by what
+  /// the devices are measured to do.
   int model_ranks = 1;
-  std::vector<double> row_shares;  ///< of those ranks, relative; empty: even
+  std::vector<double> row_shares;  ///< of those ranks, relative; empty: as `split`
   PartitionSpec partition;         ///< who owns which rows, where not as `row_shares` has it
   Link link;                       ///< between ranks of one process, declared
-  /// How images of a step are shared among ranks: even and ratios give equal bits in equal runs.
+  /// How images of a step, or rows, are shared among ranks: even and ratios give equal bits in
+  /// equal runs.
   Split split = {SplitKind::even, {}};
   /// Whether measured times move shares that go by speed; nothing: where devices are unlike.
   std::optional<bool> rebalance;
@@ -153,7 +155,8 @@ struct StepReport {
 /// Shares of a batch from a step on.
 struct ShareReport {
   std::int64_t step = 0;
-  std::vector<std::int64_t> images;  ///< by device
+  std::vector<std::int64_t> images;  ///< by device; those of its group where ranks share rows
+  std::vector<double> rows;          ///< by device: part of all connections; empty: all have all
   double predicted_s = 0.0;          ///< as `StepReport`
 };
 

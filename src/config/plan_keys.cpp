@@ -22,7 +22,7 @@ void add_plan(std::vector<Key>& t) {
            .forms = {words({"auto", "data", "model", "data_then_model", "task_manager",
                             "task_stealing", "grid"})},
            .fallback = R"("auto")",
-           .about = "How ranks share the work"},
+           .about = "How ranks share the work; auto takes what is fastest by what was measured"},
           {.pointer = "/split",
            .forms = {words({"profiled", "even"}), list(1)},
            .fallback = R"("profiled")",

@@ -121,6 +121,7 @@ Json shares_of(const TrainResult& train) {
     all.push_back({{"step", shares.step},
                    {"images", shares.images},
                    {"predicted_s", finite(shares.predicted_s)}});
+    if (!shares.rows.empty()) all.back()["rows"] = shares.rows;
   }
   return all;
 }

@@ -89,6 +89,7 @@ void RankTrainer::report_rows() {
     RowTraffic::Layer& layer = rows.layers[l];
     layer.forward = crossed.forward[l];
     layer.backward = crossed.backward[l];
+    if (rows_moved_) layer.predicted_forward = layer.predicted_backward = std::nullopt;
     // Every rank that shares the rows counted the images.
     if (layer.predicted_forward) *layer.predicted_forward *= images[0] / team_.model->size();
     if (layer.predicted_backward) *layer.predicted_backward *= images[1] / team_.model->size();

@@ -66,16 +66,43 @@ std::vector<Range> RankTrainer::shares(std::int64_t images) const {
   return team_.shares.of_all(images, spec_.batch);
 }
 
+/// Seconds of work since this was last asked.
+double RankTrainer::worked() {
+  const double busy = pace_.busy();
+  return busy - std::exchange(last_busy_, busy);
+}
+
+/// Tells the others how long this rank worked on its rows in a step over `images`. Where shares
+/// change by that, rows move at once, with all that belongs to them.
+void RankTrainer::follow_rows(std::int64_t images) {
+  if (!team_.balancer) return;
+  const double own = worked();
+  const bool whole = images == spec_.batch && worker_.optimizer().steps() > 1;
+  if (!whole) return;  // small steps and the first one, which warms up, tell little
+  std::vector<double> seconds(team_.devices.size());
+  comm_.all_gather(&own, seconds.data(), std::vector<std::int64_t>(seconds.size(), 1), DType::f64,
+                   nullptr);
+  if (!team_.balancer->observe(team_.shares.whole(), seconds)) return;
+  std::vector<LayerPartition> next = split_by_counts(*job_.layers, team_.balancer->units());
+  for (std::size_t l = 0; l < best_.size(); ++l) {
+    if (best_[l].values.empty()) continue;  // a pooling
+    best_[l] = move_rows(model_, worker_.partition()[l], next[l], std::move(best_[l]));
+  }
+  worker_.repartition(std::move(next));
+  rows_moved_ = true;
+  report_shares(worker_.optimizer().steps());
+  last_busy_ = pace_.busy();  // moving rows is no part of a step
+}
+
 /// Tells the others how long this rank worked since it last did, on its `own` of a step over
 /// `images`. Where shares change by that, so do those of all batches that are not being filled yet.
 void RankTrainer::follow_times(std::int64_t images, std::int64_t own) {
   if (!team_.shares.follows()) return;
-  const double busy = pace_.busy();
-  const double worked = busy - std::exchange(last_busy_, busy);
+  const double seconds = worked();
   const bool whole = images == spec_.batch && worker_.optimizer().steps() > 0;
   if (!whole) return;  // small steps and the first one, which warms up, tell little
   pace_.begin_wait();
-  const bool changed = team_.shares.observe(own, worked);
+  const bool changed = team_.shares.observe(own, seconds);
   pace_.end_wait();
   if (!changed) return;
   if (team_.shares.most() > most_images_) {
@@ -90,11 +117,24 @@ void RankTrainer::follow_times(std::int64_t images, std::int64_t own) {
 
 void RankTrainer::report_shares(std::int64_t step) {
   if (comm_.rank() != 0) return;
-  ShareReport report{step, std::vector<std::int64_t>(job_.result->rank_images.size()),
-                     team_.shares.predicted()};
+  const std::size_t devices = job_.result->rank_images.size();
+  const auto rows = static_cast<std::size_t>(model_.size());
+  ShareReport report{step, std::vector<std::int64_t>(devices), {}, team_.shares.predicted()};
+  if (team_.balancer) report.predicted_s = team_.balancer->predicted();
+  if (rows > 1) report.rows.resize(devices);
+  double connections = 0.0;
+  for (const TrainLayer& layer : *job_.layers) {
+    connections += static_cast<double>(layer.pattern.nnz());
+  }
   for (std::size_t r = 0; r < team_.devices.size(); ++r) {
-    report.images[team_.devices[r]] =
-        team_.shares.whole()[r / static_cast<std::size_t>(model_.size())];
+    report.images[team_.devices[r]] = team_.shares.whole()[r / rows];
+    for (std::size_t l = 0; l < job_.layers->size() && rows > 1; ++l) {
+      const TrainLayer& layer = (*job_.layers)[l];
+      const auto own = std::ssize(part_of(worker_.partition()[l], static_cast<int>(r % rows)));
+      report.rows[team_.devices[r]] += static_cast<double>(layer.pattern.nnz()) *
+                                       static_cast<double>(own) /
+                                       static_cast<double>(layer.units()) / connections;
+    }
   }
   job_.result->shares.push_back(std::move(report));
 }
@@ -183,6 +223,7 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
   sum_gradients();
   const double rate = worker_.optimizer().step();
   if (alone) finish_loss(batch, measure);  // the device goes on with the step meanwhile
+  follow_rows(images);
   report_step(step);
   return rate;
 }

@@ -9,6 +9,7 @@
 #include "loader.hpp"
 #include "paced.hpp"
 #include "rewire.hpp"
+#include "spdnn/train_plan.hpp"
 
 namespace spdnn::train {
 
@@ -34,6 +35,7 @@ struct Team {
   Communicator* model;                    ///< those with the same images and other rows
   std::vector<LayerPartition> partition;  ///< of the rows
   BatchShares shares;                     ///< of the images, between the ranks of `data`
+  std::optional<RowBalancer> balancer;    ///< of the rows, where they follow measured times
   std::vector<std::size_t> devices;       ///< by rank of `comm`, which one it is
   RowTraffic rows = {};                   ///< rank 0: what crosses for one image, predicted
 };
@@ -50,7 +52,9 @@ class RankTrainer {
 
  private:
   [[nodiscard]] std::vector<Range> shares(std::int64_t images) const;
+  [[nodiscard]] double worked();
   void follow_times(std::int64_t images, std::int64_t own);
+  void follow_rows(std::int64_t images);
   void report_step(std::int64_t step);
   void report_shares(std::int64_t step);
   void train_epoch(EpochReport& report);
@@ -87,8 +91,9 @@ class RankTrainer {
   std::vector<std::int32_t> predictions_;
   std::int64_t images_ = 0;
   std::int64_t epoch_step_ = 0;  ///< batches of this epoch that were taken before the current one
-  double last_busy_ = 0.0;       ///< of the pace, when times were told last
-  double last_step_ = 0.0;       ///< when a step ended last
+  bool rows_moved_ = false;
+  double last_busy_ = 0.0;  ///< of the pace, when times were told last
+  double last_step_ = 0.0;  ///< when a step ended last
 };
 
 }  // namespace spdnn::train

@@ -2,6 +2,7 @@
 #include "row_owners.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "export.hpp"
 #include "shard.hpp"
@@ -27,6 +28,18 @@ std::string name_of(const PartitionSpec& spec) {
   return spec.model == "file" ? spec.file.filename().string() : spec.model;
 }
 
+/// Each rank's part of all units.
+std::vector<double> shares_of(const std::vector<std::vector<std::int64_t>>& units) {
+  std::vector<double> shares(units.front().size());
+  double all = 0.0;
+  for (const auto& layer : units) {
+    for (std::size_t r = 0; r < shares.size(); ++r) shares[r] += static_cast<double>(layer[r]);
+    all += static_cast<double>(std::accumulate(layer.begin(), layer.end(), std::int64_t{0}));
+  }
+  for (double& share : shares) share /= all;
+  return shares;
+}
+
 /// What one image makes cross, as the hypergraph has it; the loss reads all outputs everywhere.
 void predict(const Traffic& traffic, std::int64_t outputs, int parts, RowTraffic& report) {
   constexpr std::int64_t kWord = sizeof(float);
@@ -41,22 +54,21 @@ void predict(const Traffic& traffic, std::int64_t outputs, int parts, RowTraffic
 }  // namespace
 
 RowOwners choose_owners(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
-                        Communicator& all) {
+                        const std::vector<std::vector<std::int64_t>>& units, Communicator& all) {
   RowOwners owners;
-  std::vector<double> shares = spec.row_shares;
-  if (shares.empty()) shares.assign(static_cast<std::size_t>(spec.model_ranks), 1.0);
+  const std::vector<double> shares = shares_of(units);
   if (spec.partition.chosen()) {
     all.show("partitioning", -1);
     owners.layers = share_partition(all, [&] {
                       return choose_partition(spec.partition, pattern_model(layers), shares);
                     }).layers;
   } else {
-    owners.layers = split_units(layers, shares);
+    owners.layers = split_by_counts(layers, units);
   }
   if (all.rank() != 0) return owners;
   RowTraffic& report = owners.traffic;
   report.partition = name_of(spec.partition);
-  report.parts = spec.model_ranks;
+  report.parts = static_cast<int>(shares.size());
   report.layers.resize(layers.size() + 1);
   if (spec.rewire.method == RewireMethod::none &&
       std::all_of(layers.begin(), layers.end(), is_linear)) {

@@ -14,10 +14,11 @@ struct RowOwners {
   RowTraffic traffic;
 };
 
-/// Divides the rows of `layers` between `spec.model_ranks` ranks as the specification asks. Rank 0
-/// of `all` reads or searches for all of them; all ranks call it. Throws `InputError` for a
-/// partition that is not of this network.
+/// Divides the rows of `layers` between ranks as the specification asks, or in order, as many as
+/// `units` says by layer and rank. Rank 0 of `all` reads or searches for all of them; all ranks
+/// call it. Throws `InputError` for a partition that is not of this network.
 [[nodiscard]] RowOwners choose_owners(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+                                      const std::vector<std::vector<std::int64_t>>& units,
                                       Communicator& all);
 
 }  // namespace spdnn::train

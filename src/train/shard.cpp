@@ -78,6 +78,18 @@ Shard whole_shard(std::vector<TrainLayer> layers) {
   return shard;
 }
 
+std::vector<LayerPartition> split_by_counts(const std::vector<TrainLayer>& layers,
+                                            const std::vector<std::vector<std::int64_t>>& counts) {
+  std::vector<LayerPartition> partition;
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    LayerPartition& part = partition.emplace_back();
+    part.rows = all_below(layers[l].units());
+    part.offsets = {0};
+    for (const std::int64_t count : counts[l]) part.offsets.push_back(part.offsets.back() + count);
+  }
+  return partition;
+}
+
 std::vector<LayerPartition> split_units(const std::vector<TrainLayer>& layers,
                                         const std::vector<double>& shares) {
   std::vector<LayerPartition> partition;

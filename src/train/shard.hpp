@@ -27,6 +27,9 @@ struct Shard {
 /// The share of a rank alone: everything.
 [[nodiscard]] Shard whole_shard(std::vector<TrainLayer> layers);
 
+/// Contiguous units, in each layer as many as `counts` says, by layer and rank.
+[[nodiscard]] std::vector<LayerPartition> split_by_counts(
+    const std::vector<TrainLayer>& layers, const std::vector<std::vector<std::int64_t>>& counts);
 /// Contiguous units, in each layer in proportion to `shares`, one for each rank, none negative.
 [[nodiscard]] std::vector<LayerPartition> split_units(const std::vector<TrainLayer>& layers,
                                                       const std::vector<double>& shares);

@@ -1,194 +1,53 @@
-// Measuring whole steps: forward, loss, backward and update, as the run will do them.
+// Everybody's device and the links between them measured, and the layout that follows.
 #include "step_cost.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
+#include <numeric>
 
-#include "optimizer.hpp"
+#include "spdnn/plan.hpp"
 
 namespace spdnn::train {
 namespace {
 
-/// Raised whenever kernels or the way they are timed change enough that older times mislead.
-constexpr int kVersion = 2;
-/// Steps are measured over 0, 1, 2, 4, … panels of images up to a whole batch, so that larger ones
-/// are seen to leave the caches; as far as a step takes no longer than this, and on from there by
-/// the last two.
-constexpr double kLongestStep = 0.5;
-constexpr std::size_t kPoints = 12;
 constexpr int kRuns = 4;
-/// A run that takes so long is trusted at once.
-constexpr double kLongRun = 0.3;
-/// Touched between two runs, a line at a time, so that they begin with cold caches as steps of
-/// training do, between which others use them: small shares take a third longer that way.
-constexpr std::size_t kEvictedBytes = std::size_t{32} << 20U;
-constexpr std::size_t kLine = 64;
-/// Part of a device's free memory that activations may take.
-constexpr double kMemoryShare = 0.8;
+/// Floats of a message that shows the rate of a link.
+constexpr std::int64_t kMessage = std::int64_t{1} << 18U;
 
-/// What one rank tells the others of its device, as numbers that travel in one message.
-struct Told {
-  double images[kPoints] = {};  ///< of each point, ascending from 0; after the last one 0
-  double seconds[kPoints] = {};
-  double most = 0.0;   ///< images that fit
-  double width = 0.0;  ///< of a panel
-};
-constexpr std::size_t kTold = sizeof(Told) / sizeof(double);
-
-/// Identifies what was measured: another network, optimiser or batch is measured anew.
-std::string key_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
-                   const DeviceInfo& device, std::int64_t twins, std::int64_t images) {
-  std::string key = fmt::format("{}|step {}|{} x{}|{} at once|{}", kVersion,
-                                static_cast<int>(spec.optimizer.kind), device.name, device.threads,
-                                twins, images);
-  for (const TrainLayer& layer : layers) {
-    key += fmt::format("|{} to {}:{}", layer.inputs(), layer.outputs(), layer.pattern.nnz());
-  }
-  return key;
+std::int64_t parameters_of(const std::vector<TrainLayer>& layers) {
+  std::int64_t count = 0;
+  for (const TrainLayer& layer : layers) count += layer.pattern.nnz() + layer.pattern.rows();
+  return count;
 }
 
-/// A step's work on made-up images, on a network of its own.
-class Trial {
- public:
-  Trial(const TrainSpec& spec, const std::vector<TrainLayer>& layers, Device& device)
-      : spec_(spec),
-        device_(device),
-        width_(panel_width(device.info())),
-        stream_(device.make_stream()),
-        network_(layers, kernels_for(device), device, *stream_),
-        optimizer_(spec, network_, 1),
-        evicting_(device.info().kind == DeviceKind::cpu ? kEvictedBytes : 0),
-        by_thread_(device.info().kind == DeviceKind::cpu && device.info().threads == 1) {
-    const auto bytes = static_cast<std::size_t>(network_.parameter_count()) * sizeof(float);
-    stream_->zero(network_.parameters(), bytes);
-    stream_->zero(network_.gradient(), bytes);
+/// The fastest of a few calls that all ranks make at once, as the slowest of them sees it.
+double fastest_together(Communicator& comm, const std::function<void()>& call) {
+  double best = 0.0;
+  for (int run = 0; run <= kRuns; ++run) {
+    comm.barrier();
+    const double start = now_seconds();
+    call();
+    double seconds = now_seconds() - start;
+    comm.all_reduce(&seconds, &seconds, 1, DType::f64, Reduction::max, nullptr);
+    if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
   }
-
-  /// Seconds of a step over `images`: the fastest of a few, since noise only ever adds. Of a rank
-  /// that is one thread it is time on a core, as that is what its clock goes by (`Pace`).
-  double measure(std::int64_t images) {
-    const auto room = static_cast<std::size_t>(std::max<std::int64_t>(images, 1));
-    labels_.resize(room);
-    predictions_.resize(room);
-    pass_.emplace(network_, std::ssize(labels_));
-    const Panels<float> panels = {nullptr, network_.inputs(), std::ssize(labels_), width_, nullptr};
-    x_ = device_.allocate_host(static_cast<std::size_t>(panels.size()) * sizeof(float));
-    std::memset(x_.data(), 0, x_.bytes());
-    double best = 0.0;
-    for (int run = 0; run <= kRuns; ++run) {
-      evict();
-      const double start = clock();
-      step(images);
-      const double seconds = clock() - start;
-      if (run > 0 && seconds > kLongRun) return seconds;
-      if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
-    }
-    return best;
-  }
-
-  /// Bytes of activations and deltas of the last measurement.
-  [[nodiscard]] std::int64_t bytes() const {
-    return pass_->activation_bytes() + pass_->delta_bytes();
-  }
-
- private:
-  void step(std::int64_t images) {
-    if (images > 0) {
-      static_cast<void>(
-          pass_->forward({x_.as<const float>(), network_.inputs(), images, width_, nullptr}));
-      pass_->start_loss(spec_.loss, labels_.data(), 1.0F);
-      pass_->backward();
-    }
-    static_cast<void>(optimizer_.step());
-    if (images > 0) static_cast<void>(pass_->finish_loss(predictions_.data()));
-    stream_->synchronize();
-  }
-  [[nodiscard]] double clock() const { return by_thread_ ? thread_cpu_seconds() : now_seconds(); }
-  void evict() {
-    for (std::size_t i = 0; i < evicting_.size(); i += kLine) ++evicting_[i];
-  }
-
-  const TrainSpec& spec_;
-  Device& device_;
-  std::int64_t width_;
-  std::unique_ptr<Stream> stream_;
-  Network<float> network_;
-  Optimizer optimizer_;
-  std::optional<BatchPass<float>> pass_;
-  std::vector<std::int32_t> labels_, predictions_;
-  std::vector<unsigned char> evicting_;
-  bool by_thread_;
-  Buffer x_;
-};
-
-/// Who else is there while a device is measured.
-struct Company {
-  std::int64_t cpu_ranks;  ///< that share the host's memory
-  std::int64_t twins;      ///< measured at the same time
-};
-
-/// This rank's device, measured or remembered.
-Told measure_device(const TrainSpec& spec, const std::vector<TrainLayer>& layers, Device& device,
-                    const Company& company) {
-  Measurements known(spec.profile_cache, false);
-  Told told;
-  const std::int64_t width = panel_width(device.info());
-  told.width = static_cast<double>(width);
-  const auto limit = [&] {
-    if (device.info().kind == DeviceKind::cuda) {
-      return kMemoryShare * static_cast<double>(device.free_bytes());
-    }
-    return spec.memory_limit
-               ? static_cast<double>(*spec.memory_limit) / static_cast<double>(company.cpu_ranks)
-               : kMemoryShare * static_cast<double>(device.info().memory_bytes) /
-                     static_cast<double>(company.cpu_ranks);
-  };
-  const std::int64_t most = (spec.batch + width - 1) / width * width;
-  double& each = known[key_of(spec, layers, device.info(), company.twins, 0) + "|bytes"];
-  std::optional<Trial> trial;
-  std::int64_t images = 0;
-  for (std::size_t i = 0; i < kPoints; ++i) {
-    double& seconds = known[key_of(spec, layers, device.info(), company.twins, images)];
-    if (seconds == 0.0) {
-      if (!trial) trial.emplace(spec, layers, device);
-      seconds = trial->measure(images);
-      if (images > 0) each = static_cast<double>(trial->bytes()) / static_cast<double>(images);
-    }
-    told.images[i] = static_cast<double>(images);
-    told.seconds[i] = seconds;
-    if (images == most) break;
-    images = std::min(std::max(2 * images, width), most);
-    const bool fits = static_cast<double>(images) * each <= limit();
-    if (i >= 2 && (!fits || 2.0 * seconds > kLongestStep)) break;
-  }
-  trial.reset();
-  told.most = std::floor(limit() / std::max(each, 1.0));
-  known.store();
-  return told;
+  return best;
 }
 
 /// What summing gradients costs this group, from a short and a full sum.
 CollectiveCost measure_sums(Communicator& comm, std::int64_t parameters) {
   if (comm.size() == 1) return {};
   std::vector<float> numbers(static_cast<std::size_t>(parameters));
-  const auto fastest = [&](std::int64_t count) {
-    double best = 0.0;
-    for (int run = 0; run <= kRuns; ++run) {
-      comm.barrier();
-      const double start = now_seconds();
+  const auto sum = [&](std::int64_t count) {
+    return fastest_together(comm, [&] {
       comm.all_reduce(numbers.data(), numbers.data(), count, DType::f32, Reduction::sum, nullptr);
-      double seconds = now_seconds() - start;
-      comm.all_reduce(&seconds, &seconds, 1, DType::f64, Reduction::max, nullptr);
-      if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
-    }
-    return best;
+    });
   };
-  const double shortest = fastest(1);
-  const double full = std::max(fastest(parameters), shortest);
+  const double shortest = sum(1);
+  const double full = std::max(sum(parameters), shortest);
   const auto k = static_cast<double>(comm.size());
   CollectiveCost cost;
   cost.latency_s = shortest / 2.0 / std::ceil(std::log2(k));
@@ -197,10 +56,40 @@ CollectiveCost measure_sums(Communicator& comm, std::int64_t parameters) {
   return cost;
 }
 
-std::int64_t parameters_of(const std::vector<TrainLayer>& layers) {
-  std::int64_t count = 0;
-  for (const TrainLayer& layer : layers) count += layer.pattern.nnz() + layer.pattern.rows();
-  return count;
+/// What it costs that every rank gets what the others have, packed and unpacked as halos are.
+CollectiveCost measure_halos(Communicator& comm) {
+  if (comm.size() == 1) return {};
+  const int ranks = comm.size();
+  std::vector<float> own(kMessage);
+  std::vector<float> packed(own.size());
+  std::vector<float> received(static_cast<std::size_t>(kMessage * ranks));
+  std::vector<float> unpacked(received.size());
+  const auto gather = [&](std::int64_t count) {
+    return fastest_together(comm, [&] {
+      std::copy_n(own.begin(), count, packed.begin());
+      std::vector<Communicator::Message> sends;
+      std::vector<Communicator::Message> receives;
+      const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(float);
+      for (int peer = 0; peer < ranks; ++peer) {
+        if (peer == comm.rank()) continue;
+        sends.push_back({peer, packed.data(), bytes});
+        receives.push_back({peer, received.data() + kMessage * peer, bytes});
+      }
+      comm.exchange(sends, receives, nullptr);
+      for (const Communicator::Message& message : receives) {
+        const auto* from = static_cast<const float*>(message.data);
+        std::copy_n(from, count, unpacked.data() + (from - received.data()));
+      }
+    });
+  };
+  const double shortest = gather(1);
+  const double full = std::max(gather(kMessage), shortest);
+  CollectiveCost cost;
+  cost.latency_s = shortest / std::ceil(std::log2(static_cast<double>(ranks)));
+  // Each rank received the pieces of all others, as of an all_gather of them together.
+  cost.seconds_per_byte =
+      (full - shortest) / (4.0 * static_cast<double>(kMessage) * static_cast<double>(ranks - 1));
+  return cost;
 }
 
 /// By rank, the first one whose device is alike: it measures for all of them.
@@ -221,44 +110,113 @@ std::vector<std::size_t> first_twins(Communicator& comm, const Device& device) {
 
 /// Everybody's device. Those that are alike are measured at once, since in training they share
 /// caches and memory too, and the first one's times count for all of them.
-std::vector<Told> tell_all(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
-                           const std::vector<DeviceSpec>& devices, Communicator& comm,
-                           Device& device) {
+std::vector<DeviceCost> measure_all(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+                                    const std::vector<DeviceSpec>& devices, Communicator& comm,
+                                    Device& device, bool rows) {
   const auto cpu_ranks = std::count_if(devices.begin(), devices.end(), [](const DeviceSpec& d) {
     return d.kind == DeviceKind::cpu;
   });
   const std::vector<std::size_t> first = first_twins(comm, device);
   const std::size_t own_kind = first[static_cast<std::size_t>(comm.rank())];
   const auto twins = std::count(first.begin(), first.end(), own_kind);
-  Told own;
+  std::vector<double> own;
   for (std::size_t turn = 0; turn < first.size(); ++turn) {
     comm.barrier();
-    if (turn == own_kind) own = measure_device(spec, layers, device, {cpu_ranks, twins});
+    if (turn != own_kind) continue;
+    own = to_numbers(measure_device(spec, layers, device, {cpu_ranks, twins}, rows));
   }
-  std::vector<Told> all(static_cast<std::size_t>(comm.size()));
-  const std::vector<std::int64_t> counts(all.size(), kTold);
-  comm.all_gather(&own, all.data(), counts, DType::f64, nullptr);
-  for (std::size_t r = 0; r < all.size(); ++r) all[r] = all[first[r]];
-  return all;
+  const std::int64_t size = std::ssize(own);
+  std::vector<std::int64_t> sizes(first.size());
+  comm.all_gather(&size, sizes.data(), std::vector<std::int64_t>(first.size(), 1), DType::i64,
+                  nullptr);
+  std::vector<double> told(
+      static_cast<std::size_t>(std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0})));
+  comm.all_gather(own.data(), told.data(), sizes, DType::f64, nullptr);
+  std::vector<DeviceCost> costs;
+  std::size_t at = 0;
+  for (std::size_t r = 0; r < first.size(); ++r) {
+    const auto count = static_cast<std::size_t>(sizes[r]);
+    costs.push_back(first[r] == r ? from_numbers(std::span(told).subspan(at, count))
+                                  : costs[first[r]]);
+    at += count;
+  }
+  return costs;
 }
 
-/// Shares that were asked for, whatever the devices.
-StepPlan given_shares(const TrainSpec& spec, Communicator& comm, std::int64_t width) {
-  StepPlan plan;
-  std::vector<double> weights(static_cast<std::size_t>(comm.size()), 1.0);
-  if (spec.split.kind == SplitKind::ratios) weights = spec.split.ratios;
-  if (std::ssize(weights) != comm.size()) {
-    throw InputError(fmt::format("/split: {} ratios for {} devices; give one for each",
-                                 weights.size(), comm.size()));
+/// What is to be shared, as far as the layers tell.
+TrainProblem problem_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+                        std::int64_t grain) {
+  TrainProblem problem;
+  problem.batch = spec.batch;
+  problem.grain = grain;
+  problem.parameter_bytes = 4.0 * static_cast<double>(parameters_of(layers));
+  for (const TrainLayer& layer : layers) {
+    const bool pools = std::holds_alternative<PoolForm>(layer.form);
+    const bool first = problem.units.empty();  // its inputs are known to every rank
+    problem.units.push_back(pools ? 0 : layer.units());
+    problem.halo_bytes.push_back(pools || first ? 0.0 : 4.0 * static_cast<double>(layer.inputs()));
   }
-  comm.all_reduce(&width, &width, 1, DType::i64, Reduction::max, nullptr);
-  plan.grain = width;
-  for (const Range& range : split_in_proportion(spec.batch, weights, width)) {
-    plan.shares.shares.push_back(range.size());
+  problem.halo_bytes.push_back(4.0 * static_cast<double>(layers.back().outputs()));
+  return problem;
+}
+
+/// The layout that was asked for, whatever the devices.
+TrainLayout given_layout(const TrainSpec& spec, const TrainProblem& problem, int ranks) {
+  const int rows = std::max(spec.model_ranks, 1);
+  const auto even = [](int count) {
+    return std::vector<double>(static_cast<std::size_t>(count), 1.0);
+  };
+  std::vector<double> images = even(ranks / rows);
+  if (rows == 1 && spec.split.kind == SplitKind::ratios) images = spec.split.ratios;
+  if (std::ssize(images) != ranks / rows) {
+    throw InputError(
+        fmt::format("/split: {} ratios for {} devices; give one for each", images.size(), ranks));
   }
-  for (const double weight : weights) plan.shares.takes_part.push_back(weight > 0.0);
-  plan.shares.takes_part[0] = true;
-  return plan;
+  TrainLayout layout;
+  layout.strategy = rows == 1 ? Strategy::data : rows == ranks ? Strategy::model : Strategy::grid;
+  layout.rows = rows;
+  const std::vector<Range> parts = split_in_proportion(spec.batch, images, problem.grain);
+  for (std::size_t g = 0; g < parts.size(); ++g) {
+    const bool takes_part = images[g] > 0.0 || g == 0;
+    for (int number = 0; number < rows; ++number) {
+      layout.places.push_back(takes_part ? std::ssize(layout.images) * rows + number : -1);
+    }
+    if (takes_part) layout.images.push_back(parts[g].size());
+  }
+  const std::vector<double> shares = spec.row_shares.empty() ? even(rows) : spec.row_shares;
+  for (const std::int64_t units : problem.units) {
+    std::vector<std::int64_t>& layer = layout.units.emplace_back();
+    for (const Range& range : split_in_proportion(units, shares)) layer.push_back(range.size());
+    if (units == 0 && layout.units.size() > 1) layer = layout.units[layout.units.size() - 2];
+  }
+  return layout;
+}
+
+/// Gives the first rank, which keeps what all have learned, the first place: one without images or
+/// rows where it had none.
+void put_first(TrainLayout& layout) {
+  const std::int64_t rows = layout.rows;
+  if (layout.places[0] < 0) {
+    for (std::int64_t& place : layout.places) place += place < 0 ? 0 : 1;
+    layout.places[0] = 0;
+    if (rows == 1) {
+      layout.images.insert(layout.images.begin(), 0);
+    } else {
+      ++layout.rows;
+      for (auto& layer : layout.units) layer.insert(layer.begin(), 0);
+    }
+    return;
+  }
+  const std::int64_t group = layout.places[0] / rows;
+  const std::int64_t number = layout.places[0] % rows;
+  const auto swapped = [](std::int64_t x, std::int64_t with) {
+    return x == with ? 0 : x == 0 ? with : x;
+  };
+  for (std::int64_t& place : layout.places) {
+    if (place >= 0) place = swapped(place / rows, group) * rows + swapped(place % rows, number);
+  }
+  std::swap(layout.images[0], layout.images[group]);
+  for (auto& layer : layout.units) std::swap(layer[0], layer[number]);
 }
 
 bool all_alike(const std::vector<DeviceSpec>& devices) {
@@ -267,6 +225,36 @@ bool all_alike(const std::vector<DeviceSpec>& devices) {
     return d.kind == first.kind && d.threads == first.threads && d.slowdown == first.slowdown &&
            d.slowdown_changes.empty() && (d.kind == DeviceKind::cpu || d.index == first.index);
   });
+}
+
+Strategy strategy_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+                     const std::vector<DeviceSpec>& devices) {
+  const std::int64_t ranks = std::ssize(devices);
+  if (spec.model_ranks == 1 || ranks == 1) return Strategy::data;
+  if (spec.model_ranks == ranks) return Strategy::model;
+  if (spec.model_ranks > 1) return Strategy::grid;
+  const bool on_cpus = std::all_of(devices.begin(), devices.end(),
+                                   [](const DeviceSpec& d) { return d.kind == DeviceKind::cpu; });
+  const bool divides = on_cpus && !std::holds_alternative<PoolForm>(layers.front().form);
+  return divides ? Strategy::automatic : Strategy::data;
+}
+
+void add_notes(StepPlan& plan) {
+  const TrainLayout& layout = plan.layout;
+  if (layout.strategy != Strategy::data) {
+    plan.notes.push_back(fmt::format(
+        "{} ranks share the rows of a network each: a step is expected to take {:.3g} s, {:.3g} s "
+        "of it communication",
+        layout.rows, layout.seconds(), layout.communication_s));
+  }
+  for (std::size_t r = 0; r < plan.devices.size(); ++r) {
+    const std::int64_t place = layout.places[r];
+    const RankCost& cost = plan.devices[r].images;
+    if (place >= 0 && (layout.rows > 1 || layout.images[place] > 0)) continue;
+    plan.notes.push_back(fmt::format(
+        "rank {} is left out: {} images take it {:.3g} s, and a step of the others takes {:.3g} s",
+        r, plan.problem.grain, cost.at(plan.problem.grain), layout.seconds()));
+  }
 }
 
 }  // namespace
@@ -286,41 +274,46 @@ StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers
                     const std::vector<DeviceSpec>& devices, Communicator& comm, Device& device) {
   const bool alike = all_alike(devices);
   const bool follow = spec.rebalance.value_or(!alike) && comm.size() > 1;
-  if (spec.split.kind != SplitKind::profiled || (alike && !follow)) {
-    return given_shares(spec, comm, panel_width(device.info()));
+  Strategy strategy = strategy_of(spec, layers, devices);
+  std::int64_t grain = panel_width(device.info());
+  comm.all_reduce(&grain, &grain, 1, DType::i64, Reduction::max, nullptr);
+  // Equal devices share images unless they are told otherwise, so that equal runs have equal bits.
+  if (strategy == Strategy::automatic && alike && !follow) strategy = Strategy::data;
+  const bool given =
+      spec.split.kind != SplitKind::profiled || !spec.row_shares.empty() || spec.partition.chosen();
+  if (given || (alike && !follow)) {
+    StepPlan plan;
+    plan.problem = problem_of(spec, layers, grain);
+    plan.layout = given_layout(spec, plan.problem, comm.size());
+    return plan;
   }
-  StepPlan plan = plan_measured(spec, layers, devices, comm, device);
+  StepPlan plan = plan_measured(spec, layers, devices, comm, device, strategy);
   plan.follow = follow;
   return plan;
 }
 
 StepPlan plan_measured(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
-                       const std::vector<DeviceSpec>& devices, Communicator& comm, Device& device) {
-  const std::vector<Told> all = tell_all(spec, layers, devices, comm, device);
-  const CollectiveCost link = measure_sums(comm, parameters_of(layers));
+                       const std::vector<DeviceSpec>& devices, Communicator& comm, Device& device,
+                       Strategy strategy) {
+  const bool rows = strategy != Strategy::data;
+  const std::vector<DeviceCost> costs = measure_all(spec, layers, devices, comm, device, rows);
   StepPlan plan;
-  double width = 1.0;
-  for (std::size_t r = 0; r < all.size(); ++r) {
-    std::vector<CostCurve::Point> points;
-    for (std::size_t i = 0; i < kPoints && (i == 0 || all[r].images[i] > 0.0); ++i) {
-      points.push_back({static_cast<std::int64_t>(all[r].images[i]), all[r].seconds[i]});
+  std::int64_t width = 1;
+  for (std::size_t r = 0; r < costs.size(); ++r) {
+    TrainDevice& found = plan.devices.emplace_back();
+    found.images = {CostCurve(costs[r].steps), devices[r].slowdown, costs[r].most};
+    for (const auto& points : costs[r].rows) {
+      found.rows.push_back(points.empty() ? CostCurve() : CostCurve(points));
     }
-    plan.costs.push_back({CostCurve(std::move(points)), devices[r].slowdown,
-                          static_cast<std::int64_t>(all[r].most)});
-    width = std::max(width, all[r].width);
+    width = std::max(width, costs[r].width);
   }
-  const auto bytes = 4.0 * static_cast<double>(parameters_of(layers));
-  plan.grain = static_cast<std::int64_t>(width);
-  plan.shares = choose_ranks(spec.batch, plan.grain, plan.costs,
-                             [&](std::int64_t k) { return link.all_reduce(k, bytes); });
-  // The first rank keeps what all have learned, so that it stays, if without images.
-  plan.shares.takes_part[0] = true;
-  for (std::size_t r = 0; r < devices.size(); ++r) {
-    if (plan.shares.shares[r] > 0) continue;
-    plan.notes.push_back(fmt::format(
-        "rank {} is left out: {} images take it {:.3g} s, and a step of the others takes {:.3g} s",
-        r, plan.grain, plan.costs[r].at(plan.grain), plan.shares.seconds()));
-  }
+  plan.problem = problem_of(spec, layers, width);
+  plan.problem.sums = measure_sums(comm, parameters_of(layers));
+  if (rows) plan.problem.halos = measure_halos(comm);
+  plan.layout = lay_out(plan.problem, plan.devices, strategy,
+                        strategy == Strategy::grid ? spec.model_ranks : 0);
+  put_first(plan.layout);
+  add_notes(plan);
   return plan;
 }
 

@@ -1,24 +1,22 @@
-// What a training step costs on each rank's device, measured on the network that is to be trained,
-// and the shares of images that follow from it.
+// How the ranks share the steps of a training: as asked for, or as their devices were measured.
 #pragma once
 
-#include "batch_pass.hpp"
-#include "spdnn/balance.hpp"
+#include "device_cost.hpp"
 #include "spdnn/comm.hpp"
-#include "spdnn/train.hpp"
+#include "spdnn/train_plan.hpp"
 
 namespace spdnn::train {
 
-/// The kernels that train on a device, the preferred ones of this build. Throws `DeviceError` where
-/// there are none.
+/// The kernels that train on a device. Throws `DeviceError` where this build has none.
 [[nodiscard]] const TrainKernels<float>& kernels_for(const Device& device);
 
-/// How a group of ranks shares the images of each step.
+/// How a group of ranks shares the images and the rows of each step.
 struct StepPlan {
-  SharePlan shares;             ///< of a whole batch, by rank
-  std::int64_t grain = 1;       ///< images that are shared together: a panel
-  std::vector<RankCost> costs;  ///< by rank; none where nothing was measured
-  bool follow = false;          ///< measured times move shares
+  TrainProblem problem;
+  TrainLayout layout;  ///< the first rank has the first place
+  /// By rank; none where nothing was measured.
+  std::vector<TrainDevice> devices;
+  bool follow = false;  ///< measured times move shares
   std::vector<std::string> notes;
 };
 
@@ -28,10 +26,10 @@ struct StepPlan {
                                   const std::vector<DeviceSpec>& devices, Communicator& comm,
                                   Device& device);
 
-/// The same with shares by speed: every device is measured on `layers` at several numbers of
-/// images, one device at a time, unless that is remembered from an earlier run.
+/// The same by measured speed, whatever the specification asks: every device is measured on
+/// `layers`, unless that is remembered from an earlier run.
 [[nodiscard]] StepPlan plan_measured(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                                      const std::vector<DeviceSpec>& devices, Communicator& comm,
-                                     Device& device);
+                                     Device& device, Strategy strategy);
 
 }  // namespace spdnn::train

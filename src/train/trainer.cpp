@@ -16,61 +16,31 @@ using namespace train;  // NOLINT(google-build-using-namespace): this file is it
 /// Streams of random numbers of their own for what is drawn once.
 constexpr std::uint64_t kSplitStream = std::uint64_t{1} << 34U;
 
-/// The ranks that share images by speed: those that are worth it, each with all rows.
-void train_by_images(const Job& job, Communicator& all, Device& device,
-                     const std::vector<DeviceSpec>& devices) {
-  StepPlan plan = plan_steps(*job.spec, *job.layers, devices, all, device);
-  if (all.rank() == 0) {
-    job.result->notes.insert(job.result->notes.end(), plan.notes.begin(), plan.notes.end());
-  }
-  std::vector<std::size_t> members;
-  std::vector<std::int64_t> images;
-  std::vector<RankCost> costs;
-  for (std::size_t r = 0; r < devices.size(); ++r) {
-    if (!plan.shares.takes_part[r]) continue;
-    members.push_back(r);
-    images.push_back(plan.shares.shares[r]);
-    if (plan.follow) costs.push_back(plan.costs[r]);
-  }
-  const bool takes_part = plan.shares.takes_part[static_cast<std::size_t>(all.rank())];
-  const std::unique_ptr<Communicator> data = all.split(takes_part ? 0 : 1, all.rank());
-  if (!takes_part) return;
-  const std::unique_ptr<Communicator> alone = data->split(data->rank(), 0);
-  std::optional<Balancer> balancer;
-  if (plan.follow) balancer.emplace(job.spec->batch, plan.grain, std::move(costs));
-  Team team = {data.get(),
-               data.get(),
-               alone.get(),
-               split_units(*job.layers, {1.0}),
-               BatchShares(*data, std::move(images), plan.grain, std::move(balancer)),
-               std::move(members)};
-  RankTrainer(job, team, device, devices[all.rank()]).run();
-}
+/// What follows measured times: images where every rank has all rows, else rows.
+struct Followers {
+  std::optional<Balancer> images;
+  std::optional<RowBalancer> rows;
+};
 
-/// Groups of `model_ranks` ranks share the rows of a network each, and with the other groups the
-/// images of each batch, evenly.
-void train_by_rows(const Job& job, Communicator& all, Device& device, const DeviceSpec& spec) {
-  const int rows = job.spec->model_ranks;
-  const std::unique_ptr<Communicator> model = all.split(all.rank() / rows, all.rank());
-  const std::unique_ptr<Communicator> data = all.split(all.rank() % rows, all.rank());
-  std::vector<std::size_t> members(static_cast<std::size_t>(all.size()));
-  std::iota(members.begin(), members.end(), std::size_t{0});
-  RowOwners owners = choose_owners(*job.spec, *job.begun, all);
-  const std::int64_t width = panel_width(device.info());
-  std::vector<std::int64_t> images;
-  for (const Range& range : split_in_proportion(
-           job.spec->batch, std::vector<double>(static_cast<std::size_t>(data->size()), 1.0),
-           width)) {
-    images.push_back(range.size());
+Followers followers_of(const StepPlan& plan) {
+  Followers followers;
+  if (!plan.follow) return followers;
+  std::vector<TrainDevice> by_place(plan.devices.size());
+  std::size_t places = 0;
+  for (std::size_t r = 0; r < plan.devices.size(); ++r) {
+    if (plan.layout.places[r] < 0) continue;
+    by_place[static_cast<std::size_t>(plan.layout.places[r])] = plan.devices[r];
+    ++places;
   }
-  Team team = {&all,
-               data.get(),
-               model.get(),
-               std::move(owners.layers),
-               BatchShares(*data, std::move(images), width, std::nullopt),
-               std::move(members),
-               std::move(owners.traffic)};
-  RankTrainer(job, team, device, spec).run();
+  by_place.resize(places);
+  if (plan.layout.rows > 1) {
+    followers.rows.emplace(plan.problem, std::move(by_place), plan.layout);
+    return followers;
+  }
+  std::vector<RankCost> costs;
+  for (TrainDevice& device : by_place) costs.push_back(std::move(device.images));
+  followers.images.emplace(plan.problem.batch, plan.problem.grain, std::move(costs));
+  return followers;
 }
 
 void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>& devices) {
@@ -78,16 +48,49 @@ void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>
   const std::unique_ptr<Device> device = open_device(spec);
   all.show_device(device->info().name);
   all.show("measuring", -1);
-  if (job.spec->model_ranks == 1) {
-    train_by_images(job, all, *device, devices);
-  } else {
-    train_by_rows(job, all, *device, spec);
+  const StepPlan plan = plan_steps(*job.spec, *job.layers, devices, all, *device);
+  const TrainLayout& layout = plan.layout;
+  if (all.rank() == 0) {
+    std::vector<std::string>& notes = job.result->notes;
+    notes.insert(notes.end(), plan.notes.begin(), plan.notes.end());
   }
+  std::vector<std::size_t> members(devices.size());
+  std::size_t places = 0;
+  for (std::size_t r = 0; r < devices.size(); ++r) {
+    if (layout.places[r] < 0) continue;
+    members[static_cast<std::size_t>(layout.places[r])] = r;
+    ++places;
+  }
+  members.resize(places);
+  const auto place = static_cast<int>(layout.places[static_cast<std::size_t>(all.rank())]);
+  const auto rows = static_cast<int>(layout.rows);
+  const std::unique_ptr<Communicator> team = all.split(place < 0 ? 1 : 0, place);
+  if (place < 0) return;
+  const std::unique_ptr<Communicator> model = team->split(place / rows, place);
+  const std::unique_ptr<Communicator> data = team->split(place % rows, place);
+  RowOwners owners;
+  if (rows > 1) {
+    owners = choose_owners(*job.spec, *job.begun, layout.units, *team);
+  } else {
+    owners.layers = split_units(*job.layers, {1.0});
+  }
+  Followers followers = followers_of(plan);
+  Team place_in = {
+      team.get(),
+      data.get(),
+      model.get(),
+      std::move(owners.layers),
+      BatchShares(*data, layout.images, plan.problem.grain, std::move(followers.images)),
+      std::move(followers.rows),
+      std::move(members),
+      std::move(owners.traffic)};
+  RankTrainer(job, place_in, *device, spec).run();
 }
 
 void check_ranks(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) {
   const std::int64_t ranks = std::ssize(devices);
-  if (spec.model_ranks < 1 || ranks % spec.model_ranks != 0) {
+  if (spec.model_ranks == 0) return;  // chosen so that it fits
+  if (spec.model_ranks < 0 || ranks % spec.model_ranks != 0) {
     throw InputError(
         fmt::format("/train/model_ranks: {} devices are no whole number of groups of {}; list as "
                     "many devices, or let another number share the rows",
@@ -166,10 +169,16 @@ TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
   }
   run_ranks(static_cast<int>(devices.size()), [&](Communicator& comm) {
     const std::unique_ptr<Device> device = open_device(devices[comm.rank()]);
-    StepPlan found = plan_measured(spec, layers, devices, comm, *device);
+    StepPlan found = plan_measured(spec, layers, devices, comm, *device, Strategy::data);
     if (comm.rank() != 0) return;
-    plan.costs = std::move(found.costs);
-    plan.shares = std::move(found.shares);
+    for (std::size_t r = 0; r < devices.size(); ++r) {
+      const std::int64_t group = found.layout.places[r];
+      plan.costs.push_back(std::move(found.devices[r].images));
+      plan.shares.shares.push_back(group < 0 ? 0 : found.layout.images[group]);
+      plan.shares.takes_part.push_back(group >= 0);
+    }
+    plan.shares.work_s = found.layout.work_s;
+    plan.shares.communication_s = found.layout.communication_s;
     plan.notes = std::move(found.notes);
   });
   return plan;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <numeric>
 
 #include "spdnn/random.hpp"
 #include "support/scratch.hpp"
@@ -115,12 +116,87 @@ TEST(RowStrategies, SlowedRanksComputeTheSame) {
     spec.model_ranks = rows;
     std::vector<DeviceSpec> devices = cpu_ranks(ranks);
     const TrainResult even = train_network(spec, images, {}, devices, {});
-    devices[0].slowdown = 3.0;
-    devices[1].slowdown_changes = {{5.0, 10.0}, {9.0, 1.0}};
+    devices[0].slowdown = 100.0;
+    devices[1].slowdown_changes = {{5.0, 30.0}, {9.0, 1.0}};
     const TrainResult slowed = train_network(spec, images, {}, devices, {});
     EXPECT_EQ(parameters_of(slowed.model), parameters_of(even.model));
     EXPECT_GT(slowed.rank_seconds[0], even.rank_seconds[0]);
   }
+}
+
+/// Devices of unlike speed get rows as they were measured, and the network is trained all the same.
+TEST(RowStrategies, UnlikeDevicesGetRowsBySpeed) {
+  TrainSpec spec = small_spec();
+  spec.layers[0].outputs = spec.layers[1].outputs = 256;
+  spec.layers[0].density = spec.layers[1].density = 0.5;
+  spec.epochs = 1;
+  const LabelledImages images = made_up_images(700, 1);
+  const TrainResult one = train_network(spec, images, {}, cpu_ranks(1), {});
+  spec.split = {SplitKind::profiled, {}};
+  spec.rebalance = false;
+  for (const auto& [ranks, rows] : {std::pair(3, 3), std::pair(4, 2)}) {
+    spec.model_ranks = rows;
+    std::vector<DeviceSpec> devices = cpu_ranks(ranks);
+    // So slow that exchanges are cheap, whatever else the machine does.
+    for (DeviceSpec& device : devices) device.slowdown = 10.0;
+    devices[0].slowdown = 40.0;
+    const TrainResult result = train_network(spec, images, {}, devices, {});
+    ASSERT_EQ(result.shares.size(), 1U);
+    const std::vector<double>& parts = result.shares.front().rows;
+    ASSERT_EQ(std::ssize(parts), ranks);
+    EXPECT_LT(parts[0], parts[2]);
+    EXPECT_NEAR(std::accumulate(parts.begin(), parts.end(), 0.0), ranks / rows, 1e-9);
+    expect_near(one, result, 1e-4);
+  }
+}
+
+/// Weights, the optimiser's state and the best epoch's weights move with their rows.
+TEST(RowStrategies, RowsLeaveADeviceThatBecomesSlower) {
+  TrainSpec spec = small_spec();
+  spec.layers[0].outputs = spec.layers[1].outputs = 256;
+  spec.layers[0].density = spec.layers[1].density = 0.5;
+  spec.epochs = 3;
+  spec.validation = 60;
+  spec.optimizer.kind = OptimizerKind::adam;
+  const LabelledImages images = made_up_images(700, 1);
+  const TrainResult one = train_network(spec, images, {}, cpu_ranks(1), {});
+  spec.split = {SplitKind::profiled, {}};
+  spec.model_ranks = 2;
+  std::vector<DeviceSpec> devices = cpu_ranks(4);
+  for (DeviceSpec& device : devices) device.slowdown = 5.0;
+  devices[1].slowdown_changes = {{10.0, 30.0}};
+  const TrainResult result = train_network(spec, images, {}, devices, {});
+  ASSERT_GE(result.shares.size(), 2U);
+  EXPECT_LT(result.shares.back().rows[1], 0.8 * result.shares.front().rows[1]);
+  expect_near(one, result, 1e-3);
+}
+
+TEST(RowStrategies, ADeviceThatOnlyHoldsOthersUpHasNoRows) {
+  TrainSpec spec = small_spec();
+  spec.layers[0].outputs = spec.layers[1].outputs = 256;
+  spec.epochs = 1;
+  spec.model_ranks = 3;
+  spec.split = {SplitKind::profiled, {}};
+  std::vector<DeviceSpec> devices = cpu_ranks(3);
+  devices[0].slowdown = 1000.0;
+  devices[1].slowdown = devices[2].slowdown = 10.0;
+  const TrainResult result = train_network(spec, made_up_images(400, 1), {}, devices, {});
+  ASSERT_EQ(result.shares.front().rows.size(), 3U);
+  EXPECT_EQ(result.shares.front().rows[0], 0.0) << "the first rank stays, without rows";
+  spec.model_ranks = 1;
+  expect_near(train_network(spec, made_up_images(400, 1), {}, cpu_ranks(1), {}), result, 1e-4);
+}
+
+/// Without a strategy, what is measured decides; whatever that is, training is the same. Devices
+/// that are alike share images.
+TEST(RowStrategies, TheStrategyIsChosenByWhatIsMeasured) {
+  TrainSpec spec = small_spec();
+  spec.epochs = 1;
+  const TrainResult one = run(spec, 1, 1);
+  spec.split = {SplitKind::profiled, {}};
+  EXPECT_EQ(parameters_of(run(spec, 4, 0).model), parameters_of(run(spec, 4, 1).model));
+  spec.rebalance = true;
+  expect_near(one, run(spec, 3, 0), 1e-4);
 }
 
 TEST(RowStrategies, GroupsThatDoNotFitAreNamed) {
