@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <optional>
 
@@ -18,20 +19,21 @@ constexpr int kTurns = 4;
 /// Moves of a grain are tried with so many groups at most, so many times each.
 constexpr std::size_t kFewGroups = 4;
 constexpr int kMoves = 8;
-/// A layout that is no more than so much faster is not worth its exchanges: those of images are
-/// known better than those before every layer.
-constexpr double kWorthRows = 0.97;
-
 using Units = std::vector<std::vector<std::int64_t>>;
 
-/// Devices, the fastest first: by a whole step.
+/// Devices, the fastest first: by a whole step, longer where memory holds but a part of one.
 std::vector<std::size_t> by_speed(const TrainProblem& problem,
                                   std::span<const TrainDevice> devices) {
   std::vector<std::size_t> order(devices.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return devices[a].images.at(problem.batch) < devices[b].images.at(problem.batch);
-  });
+  const auto seconds = [&](std::size_t d) {
+    const double part = static_cast<double>(std::min(devices[d].images.most, problem.batch)) /
+                        static_cast<double>(problem.batch);
+    return part > 0.0 ? devices[d].images.at(problem.batch) / part
+                      : std::numeric_limits<double>::infinity();
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return seconds(a) < seconds(b); });
   return order;
 }
 
@@ -241,7 +243,7 @@ double rows_seconds(const TrainProblem& problem, std::span<const TrainDevice> de
     }
     slowest = std::max(slowest, seconds);
   }
-  return slowest;
+  return rows > 1 ? waits_for_rows * slowest : slowest;
 }
 
 TrainLayout lay_out(const TrainProblem& problem, std::span<const TrainDevice> devices,
@@ -270,7 +272,7 @@ TrainLayout lay_out(const TrainProblem& problem, std::span<const TrainDevice> de
   }
   if (strategy == Strategy::automatic) {
     const TrainLayout data = by_images(problem, devices);
-    if (!best || best->seconds() > kWorthRows * data.seconds()) return data;
+    if (!best || best->seconds() >= data.seconds()) return data;
   }
   if (!best) {
     throw InputError(
