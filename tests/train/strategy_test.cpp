@@ -138,8 +138,8 @@ TEST(RowStrategies, UnlikeDevicesGetRowsBySpeed) {
     spec.model_ranks = rows;
     std::vector<DeviceSpec> devices = cpu_ranks(ranks);
     // So slow that exchanges are cheap, whatever else the machine does.
-    for (DeviceSpec& device : devices) device.slowdown = 10.0;
-    devices[0].slowdown = 40.0;
+    for (DeviceSpec& device : devices) device.slowdown = 40.0;
+    devices[0].slowdown = 160.0;
     const TrainResult result = train_network(spec, images, {}, devices, {});
     ASSERT_EQ(result.shares.size(), 1U);
     const std::vector<double>& parts = result.shares.front().rows;
@@ -175,11 +175,12 @@ TEST(RowStrategies, ADeviceThatOnlyHoldsOthersUpHasNoRows) {
   TrainSpec spec = small_spec();
   spec.layers[0].outputs = spec.layers[1].outputs = 256;
   spec.epochs = 1;
+  spec.batch = 200;
   spec.model_ranks = 3;
   spec.split = {SplitKind::profiled, {}};
   std::vector<DeviceSpec> devices = cpu_ranks(3);
-  devices[0].slowdown = 1000.0;
-  devices[1].slowdown = devices[2].slowdown = 10.0;
+  devices[0].slowdown = 2500.0;
+  devices[1].slowdown = devices[2].slowdown = 12.0;
   const TrainResult result = train_network(spec, made_up_images(400, 1), {}, devices, {});
   ASSERT_EQ(result.shares.front().rows.size(), 3U);
   EXPECT_EQ(result.shares.front().rows[0], 0.0) << "the first rank stays, without rows";
