@@ -113,6 +113,7 @@ struct TrainSpec {
   /// Whether measured times move shares that go by speed; nothing: where devices are unlike.
   std::optional<bool> rebalance;
   std::optional<std::int64_t> memory_limit;  ///< bytes of all CPU ranks; nothing: found out
+  bool cuda_graphs = true;                   ///< GPUs keep the steps they have run before
   std::string profile_cache;             ///< file of measurements to use and to add to; empty: none
   std::int64_t validation = 0;           ///< training images held out, chosen by the seed
   std::optional<std::int64_t> patience;  ///< epochs without a smaller validation loss, then stop
@@ -184,8 +185,10 @@ struct TrainResult {
   std::vector<ShareReport> shares;        ///< the first ones, and those after each change
   std::vector<std::int64_t> rank_images;  ///< of each rank, in this call
   std::vector<double> rank_seconds;       ///< each rank's, in this call
-  std::optional<RowTraffic> rows;         ///< where ranks share the rows of a network
-  double train_s = 0.0;                   ///< of all epochs, validation included
+  std::vector<std::int64_t>
+      rank_replays;                ///< halves of steps that a GPU had kept, since rows moved
+  std::optional<RowTraffic> rows;  ///< where ranks share the rows of a network
+  double train_s = 0.0;            ///< of all epochs, validation included
   std::vector<std::string> notes;
   Model model;  ///< as trained; dense layers as full sparse ones
 };

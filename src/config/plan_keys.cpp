@@ -48,7 +48,7 @@ void add_plan(std::vector<Key>& t) {
           {.pointer = "/cuda_graphs",
            .forms = {boolean()},
            .fallback = "true",
-           .about = "On a GPU, queue the layers of later batches as CUDA graphs"},
+           .about = "On a GPU, queue the layers of later batches, or steps, as CUDA graphs"},
           {.pointer = "/compile",
            .forms = {words({"off", "safe", "full"}), list(1)},
            .fallback = R"("off")",

@@ -72,6 +72,7 @@ void describe_devices(const std::vector<DeviceSpec>& specs, RunResult& result) {
     device.busy_s = train.rank_seconds[rank];
     device.idle_s = std::max(train.train_s - device.busy_s, 0.0);
     device.images = train.rank_images[rank];
+    device.replayed_segments = train.rank_replays[rank];
     result.devices.push_back(std::move(device));
   }
 }
@@ -130,6 +131,7 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   spec.partition = config.partition;
   spec.memory_limit = config.memory_limit;
   spec.profile_cache = profile_cache_file();
+  spec.cuda_graphs = config.cuda_graphs;
   set_strategy(config, job.specs.size(), spec);
   Metrics metrics(config.output / "metrics.jsonl", spec.checkpoint.resume);
   progress.phase = "training";

@@ -160,9 +160,34 @@ void BatchPass<T>::forward_layer(std::size_t layer, Range chunk, bool only_chunk
 }
 
 template <class T>
+template <class Work>
+void BatchPass<T>::run_kept(const Half& half, const Work& work) {
+  if (!keeps_) return work();
+  kept_.run(network_.stream(), half, work);
+}
+
+template <class T>
 Panels<const T> BatchPass<T>::forward(const Panels<const T>& x) {
   x_ = transfer_.images(x);
   images_forward_ += x.batch;
+  forward_layers();
+  return gathered(network_.layers().size());
+}
+
+template <class T>
+void BatchPass<T>::start(const Panels<const T>& x, Loss loss, const std::int32_t* labels, T scale) {
+  x_ = transfer_.images(x);
+  images_forward_ += x.batch;
+  const std::int32_t* const there = transfer_.labels(labels, x.batch);
+  run_kept({true, x.batch, loss, scale}, [&] {
+    forward_layers();
+    queue_loss(loss, there, scale);
+  });
+  transfer_.mark_back(x.batch);
+}
+
+template <class T>
+void BatchPass<T>::forward_layers() {
   const std::size_t layers = network_.layers().size();
   const std::vector<Range> parts = chunks();
   for (std::size_t l = 0; l < layers; ++l) {
@@ -173,18 +198,23 @@ Panels<const T> BatchPass<T>::forward(const Panels<const T>& x) {
       exchanges_[layers]->finish_forward(gathered(layers), chunk, network_.stream());
     }
   }
-  return gathered(layers);
 }
 
 template <class T>
 void BatchPass<T>::start_loss(Loss loss, const std::int32_t* labels, T scale) {
+  queue_loss(loss, transfer_.labels(labels, x_.batch), scale);
+  transfer_.mark_back(x_.batch);
+}
+
+template <class T>
+void BatchPass<T>::queue_loss(Loss loss, const std::int32_t* labels, T scale) {
   const std::size_t last = network_.layers().size() - 1;
   const Halo& halo = shard_.halos.back();
   LossArgs<T> args;
   args.loss = loss;
   args.activation = network_.layers()[last].activation;
   args.y = gathered(last + 1);
-  args.labels = transfer_.labels(labels, x_.batch);
+  args.labels = labels;
   args.scale = scale;
   const Panels<T> own = delta(last);
   args.dz = halo.in_place ? own
@@ -224,6 +254,12 @@ void BatchPass<T>::backward_data_of(std::size_t layer, Range chunk) {
 template <class T>
 void BatchPass<T>::backward(const Visit& visit) {
   images_backward_ += x_.batch;
+  if (visit) return backward_layers(visit);
+  run_kept({false, x_.batch, Loss::cross_entropy, T{0}}, [&] { backward_layers({}); });
+}
+
+template <class T>
+void BatchPass<T>::backward_layers(const Visit& visit) {
   const std::vector<Range> parts = chunks();
   const std::size_t layers = network_.layers().size();
   for (std::size_t l = layers; l-- > 0;) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "batch_transfer.hpp"
+#include "kept_work.hpp"
 #include "network.hpp"
 #include "shard.hpp"
 
@@ -44,6 +45,10 @@ class BatchPass {
     start_loss(loss, labels, scale);
     return finish_loss(predictions);
   }
+  /// `forward` and `start_loss` in one, which a GPU keeps and replays, as it does `backward`.
+  void start(const Panels<const T>& x, Loss loss, const std::int32_t* labels, T scale);
+  /// Whether it does so; it does unless told otherwise.
+  void keep_work(bool keeps) { keeps_ = keeps; }
   /// Sees a layer's input and the gradient by its sums on the way back.
   using Visit =
       std::function<void(std::size_t layer, const Panels<const T>& dz, const Panels<const T>& x)>;
@@ -64,6 +69,8 @@ class BatchPass {
   [[nodiscard]] std::int64_t activation_bytes() const;
   [[nodiscard]] std::int64_t delta_bytes() const;
   [[nodiscard]] std::int64_t workspace_bytes() const;
+  /// Calls of `start` and `backward` that were replayed.
+  [[nodiscard]] std::int64_t replayed() const { return kept_.replayed(); }
   [[nodiscard]] const BatchTransfer<T>& transfer() const noexcept { return transfer_; }
   /// Messages and copies of the halos.
   [[nodiscard]] std::int64_t halo_bytes() const;
@@ -71,12 +78,25 @@ class BatchPass {
  private:
   BatchPass(Network<T>& network, std::optional<Shard> own, const Shard* shard, Communicator* comm,
             std::int64_t most_images, std::int64_t width);
+  /// What is the same in all steps that have these alike.
+  struct Half {
+    bool forward;
+    std::int64_t images;
+    Loss loss;
+    T scale;
+    friend bool operator==(const Half&, const Half&) = default;
+  };
+  template <class Work>
+  void run_kept(const Half& half, const Work& work);
   [[nodiscard]] std::vector<Range> chunks() const;
   /// Where layer `layer` puts what it computes, and what it reads; the latter also for the loss.
   [[nodiscard]] Panels<T> output_of(std::size_t layer) const;
   [[nodiscard]] Panels<T> gathered(std::size_t layer) const;
   [[nodiscard]] Panels<const T> input_of(std::size_t layer) const;
   [[nodiscard]] Panels<T> delta(std::size_t layer) const;
+  void forward_layers();
+  void queue_loss(Loss loss, const std::int32_t* labels, T scale);
+  void backward_layers(const Visit& visit);
   void forward_layer(std::size_t layer, Range chunk, bool only_chunk);
   void forward_rows(std::size_t layer, Range units, Range chunk);
   void backward_data_of(std::size_t layer, Range chunk);
@@ -86,6 +106,8 @@ class BatchPass {
   const Shard& shard_;
   std::int64_t width_;
   BatchTransfer<T> transfer_;
+  KeptWork<Half> kept_;
+  bool keeps_ = true;
   std::vector<Buffer> activations_;
   std::vector<Buffer> inputs_;  ///< by layer and for the loss; empty where read in place
   std::vector<std::unique_ptr<HaloExchange<T>>> exchanges_;

@@ -46,10 +46,13 @@ const std::int32_t* BatchTransfer<T>::labels(const std::int32_t* host, std::int6
 
 template <class T>
 void BatchTransfer<T>::start_back(std::int64_t count) {
+  if (copies_) stream_.copy(found_back_.data(), found_.data(), found_bytes(count));
+}
+
+template <class T>
+void BatchTransfer<T>::mark_back(std::int64_t count) {
   count_ = count;
-  if (!copies_) return;
-  stream_.copy(found_back_.data(), found_.data(), found_bytes(count));
-  back_ = stream_.record();
+  if (copies_) back_ = stream_.record();
 }
 
 template <class T>

@@ -25,8 +25,10 @@ class BatchTransfer {
   [[nodiscard]] std::int32_t* predictions() const {
     return reinterpret_cast<std::int32_t*>(found_.as<double>() + 1);
   }
-  /// Begins to bring both back, predictions of `count` images.
+  /// Begins to bring both back, predictions of `count` images. The stream may keep it.
   void start_back(std::int64_t count);
+  /// `finish` waits for what the stream was given up to here.
+  void mark_back(std::int64_t count);
   /// Waits for them; returns the sum. Predictions are copied where `predictions` is not null.
   double finish(std::int32_t* predictions);
 

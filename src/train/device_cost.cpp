@@ -63,6 +63,7 @@ class Trial {
     labels_.resize(room);
     predictions_.resize(room);
     pass_.emplace(network_, std::ssize(labels_));
+    pass_->keep_work(spec_.cuda_graphs);
     const Panels<float> panels = {nullptr, network_.inputs(), std::ssize(labels_), width_, nullptr};
     x_ = device_.allocate_host(static_cast<std::size_t>(panels.size()) * sizeof(float));
     std::memset(x_.data(), 0, x_.bytes());
@@ -77,9 +78,8 @@ class Trial {
  private:
   void step(std::int64_t images) {
     if (images > 0) {
-      static_cast<void>(
-          pass_->forward({x_.as<const float>(), network_.inputs(), images, width_, nullptr}));
-      pass_->start_loss(spec_.loss, labels_.data(), 1.0F);
+      pass_->start({x_.as<const float>(), network_.inputs(), images, width_, nullptr}, spec_.loss,
+                   labels_.data(), 1.0F);
       pass_->backward();
     }
     static_cast<void>(optimizer_.step());

@@ -68,10 +68,14 @@ void RankTrainer::report_share() {
   comm_.all_gather(&images_, images.data(), ones, DType::i64, nullptr);
   const double busy = pace_.busy();
   comm_.all_gather(&busy, seconds.data(), ones, DType::f64, nullptr);
+  std::vector<std::int64_t> replays(ones.size());
+  const std::int64_t replayed = worker_.pass().replayed();
+  comm_.all_gather(&replayed, replays.data(), ones, DType::i64, nullptr);
   if (comm_.rank() != 0) return;
   for (std::size_t r = 0; r < ones.size(); ++r) {
     job_.result->rank_images[team_.devices[r]] = images[r];
     job_.result->rank_seconds[team_.devices[r]] = seconds[r];
+    job_.result->rank_replays[team_.devices[r]] = replays[r];
   }
 }
 

@@ -150,8 +150,7 @@ void RankTrainer::report_step(std::int64_t step) {
 }
 
 void RankTrainer::start_loss(const Batch& batch, float scale) {
-  static_cast<void>(worker_.pass().forward(batch.x));
-  worker_.pass().start_loss(spec_.loss, batch.labels, scale);
+  worker_.pass().start(batch.x, spec_.loss, batch.labels, scale);
 }
 
 /// Adds what `start_loss` found.

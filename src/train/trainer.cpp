@@ -244,6 +244,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
                    &result};
   result.rank_images.resize(devices.size());
   result.rank_seconds.resize(devices.size());
+  result.rank_replays.resize(devices.size());
   const auto body = [&](Communicator& comm) { train_rank(job, comm, devices); };
   if (hooks.run_ranks) {
     hooks.run_ranks(body);

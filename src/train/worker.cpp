@@ -86,7 +86,12 @@ void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<f
     }
     rows[l] = {};
   }
+  make_pass();
+}
+
+void Worker::make_pass() {
   pass_.emplace(*network_, *shard_, model_, most_images_);
+  pass_->keep_work(spec_.cuda_graphs);
 }
 
 std::vector<LayerRows<float>> Worker::own_rows(const std::vector<LayerPartition>& partition,
@@ -169,7 +174,7 @@ Crossed Worker::crossed() const {
 void Worker::make_room(std::int64_t most_images) {
   crossed_ = crossed();
   most_images_ = std::max<std::int64_t>(most_images, 1);
-  if (network_) pass_.emplace(*network_, *shard_, model_, most_images_);
+  if (network_) make_pass();
 }
 
 }  // namespace spdnn::train

@@ -60,6 +60,7 @@ class Worker {
   [[nodiscard]] std::vector<std::size_t> places(std::size_t layer) const;
 
  private:
+  void make_pass();
   [[nodiscard]] bool has_weights(std::size_t layer) const {
     return !std::holds_alternative<PoolForm>(layers_[layer].form);
   }

@@ -1,5 +1,5 @@
-// Whole inference runs on a GPU as the SIMT layer plays it: whatever is done on the device between
-// layers, results are those of a CPU rank, bit for bit.
+// Whole runs on a GPU as the SIMT layer plays it: whatever inference does on the device between
+// layers, results are those of a CPU rank, bit for bit; and what training leaves runs anywhere.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "spdnn/run.hpp"
+#include "support/idx_files.hpp"
 #include "support/networks.hpp"
 
 namespace spdnn {
@@ -81,6 +82,28 @@ class OnGpu : public testing::Test {
     RunResult result = run(config, progress);
     EXPECT_EQ(result.status, "verified") << (result.failures.empty() ? "" : result.failures[0]);
     return result;
+  }
+
+  /// Noisy copies of one picture a class, in MNIST's files.
+  void write_pictures(const std::string& part, std::uint32_t count, unsigned seed) const {
+    constexpr std::size_t kPixels = 64;
+    std::mt19937 pictures(7);
+    std::string prototypes(4 * kPixels, '\0');
+    for (char& p : prototypes) p = static_cast<char>(pictures() % 256);
+    std::mt19937 random(seed);
+    std::string pixels;
+    std::string labels;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      labels += static_cast<char>(random() % 4);
+      for (std::size_t p = 0; p < kPixels; ++p) {
+        pixels += random() % 3 == 0
+                      ? static_cast<char>(random() % 256)
+                      : prototypes[static_cast<std::size_t>(labels.back()) * kPixels + p];
+      }
+    }
+    std::ofstream(folder_ / (part + "-images-idx3-ubyte"))
+        << test::images_file(count, 8, 8, pixels);
+    std::ofstream(folder_ / (part + "-labels-idx1-ubyte")) << test::labels_file(labels);
   }
 
   static std::string text(const fs::path& file) {
@@ -189,6 +212,66 @@ TEST_F(OnGpu, WeightsThatDoNotFitAreStaged) {
     EXPECT_TRUE(result.plan.stream_weights[0]);
     EXPECT_EQ(result.devices[0].replayed_segments, 0);
   }
+}
+
+/// A sparse convolution, one with a stride, both poolings and a dense layer.
+std::vector<LayerSpec> convolutional_layers() {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  LayerSpec conv;
+  conv.kind = LayerKind::conv2d;
+  conv.outputs = 6;
+  conv.kernel = 3;
+  conv.density = 0.5;
+  conv.activation = {0.0F, kInfinity};
+  LayerSpec strided = conv;
+  strided.stride = 2;
+  strided.activation.upper = 2.0F;
+  LayerSpec largest;
+  largest.kind = LayerKind::max_pool;
+  largest.kernel = largest.stride = 2;
+  LayerSpec mean = largest;
+  mean.kind = LayerKind::average_pool;
+  LayerSpec last;
+  last.outputs = 4;
+  last.topology = Topology::dense;
+  last.activation = {-kInfinity, kInfinity};
+  return {conv, largest, strided, mean, last};
+}
+
+TEST_F(OnGpu, WhatItTrainsRunsThereAndOnTheCpuWithTheSameBits) {
+  write_pictures("train", 260, 1);
+  write_pictures("t10k", 70, 2);
+  RunConfig training;
+  training.job = "train";
+  training.model = LayersModel{};
+  training.input.source = LabelledInput{LabelledInput::Format::mnist, folder_};
+  training.devices.resize(1);
+  training.devices[0].kind = DeviceKind::cuda;
+  training.output = folder_ / "trained";
+  training.file = folder_ / "train.json";
+  training.train.emplace();
+  training.train->layers = convolutional_layers();
+  training.train->epochs = 2;
+  training.train->batch = 64;
+  training.train->optimizer.rate = 0.01;
+  Progress progress;
+  const RunResult trained = run(training, progress);
+  EXPECT_EQ(trained.status, "done");
+  EXPECT_GT(trained.peak_device_bytes, 0);
+  EXPECT_GT(trained.devices[0].replayed_segments, 0);
+  EXPECT_LT(trained.train->epochs[1].train.loss, trained.train->epochs[0].train.loss);
+
+  RunConfig config;
+  config.model = FileModel{folder_ / "trained/checkpoints/checkpoint-000002.safetensors"};
+  config.input = training.input;
+  config.plan.strategy = Strategy::data;
+  config.output = folder_ / "out";
+  config.file = folder_ / "config.json";
+  config.verify.sample_against_reference = 20;
+  config.save_outputs = true;
+  const RunResult evaluated = expect_as_on_cpu(config);
+  ASSERT_TRUE(evaluated.labelled);
+  EXPECT_EQ(evaluated.labelled->confusion, trained.labelled->confusion);
 }
 
 TEST_F(OnGpu, LowerPrecisionStaysWithinItsTolerance) {

@@ -133,6 +133,18 @@ TEST_F(GpuTraining, RanksShareABatch) {
   }
 }
 
+TEST_F(GpuTraining, KeptStepsChangeNoBit) {
+  TrainSpec s = spec();
+  s.validation = 30;
+  const TrainResult kept = run(s, gpus_);
+  s.cuda_graphs = false;
+  const TrainResult anew = run(s, gpus_);
+  EXPECT_GT(kept.rank_replays[0], 0);
+  EXPECT_EQ(anew.rank_replays[0], 0);
+  EXPECT_EQ(parameters_of(kept.model), parameters_of(anew.model));
+  EXPECT_EQ(kept.epochs.back().validation->loss, anew.epochs.back().validation->loss);
+}
+
 TEST_F(GpuTraining, MemoryIsListedByKind) {
   const TrainResult result = run(spec(), gpus_);
   std::int64_t listed = 0;
