@@ -138,8 +138,6 @@ __global__ void __launch_bounds__(TrainTraits::block)
   const std::int64_t tiles = (w.out_height + TrainConvTraits::tile - 1) / TrainConvTraits::tile *
                              ((w.out_width + TrainConvTraits::tile - 1) / TrainConvTraits::tile);
   const std::int64_t items = args.x.count() * tiles * pattern.rows;
-  const T lower = args.activation.lower;
-  const T upper = args.activation.upper;
   for (std::int64_t item = grid_warp(); item < items; item += grid_warps()) {
     const PlaneTile tile(item, pattern.rows, w.out_height, w.out_width);
     const T* x = args.x.panel(tile.panel) + lane * TrainTraits::images;
@@ -165,13 +163,7 @@ __global__ void __launch_bounds__(TrainTraits::block)
     T* y = args.y.panel(tile.panel) + tile.plane * w.out_pixels() * TrainTraits::width +
            lane * TrainTraits::images;
     for_each_place(sums, tile, w.out_height, w.out_width, [&](Pair<T>& sum, std::int64_t at) {
-#pragma unroll
-      for (int i = 0; i < TrainTraits::images; ++i) {
-        T value = sum.v[i] + bias;
-        value = value > lower ? value : lower;
-        sum.v[i] = value < upper ? value : upper;
-      }
-      *reinterpret_cast<Pair<T>*>(y + at) = sum;
+      store_activated(sum, bias, args.activation, y + at);
     });
   }
 }
@@ -188,8 +180,6 @@ __global__ void __launch_bounds__(TrainTraits::block)
   const std::int64_t tiles = (w.in_height + TrainConvTraits::tile - 1) / TrainConvTraits::tile *
                              ((w.in_width + TrainConvTraits::tile - 1) / TrainConvTraits::tile);
   const std::int64_t items = args.dz.count() * tiles * w.channels;
-  const T lower = args.activation.lower;
-  const T upper = args.activation.upper;
   for (std::int64_t item = grid_warp(); item < items; item += grid_warps()) {
     const PlaneTile tile(item, w.channels, w.in_height, w.in_width);
     const T* dz = args.dz.panel(tile.panel) + lane;
@@ -212,12 +202,7 @@ __global__ void __launch_bounds__(TrainTraits::block)
     const T* x = args.x.panel(tile.panel) + first;
     T* dx = args.dx.panel(tile.panel) + first;
     for_each_place(sums, tile, w.in_height, w.in_width, [&](Pair<T>& sum, std::int64_t at) {
-      const Pair<T> made = load_pair(x + at);
-#pragma unroll
-      for (int i = 0; i < TrainTraits::images; ++i) {
-        if (!(made.v[i] > lower && made.v[i] < upper)) sum.v[i] = T{0};
-      }
-      *reinterpret_cast<Pair<T>*>(dx + at) = sum;
+      store_masked(sum, load_pair(x + at), args.activation, dx + at);
     });
   }
 }
@@ -225,13 +210,11 @@ __global__ void __launch_bounds__(TrainTraits::block)
 /// The sums of all warps' `values`, each in a lane of its own from the first thread on; `parts` has
 /// room for those of all warps. All threads of the block meet here; those of other threads are 0.
 template <class T, int kCount>
-__device__ __forceinline__ T block_sums(const T (&values)[kCount], T* parts) {
+__device__ __forceinline__ T block_sums(T (&values)[kCount], T* parts) {
   const int warp = static_cast<int>(threadIdx.x / kWarp);
-#pragma unroll
-  for (int e = 0; e < kCount; ++e) {
-    const T sum = warp_sum(values[e]);
-    if (threadIdx.x % kWarp == 0) parts[warp * kCount + e] = sum;
-  }
+  const int lane = static_cast<int>(threadIdx.x % kWarp);
+  const T own = warp_sums(values);
+  if (lane % (kWarp / kCount) == 0) parts[warp * kCount + sum_held_by<kCount>(lane)] = own;
   __syncthreads();
   T sum = T{0};
   if (threadIdx.x < kCount) {

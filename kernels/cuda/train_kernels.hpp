@@ -5,7 +5,7 @@
 
 namespace spdnn {
 
-/// Linear layers; see train_linear.cu.
+/// Linear layers; see train_linear.cu and train_dense.cu.
 template <class T>
 [[nodiscard]] LinearKernels<T> train_sparse_cuda();
 template <class T>

@@ -11,7 +11,7 @@ struct TrainTraits {
   static constexpr int warps = block / kWarp;
   static constexpr int width = 64;              ///< images of a panel
   static constexpr int images = width / kWarp;  ///< of a lane
-  static constexpr int entries = 4;             ///< whose gradients a warp sums side by side
+  static constexpr int entries = 8;             ///< whose gradients a warp sums side by side
   static_assert(block % kWarp == 0 && block <= 1024 && images == 2);
 };
 
@@ -32,14 +32,68 @@ __device__ __forceinline__ void add_product(Pair<T>& sum, T weight, const Pair<T
   sum.v[1] += weight * x.v[1];
 }
 
-/// The sum over a warp's lanes, in all of them.
+/// Stores h(sum + bias).
 template <class T>
-__device__ __forceinline__ T warp_sum(T value) {
+__device__ __forceinline__ void store_activated(Pair<T> sum, T bias, const Epilogue& activation,
+                                                T* to) {
+  const T lower = activation.lower;
+  const T upper = activation.upper;
 #pragma unroll
-  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
-    value += __shfl_xor_sync(kFullWarp, value, lanes);
+  for (int i = 0; i < TrainTraits::images; ++i) {
+    T value = sum.v[i] + bias;
+    value = value > lower ? value : lower;
+    sum.v[i] = value < upper ? value : upper;
   }
-  return value;
+  *reinterpret_cast<Pair<T>*>(to) = sum;
+}
+
+/// Stores `sum` where `made` lies between the bounds of the activation that made it, else 0.
+template <class T>
+__device__ __forceinline__ void store_masked(Pair<T> sum, const Pair<T>& made,
+                                             const Epilogue& activation, T* to) {
+  const T lower = activation.lower;
+  const T upper = activation.upper;
+#pragma unroll
+  for (int i = 0; i < TrainTraits::images; ++i) {
+    if (!(made.v[i] > lower && made.v[i] < upper)) sum.v[i] = T{0};
+  }
+  *reinterpret_cast<Pair<T>*>(to) = sum;
+}
+
+/// Lanes that meet halve what they hold of `kCount` values, each taking the sums of one half: from
+/// 2 · kHalf values a lane to one.
+template <int kHalf, class T, int kCount>
+__device__ __forceinline__ void halve(T (&values)[kCount]) {
+  if constexpr (kHalf > 0) {
+    constexpr int kApart = kWarp * kHalf / kCount;
+    const bool upper = threadIdx.x % (2 * kApart) >= kApart;
+#pragma unroll
+    for (int i = 0; i < kHalf; ++i) {
+      const T kept = upper ? values[i + kHalf] : values[i];
+      const T given = upper ? values[i] : values[i + kHalf];
+      values[i] = kept + __shfl_xor_sync(kFullWarp, given, kApart);
+    }
+    halve<kHalf / 2>(values);
+  }
+}
+
+/// Sums each of `values`, a power of two of them, over a warp's lanes: lane l ends with the sum of
+/// value `sum_held_by<kCount>(l)`. Overwrites `values`.
+template <class T, int kCount>
+__device__ __forceinline__ T warp_sums(T (&values)[kCount]) {
+  halve<kCount / 2>(values);
+  T sum = values[0];
+#pragma unroll
+  for (int lanes = kWarp / (2 * kCount); lanes > 0; lanes /= 2) {
+    sum += __shfl_xor_sync(kFullWarp, sum, lanes);
+  }
+  return sum;
+}
+
+/// Which of the values of `warp_sums` a lane has the sum of; kWarp / kCount lanes have each.
+template <int kCount>
+__device__ __forceinline__ int sum_held_by(int lane) {
+  return lane / (kWarp / kCount);
 }
 
 /// by_columns[k] ← values[entries[k]]. Grid of any size; a thread an entry.

@@ -1,4 +1,4 @@
-// Device code of training's linear layers, sparse and dense; mapping and costs are described in
+// Device code of training's sparse linear layers; mapping and costs are described in
 // train_linear.cu.
 #pragma once
 
@@ -6,37 +6,25 @@
 
 namespace spdnn::cuda {
 
-/// A list of features and a weight for each: a row of W, or of its transpose. Dense lists have no
-/// indices, and a weight every `stride`.
+/// Lists of features and a weight for each: rows of W, or of its transpose.
 template <class T>
 struct ListView {
-  const std::int64_t* offsets = nullptr;  ///< null: dense
+  const std::int64_t* offsets = nullptr;
   const std::uint32_t* indices = nullptr;
   const T* values = nullptr;
-  std::int64_t count = 0;   ///< lists
-  std::int64_t length = 0;  ///< of a dense list
-  std::int64_t first = 0;   ///< where dense list i begins: i · first
-  std::int64_t stride = 1;
+  std::int64_t count = 0;  ///< lists
 };
 
 /// Σ weight · in[feature] over list `index`; `in` points at the lane's images of feature 0.
-template <class T, bool kDense>
+template <class T>
 __device__ __forceinline__ Pair<T> list_sum(const ListView<T>& lists, std::int64_t index,
                                             const T* in) {
   Pair<T> sum{};
-  if constexpr (kDense) {
-    const T* value = lists.values + index * lists.first;
+  const std::int64_t end = lists.offsets[index + 1];
 #pragma unroll 4
-    for (std::int64_t k = 0; k < lists.length; ++k) {
-      add_product(sum, value[k * lists.stride], load_pair(in + k * TrainTraits::width));
-    }
-  } else {
-    const std::int64_t end = lists.offsets[index + 1];
-#pragma unroll 4
-    for (std::int64_t k = lists.offsets[index]; k < end; ++k) {
-      const T* at = in + std::int64_t{lists.indices[k]} * TrainTraits::width;
-      add_product(sum, lists.values[k], load_pair(at));
-    }
+  for (std::int64_t k = lists.offsets[index]; k < end; ++k) {
+    const T* at = in + std::int64_t{lists.indices[k]} * TrainTraits::width;
+    add_product(sum, lists.values[k], load_pair(at));
   }
   return sum;
 }
@@ -53,53 +41,36 @@ __device__ __forceinline__ void for_each_list(std::int64_t lists, std::int64_t p
 }
 
 /// y ← h(lists · x + b).
-template <class T, bool kDense>
+template <class T>
 __global__ void __launch_bounds__(TrainTraits::block)
     train_forward_kernel(ListView<T> lists, const T* bias, Epilogue activation, Panels<const T> x,
                          Panels<T> y) {
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
-  const T lower = activation.lower;
-  const T upper = activation.upper;
   for_each_list(lists.count, x.count(), [&](std::int64_t row, std::int64_t panel) {
-    Pair<T> sum = list_sum<T, kDense>(lists, row, x.panel(panel) + lane);
-    const T b = bias[row];
-#pragma unroll
-    for (int i = 0; i < TrainTraits::images; ++i) {
-      T value = sum.v[i] + b;
-      value = value > lower ? value : lower;
-      sum.v[i] = value < upper ? value : upper;
-    }
-    *reinterpret_cast<Pair<T>*>(y.panel(panel) + row * TrainTraits::width + lane) = sum;
+    store_activated(list_sum(lists, row, x.panel(panel) + lane), bias[row], activation,
+                    y.panel(panel) + row * TrainTraits::width + lane);
   });
 }
 
 /// dx ← (lists · dz) where x lies between the bounds of the activation that made it, else 0.
-template <class T, bool kDense>
+template <class T>
 __global__ void __launch_bounds__(TrainTraits::block)
     train_backward_data_kernel(ListView<T> lists, Panels<const T> dz, Epilogue activation,
                                Panels<const T> x, Panels<T> dx) {
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
-  const T lower = activation.lower;
-  const T upper = activation.upper;
   for_each_list(lists.count, dz.count(), [&](std::int64_t col, std::int64_t panel) {
-    Pair<T> sum = list_sum<T, kDense>(lists, col, dz.panel(panel) + lane);
     const std::int64_t at = col * TrainTraits::width + lane;
-    const Pair<T> made = load_pair(x.panel(panel) + at);
-#pragma unroll
-    for (int i = 0; i < TrainTraits::images; ++i) {
-      if (!(made.v[i] > lower && made.v[i] < upper)) sum.v[i] = T{0};
-    }
-    *reinterpret_cast<Pair<T>*>(dx.panel(panel) + at) = sum;
+    store_masked(list_sum(lists, col, dz.panel(panel) + lane), load_pair(x.panel(panel) + at),
+                 activation, dx.panel(panel) + at);
   });
 }
 
-/// Gradients of `kCount` entries of one row from `k` on. `in[e]` and `out` point at the lane's
-/// images of the entry's input and of the row, in panel 0.
+/// Adds the products of one row's gradients and the inputs of `kCount` entries. `in[e]` and `out`
+/// point at the lane's images in panel 0.
 template <class T, int kCount>
-__device__ __forceinline__ void entry_gradients(const T* const (&in)[kCount], const T* out,
-                                                std::int64_t panels, std::int64_t in_step,
-                                                std::int64_t out_step, T* dvalues) {
-  T sums[kCount] = {};
+__device__ __forceinline__ void add_gradients(T (&sums)[kCount], const T* const (&in)[kCount],
+                                              const T* out, std::int64_t panels,
+                                              std::int64_t in_step, std::int64_t out_step) {
 #pragma unroll 1
   for (std::int64_t p = 0; p < panels; ++p) {
     const Pair<T> dz = load_pair(out + p * out_step);
@@ -110,53 +81,49 @@ __device__ __forceinline__ void entry_gradients(const T* const (&in)[kCount], co
       sums[e] += dz.v[1] * x.v[1];
     }
   }
-#pragma unroll
-  for (int e = 0; e < kCount; ++e) {
-    const T sum = warp_sum(sums[e]);
-    if (threadIdx.x % kWarp == 0) dvalues[e] = sum;
-  }
 }
 
-/// dvalues ← dz · xᵀ on the pattern, dbias ← the sums of dz. A block takes a row, a warp some of
-/// its entries; grid of any size.
-template <class T, bool kDense>
+/// dvalues ← dz · xᵀ on the pattern, dbias ← the sums of dz. A block takes a row, a warp 8 of its
+/// entries at a time, past the row's end its last one again; the last warp, which has the least to
+/// do, takes the bias. Grid of any size.
+template <class T>
 __global__ void __launch_bounds__(TrainTraits::block)
     train_backward_weights_kernel(ListView<T> lists, Panels<const T> dz, Panels<const T> x,
                                   T* dvalues, T* dbias) {
   constexpr int kEntries = TrainTraits::entries;
   const int warp = static_cast<int>(threadIdx.x / kWarp);
-  const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
+  const int thread = static_cast<int>(threadIdx.x % kWarp);
+  const std::int64_t lane = std::int64_t{thread} * TrainTraits::images;
   const std::int64_t panels = dz.count();
   const std::int64_t in_step = x.features * TrainTraits::width;
   const std::int64_t out_step = dz.features * TrainTraits::width;
   for (std::int64_t row = blockIdx.x; row < lists.count; row += gridDim.x) {
     const T* out = dz.data + row * TrainTraits::width + lane;
-    const std::int64_t begin = kDense ? row * lists.first : lists.offsets[row];
-    const std::int64_t end = kDense ? begin + lists.length : lists.offsets[row + 1];
-    const auto input_of = [&](std::int64_t k) {
-      const std::int64_t col = kDense ? k - begin : std::int64_t{lists.indices[k]};
-      return x.data + col * TrainTraits::width + lane;
-    };
-    std::int64_t k = begin + std::int64_t{warp} * kEntries;
-    for (; k + kEntries <= end; k += std::int64_t{TrainTraits::warps} * kEntries) {
-      const T* const in[kEntries] = {input_of(k), input_of(k + 1), input_of(k + 2),
-                                     input_of(k + 3)};
-      entry_gradients(in, out, panels, in_step, out_step, dvalues + k);
+    const std::int64_t end = lists.offsets[row + 1];
+    for (std::int64_t k = lists.offsets[row] + std::int64_t{warp} * kEntries; k < end;
+         k += std::int64_t{TrainTraits::warps} * kEntries) {
+      const T* in[kEntries];
+#pragma unroll
+      for (int e = 0; e < kEntries; ++e) {
+        const std::int64_t entry = k + e < end ? k + e : end - 1;
+        in[e] = x.data + std::int64_t{lists.indices[entry]} * TrainTraits::width + lane;
+      }
+      T sums[kEntries] = {};
+      add_gradients<T, kEntries>(sums, in, out, panels, in_step, out_step);
+      const T sum = warp_sums(sums);
+      const int held = sum_held_by<kEntries>(thread);
+      if (thread % (kWarp / kEntries) == 0 && k + held < end) dvalues[k + held] = sum;
     }
-    for (; k < end; ++k) {  // fewer than kEntries are left, to one warp
-      const T* const in[1] = {input_of(k)};
-      entry_gradients(in, out, panels, in_step, out_step, dvalues + k);
-    }
-    if (warp != 0) continue;
-    T sum = T{0};
+    if (warp != TrainTraits::warps - 1) continue;
+    T sum[1] = {};
 #pragma unroll 1
     for (std::int64_t p = 0; p < panels; ++p) {
       const Pair<T> pair = load_pair(out + p * out_step);
-      sum += pair.v[0];
-      sum += pair.v[1];
+      sum[0] += pair.v[0];
+      sum[0] += pair.v[1];
     }
-    sum = warp_sum(sum);
-    if (threadIdx.x == 0) dbias[row] = sum;
+    const T bias = warp_sums(sum);
+    if (thread == 0) dbias[row] = bias;
   }
 }
 

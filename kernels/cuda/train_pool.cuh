@@ -99,8 +99,6 @@ __global__ void __launch_bounds__(TrainTraits::block)
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
   const std::int64_t items = args.x.count() * args.x.features;
   const std::int64_t warps = std::int64_t{gridDim.x} * TrainTraits::warps;
-  const T lower = args.activation.lower;
-  const T upper = args.activation.upper;
   for (std::int64_t item = std::int64_t{blockIdx.x} * TrainTraits::warps + threadIdx.x / kWarp;
        item < items; item += warps) {
     const std::int64_t panel = item / args.x.features;
@@ -125,11 +123,8 @@ __global__ void __launch_bounds__(TrainTraits::block)
                    load_pair(dy + (out_y * w.out_width + out_x) * TrainTraits::width));
       }
     }
-#pragma unroll
-    for (int i = 0; i < TrainTraits::images; ++i) {
-      if (!(made.v[i] > lower && made.v[i] < upper)) sum.v[i] = T{0};
-    }
-    *reinterpret_cast<Pair<T>*>(args.dx.panel(panel) + input * TrainTraits::width + lane) = sum;
+    store_masked(sum, made, args.activation,
+                 args.dx.panel(panel) + input * TrainTraits::width + lane);
   }
 }
 

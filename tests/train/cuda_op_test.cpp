@@ -46,6 +46,8 @@ std::vector<Case> cases() {
   }
   all.push_back({90, 61, 0.05, 130, clipped});
   all.push_back({3, 300, 0.5, 40, relu});  // several rounds of a block's warps
+  all.push_back({11, 300, 1.0, 70, relu});
+  all.push_back({300, 11, 1.0, 40, clipped});
   all.push_back({20, 25, 0.0, 40, relu});  // no connection at all
   return all;
 }
