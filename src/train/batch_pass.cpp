@@ -116,13 +116,18 @@ Panels<T> BatchPass<T>::delta(std::size_t layer) const {
   return {buffer.template as<T>(), network_.layers()[layer].outputs(), x_.batch, width_, nullptr};
 }
 
+/// Whether ranks send each other anything on the way.
+template <class T>
+bool BatchPass<T>::exchanges() const {
+  return std::any_of(exchanges_.begin(), exchanges_.end(),
+                     [](const auto& exchange) { return exchange != nullptr; });
+}
+
 /// The whole batch, or two halves where an exchange can be hidden behind the other's work.
 template <class T>
 std::vector<Range> BatchPass<T>::chunks() const {
   const std::int64_t panels = x_.count();
-  const bool exchanges = std::any_of(exchanges_.begin(), exchanges_.end(),
-                                     [](const auto& exchange) { return exchange != nullptr; });
-  if (!exchanges || panels < 2) return {{0, panels}};
+  if (!exchanges() || panels < 2) return {{0, panels}};
   return {{0, (panels + 1) / 2}, {(panels + 1) / 2, panels}};
 }
 
@@ -162,7 +167,7 @@ void BatchPass<T>::forward_layer(std::size_t layer, Range chunk, bool only_chunk
 template <class T>
 template <class Work>
 void BatchPass<T>::run_kept(const Half& half, const Work& work) {
-  if (!keeps_) return work();
+  if (!keeps_ || exchanges()) return work();
   kept_.run(network_.stream(), half, work);
 }
 

@@ -88,6 +88,7 @@ class BatchPass {
   };
   template <class Work>
   void run_kept(const Half& half, const Work& work);
+  [[nodiscard]] bool exchanges() const;
   [[nodiscard]] std::vector<Range> chunks() const;
   /// Where layer `layer` puts what it computes, and what it reads; the latter also for the loss.
   [[nodiscard]] Panels<T> output_of(std::size_t layer) const;
