@@ -130,7 +130,7 @@ __device__ __forceinline__ Lines output_lines(const Window2d& w, const PlaneTile
 /// y ← h(W · x + b). Grid of any size; a warp owns a tile of an output plane. Each lane looks up an
 /// entry's place, and hands it round.
 template <class T, bool kDense>
-__global__ void __launch_bounds__(TrainTraits::block)
+__global__ void __launch_bounds__(TrainTraits::block, 1)
     train_conv_forward_kernel(ForwardArgs<T> args) {
   const Window2d& w = args.window;
   const PatternView& pattern = args.layer.pattern;

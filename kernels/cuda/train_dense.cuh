@@ -115,7 +115,7 @@ __device__ __forceinline__ void dense_products(const DenseView<T>& w, const Pane
 
 /// y ← h(W · x + b).
 template <class T>
-__global__ void __launch_bounds__(TrainTraits::block)
+__global__ void __launch_bounds__(TrainTraits::block, 1)
     train_dense_forward_kernel(DenseView<T> w, const T* bias, Epilogue activation,
                                Panels<const T> x, Panels<T> y) {
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(TrainTraits::block)
 
 /// dx ← Wᵀ · dz where x lies between the bounds of the activation that made it, else 0.
 template <class T>
-__global__ void __launch_bounds__(TrainTraits::block)
+__global__ void __launch_bounds__(TrainTraits::block, 1)
     train_dense_backward_data_kernel(DenseView<T> w, Panels<const T> dz, Epilogue activation,
                                      Panels<const T> x, Panels<T> dx) {
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;

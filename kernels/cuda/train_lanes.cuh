@@ -7,7 +7,9 @@
 namespace spdnn::cuda {
 
 struct TrainTraits {
-  static constexpr int block = 256;  ///< threads
+  /// Threads. A kernel that says that one block an SM will do, does so since the compiler would
+  /// otherwise spill for the sake of more of them.
+  static constexpr int block = 256;
   static constexpr int warps = block / kWarp;
   static constexpr int width = 64;              ///< images of a panel
   static constexpr int images = width / kWarp;  ///< of a lane

@@ -92,7 +92,7 @@ __device__ __forceinline__ void add_window(Pair<T>& sum, bool mean, const Window
 
 /// Grid of any size; a warp owns an input of a panel.
 template <class T>
-__global__ void __launch_bounds__(TrainTraits::block)
+__global__ void __launch_bounds__(TrainTraits::block, 1)
     train_pool_backward_kernel(PoolBackwardArgs<T> args) {
   const Window2d& w = args.window;
   const bool mean = args.kind == LayerKind::average_pool;
