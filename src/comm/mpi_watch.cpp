@@ -22,6 +22,8 @@ constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr double kMostCounted = 0.2;
 /// How long a process that was told of a failure may go on computing.
 constexpr double kGrace = 0.7;
+/// How long letters may take to be opened.
+constexpr double kLetters = 0.5;
 /// Processes that all write to one another.
 constexpr int kSmallJob = 32;
 
@@ -136,12 +138,25 @@ void Watch::read_signs(int from, std::span<const std::byte> letter) {
   }
 }
 
-/// Processes of this host that are gone, and did not say that they would be.
+/// Processes of this host that are gone, and did not say that they would be. One that was itself
+/// held up may have letters that it has not opened yet.
 void Watch::look_for_dead() {
   const Address& own = addresses_[process_];
   for (int p = 0; p < processes_; ++p) {
     if (p == process_ || addresses_[p].host != own.host || endings_.has_told(p)) continue;
-    if (kill(static_cast<pid_t>(addresses_[p].pid), 0) != 0 && errno == ESRCH) find(p, "died");
+    if (kill(static_cast<pid_t>(addresses_[p].pid), 0) == 0 || errno != ESRCH) continue;
+    open_letters();
+    if (!endings_.has_told(p)) find(p, "died");
+  }
+}
+
+/// Opens what others sent before they were gone, or waits until the thread that is at it has.
+void Watch::open_letters() {
+  const double start = now_seconds();
+  // The first time that the box is found empty may have begun before.
+  for (const std::int64_t polls = job_.mail.emptied();
+       job_.mail.emptied() < polls + 2 && now_seconds() - start < kLetters;) {
+    if (!job_.mail.poll()) std::this_thread::yield();
   }
 }
 

@@ -76,6 +76,7 @@ class Watch {
   void write_signs();
   void read_signs(int from, std::span<const std::byte> letter);
   void look_for_dead();
+  void open_letters();
   void look_for_hung();
   [[nodiscard]] double looked();
   void find(int process, const std::string& what);
