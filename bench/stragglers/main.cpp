@@ -101,6 +101,7 @@ json describe_work(const WorkCosts& work) {
 json describe_costs(const StepCosts& costs) {
   return {{"steady", describe_work(costs.steady)},
           {"drowsy", describe_work(costs.drowsy)},
+          {"step_s", costs.step_s},
           {"copy_s", costs.copy_s},
           {"wake_s", costs.wake_s},
           {"meet_s", costs.meet_s},

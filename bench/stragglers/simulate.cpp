@@ -189,7 +189,8 @@ class Simulation {
                     ? rank.slowdown * seconds_of(work_of(rank), rank.segment, groups)
                     : run_together(rank, groups);
       rank.image_layers += std::ssize(rank.current) * plan_.segments[rank.segment].count;
-      seconds += rank.slowdown * work_of(rank).pack_s * static_cast<double>(pack(r));
+      seconds +=
+          rank.slowdown * (costs_.step_s + work_of(rank).pack_s * static_cast<double>(pack(r)));
     } else {
       rank.here = true;
     }

@@ -26,6 +26,7 @@ struct StepCosts {
   WorkCosts drowsy;  ///< of a rank that sleeps after each segment, as slowed ones do: it has to
                      ///< wake, and finds its caches cold
   std::vector<double> segment_edges;  ///< of one image
+  double step_s = 0.0;                ///< a segment's step beside its kernels: bookkeeping
   double copy_s = 0.0;                ///< an image under way handed to another rank
   double wake_s = 0.0;                ///< until a waiting rank has begun what it was given
   double meet_s = 0.0;                ///< a meeting of two ranks; of n ranks n − 1 times as much

@@ -172,6 +172,10 @@ json calibrate(const KnownJob& job, const WorkMeter& meter, int repetitions, Ste
   std::vector<double> gathering;
   for (const RealRun& run : two) gathering.push_back(run.seconds - busiest(run));
   costs.finish_s = median_of(gathering);
+  const double kernels = predict(job, one.front().plan, costs);
+  costs.step_s = 1.0;
+  const double steps = predict(job, one.front().plan, costs) - kernels;
+  costs.step_s = std::max(median_seconds(one) - kernels, 0.0) / steps;
 
   json runs = json::array();
   const auto add = [&](const char* name, const std::vector<RealRun>& real) {

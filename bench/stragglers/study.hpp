@@ -40,7 +40,8 @@ struct Measurement {
                                   const WorkMeter& meter, int repetitions);
 
 /// Adds to `costs` what only whole runs tell: preparing and gathering, from runs of `job` on one
-/// rank and on two. Returns those runs beside what the simulation makes of them.
+/// rank and on two, and what a step takes beside its kernels, so that the run on one takes as long
+/// as it did. Returns those runs beside what the simulation makes of them.
 [[nodiscard]] nlohmann::json calibrate(const KnownJob& job, const WorkMeter& meter, int repetitions,
                                        StepCosts& costs);
 

@@ -91,9 +91,10 @@ TEST(Simulate, ASlowedRankWorksAsOneThatSleepsAfterEachSegment) {
   StepCosts costs = unit_costs(4);
   costs.drowsy.segment_s.assign(4, {0.0, 1.5, 2.5});
   costs.drowsy.load_s = 0.125;
+  costs.step_s = 0.25;
   const SimulatedRun run = simulate(make_plan_of(64, 2, 4), last, {1.0, 2.0}, costs);
-  EXPECT_DOUBLE_EQ(run.ranks[0].busy_s, 4 * 2.0);
-  EXPECT_DOUBLE_EQ(run.ranks[1].busy_s, 2.0 * (32 * 0.125 + 4 * 2.5));
+  EXPECT_DOUBLE_EQ(run.ranks[0].busy_s, 4 * (2.0 + 0.25));
+  EXPECT_DOUBLE_EQ(run.ranks[1].busy_s, 2.0 * (32 * 0.125 + 4 * (2.5 + 0.25)));
 }
 
 TEST(Simulate, ModelMeetsAfterEveryLayer) {

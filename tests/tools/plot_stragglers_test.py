@@ -27,7 +27,7 @@ def study():
     points = [{"ranks": ranks, "slowdowns": [1.0] * ranks,
                "strategies": [{"strategy": name, "seconds": 2 * seconds / ranks, "idle_part": 0.25}
                               for name, seconds in zip(STRATEGIES, times)]} for ranks in (2, 4)]
-    costs = dict.fromkeys(["copy_s", "wake_s", "meet_s", "fetch_s", "prepare_alone_s", "prepare_shared_s",
+    costs = dict.fromkeys(["step_s", "copy_s", "wake_s", "meet_s", "fetch_s", "prepare_alone_s", "prepare_shared_s",
                            "finish_s"], 1e-6)
     costs["steady"] = {"load_s": 1e-6, "pack_s": 1e-6, "segment_s": [[0.0, 1e-3, 2e-3]]}
     costs["drowsy"] = {"load_s": 3e-6, "pack_s": 2e-6, "segment_s": [[0.0, 2e-3, 3e-3]]}
