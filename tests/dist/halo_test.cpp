@@ -1,7 +1,6 @@
 // Halo lists and their exchanges against a table of who owns and reads what, for 1 to 8 ranks.
 #include "spdnn/halo.hpp"
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -156,21 +155,6 @@ TEST_P(Halos, BringInputsAndHandSumsBack) {
   }
 }
 
-/// The NCCL calls of an exchange of one chunk.
-void expect_calls(std::vector<std::string>& calls, const std::vector<HaloPiece>& out,
-                  const std::vector<HaloPiece>& in, std::int64_t images) {
-  if (out.empty() && in.empty()) return;
-  calls.emplace_back("start");
-  for (const HaloPiece& piece : out) {
-    calls.push_back(fmt::format("send {} to {}", std::ssize(piece.rows) * images * 4, piece.peer));
-  }
-  for (const HaloPiece& piece : in) {
-    calls.push_back(
-        fmt::format("receive {} from {}", std::ssize(piece.rows) * images * 4, piece.peer));
-  }
-  calls.emplace_back("end");
-}
-
 TEST_P(Halos, CallsOfNcclAreThoseOfTheLists) {
   for (std::uint64_t seed = 1; seed < 8; ++seed) {
     const Table table(GetParam(), 61, seed);
@@ -188,10 +172,10 @@ TEST_P(Halos, CallsOfNcclAreThoseOfTheLists) {
       check_backward<float>(exchange, table, me, chunks, own.view, inputs.view, *stream);
       std::vector<std::string> expected;
       for (const std::int64_t images : {32, 8}) {
-        expect_calls(expected, halo.sends, halo.receives, images);
+        test::add_exchange(expected, halo.sends, halo.receives, images);
       }
       for (const std::int64_t images : {32, 8}) {
-        expect_calls(expected, halo.receives, halo.sends, images);
+        test::add_exchange(expected, halo.receives, halo.sends, images);
       }
       auto calls = test::nccl_calls(comm.rank());
       calls.erase(calls.begin(), calls.begin() + static_cast<std::ptrdiff_t>(before));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "nccl.hpp"
+#include "spdnn/halo.hpp"
 #include "support/fake_stream.hpp"
 
 namespace spdnn::test {
@@ -29,6 +30,9 @@ void reset_fake_nccl(const FakeFaults& faults = {});
 /// What `rank` of groups of any size called since, in order: "start" and "end" around the calls of
 /// a group that has any, and, e.g., "broadcast 12 from 3", counts in bytes.
 [[nodiscard]] std::vector<std::string> nccl_calls(int rank);
+/// Adds to `calls` those of an exchange of `out` and `in`, of one chunk of so many images in fp32.
+void add_exchange(std::vector<std::string>& calls, const std::vector<HaloPiece>& out,
+                  const std::vector<HaloPiece>& in, std::int64_t images);
 /// Groups that were made and neither destroyed nor aborted.
 [[nodiscard]] int open_nccl_groups();
 /// How often a group was ended by abort since.

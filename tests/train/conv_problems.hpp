@@ -64,28 +64,6 @@ inline std::vector<ConvCase> conv_cases() {
 }
 
 template <class T>
-double gamma(std::int64_t n) {
-  const double u = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2.0;
-  return static_cast<double>(n) * u / (1.0 - static_cast<double>(n) * u);
-}
-
-struct Sum {
-  long double value = 0.0L;
-  double magnitude = 0.0;
-  std::int64_t terms = 0;
-  void add(double a, double b) {
-    value += static_cast<long double>(a) * b;
-    magnitude += std::abs(a * b);
-    ++terms;
-  }
-};
-
-template <class T>
-void expect_within(double got, const Sum& sum, double exact) {
-  ASSERT_LE(std::abs(got - exact), gamma<T>(sum.terms + 2) * sum.magnitude);
-}
-
-template <class T>
 struct ConvProblem {
   train::TrainLayer layer;
   std::vector<T> values, bias;

@@ -1,6 +1,5 @@
 // Training over NCCL as a fake has it: every call of a step's forward, backward and gradient
 // exchange fits those of the other ranks, and the results are the bits of ranks that share memory.
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -69,21 +68,6 @@ struct SharedNetwork {
   }
 };
 
-/// The calls of one exchange of so many images.
-void expect_exchange(std::vector<std::string>& calls, const std::vector<HaloPiece>& out,
-                     const std::vector<HaloPiece>& in, std::int64_t images) {
-  if (out.empty() && in.empty()) return;
-  calls.emplace_back("start");
-  for (const HaloPiece& piece : out) {
-    calls.push_back(fmt::format("send {} to {}", std::ssize(piece.rows) * images * 4, piece.peer));
-  }
-  for (const HaloPiece& piece : in) {
-    calls.push_back(
-        fmt::format("receive {} from {}", std::ssize(piece.rows) * images * 4, piece.peer));
-  }
-  calls.emplace_back("end");
-}
-
 class NcclTraining : public testing::Test {
  protected:
   static TrainSpec short_spec() {
@@ -146,12 +130,12 @@ TEST_P(NcclTrainingOf, CallsOfAStepAreThoseOfItsHalos) {
     std::vector<std::string> expected;
     for (std::size_t l = 1; l < shard.halos.size(); ++l) {
       for (const std::int64_t images : {32, 8}) {
-        expect_exchange(expected, shard.halos[l].sends, shard.halos[l].receives, images);
+        test::add_exchange(expected, shard.halos[l].sends, shard.halos[l].receives, images);
       }
     }
     for (std::size_t l = shared.layers.size() - 1; l > 0; --l) {
       for (const std::int64_t images : {32, 8}) {
-        expect_exchange(expected, shard.halos[l].receives, shard.halos[l].sends, images);
+        test::add_exchange(expected, shard.halos[l].receives, shard.halos[l].sends, images);
       }
     }
     expected.insert(expected.end(), {"start", "all_reduce 68", "end"});

@@ -11,7 +11,9 @@
 namespace spdnn {
 namespace {
 
+using test::expect_within;
 using test::OwnedPanels;
+using test::Sum;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -47,13 +49,6 @@ std::vector<Case> cases() {
   return all;
 }
 
-/// Unit roundoff of a type, and the bound γ(n) on the relative error of n operations.
-template <class T>
-double gamma(std::int64_t n) {
-  const double u = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2.0;
-  return static_cast<double>(n) * u / (1.0 - static_cast<double>(n) * u);
-}
-
 /// A layer with its inputs and a gradient, and sums over its connections in long double.
 template <class T>
 struct Problem {
@@ -82,22 +77,6 @@ struct Problem {
     return pattern.is_dense() ? row * pattern.cols() : pattern.row_offsets()[row];
   }
 };
-
-struct Sum {
-  long double value = 0.0L;
-  double magnitude = 0.0;
-  std::int64_t terms = 0;
-  void add(double a, double b) {
-    value += static_cast<long double>(a) * b;
-    magnitude += std::abs(a * b);
-    ++terms;
-  }
-};
-
-template <class T>
-void expect_within(double got, const Sum& sum, double exact) {
-  ASSERT_LE(std::abs(got - exact), gamma<T>(sum.terms + 2) * sum.magnitude);
-}
 
 /// What a backend computes of a problem.
 template <class T>

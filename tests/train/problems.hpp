@@ -1,6 +1,10 @@
 // Random patterns, networks and batches for tests of training, all from a seed.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -62,6 +66,30 @@ void fill_random(OwnedPanels<T>& panels, T rest, std::mt19937_64& random) {
       p.at(f, lane) = lane < p.batch ? static_cast<T>(normal(random)) : rest;
     }
   }
+}
+
+/// Unit roundoff of a type, and the bound γ(n) on the relative error of n operations.
+template <class T>
+double gamma(std::int64_t n) {
+  const double u = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2.0;
+  return static_cast<double>(n) * u / (1.0 - static_cast<double>(n) * u);
+}
+
+/// A sum as it should be, and what its rounding bound needs.
+struct Sum {
+  long double value = 0.0L;
+  double magnitude = 0.0;
+  std::int64_t terms = 0;
+  void add(double a, double b) {
+    value += static_cast<long double>(a) * b;
+    magnitude += std::abs(a * b);
+    ++terms;
+  }
+};
+
+template <class T>
+void expect_within(double got, const Sum& sum, double exact) {
+  ASSERT_LE(std::abs(got - exact), gamma<T>(sum.terms + 2) * sum.magnitude);
 }
 
 }  // namespace spdnn::test
