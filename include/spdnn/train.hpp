@@ -193,6 +193,8 @@ struct TrainResult {
   Model model;  ///< as trained; dense layers as full sparse ones
 };
 
+struct TrainCosts;
+
 struct TrainHooks {
   std::function<void(const EpochReport&)> epoch;  ///< called by one rank's thread
   std::atomic<std::int64_t>* images_done = nullptr;
@@ -200,6 +202,8 @@ struct TrainHooks {
   /// Runs a body on this process's ranks of those that `devices` lists; without it, all are here.
   std::function<void(const std::function<void(Communicator&)>&)> run_ranks;
   std::function<void(const StepReport&)> step = {};  ///< called by the thread of `epoch`
+  /// Plans by these costs and measures nothing; without them, every run measures for itself.
+  const TrainCosts* costs = nullptr;
 };
 
 /// Trains a network on `train`, one rank a device, and measures it on `test` (which may be empty).

@@ -32,6 +32,12 @@ struct TrainDevice {
   std::vector<CostCurve> rows;
 };
 
+/// What planning by speed goes by: measured, or known beforehand.
+struct TrainCosts {
+  std::vector<TrainDevice> devices;  ///< by rank
+  CollectiveCost sums, halos;        ///< as in `TrainProblem`
+};
+
 /// Ranks that meet before every layer take so many times as long as the slowest of each layer does,
 /// since it is another one each time: steps were seen to take up to 1.5 times.
 inline constexpr double waits_for_rows = 1.4;

@@ -157,7 +157,6 @@ DeviceCost measure_device(const TrainSpec& spec, const std::vector<TrainLayer>& 
                           Device& device, const Company& company, bool rows) {
   Measurements known(spec.profile_cache, false);
   DeviceCost cost;
-  cost.width = panel_width(device.info());
   StepClock clock(device);
   measure_steps(spec, layers, device, clock, company, known, cost);
   if (rows) measure_rows(layers, device, clock, company, known, cost);
@@ -166,7 +165,7 @@ DeviceCost measure_device(const TrainSpec& spec, const std::vector<TrainLayer>& 
 }
 
 std::vector<double> to_numbers(const DeviceCost& cost) {
-  std::vector<double> numbers = {static_cast<double>(cost.width), static_cast<double>(cost.most)};
+  std::vector<double> numbers = {static_cast<double>(cost.most)};
   const auto add = [&](const std::vector<CostCurve::Point>& points) {
     numbers.push_back(static_cast<double>(points.size()));
     for (const CostCurve::Point& point : points) {
@@ -181,9 +180,8 @@ std::vector<double> to_numbers(const DeviceCost& cost) {
 
 DeviceCost from_numbers(std::span<const double> numbers) {
   DeviceCost cost;
-  cost.width = static_cast<std::int64_t>(numbers[0]);
-  cost.most = static_cast<std::int64_t>(numbers[1]);
-  std::size_t at = 2;
+  cost.most = static_cast<std::int64_t>(numbers[0]);
+  std::size_t at = 1;
   const auto take = [&] {
     std::vector<CostCurve::Point> points(static_cast<std::size_t>(numbers[at++]));
     for (CostCurve::Point& point : points) {

@@ -17,7 +17,6 @@ struct Company {
 };
 
 struct DeviceCost {
-  std::int64_t width = 1;                           ///< of a panel
   std::int64_t most = 0;                            ///< images that fit
   std::vector<CostCurve::Point> steps;              ///< seconds of a step with all rows, by images
   std::vector<std::vector<CostCurve::Point>> rows;  ///< by layer: seconds an image, by units

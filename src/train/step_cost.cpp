@@ -143,6 +143,28 @@ std::vector<DeviceCost> measure_all(const TrainSpec& spec, const std::vector<Tra
   return costs;
 }
 
+/// Everybody's device, and the links between them.
+TrainCosts measure_costs(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+                         const std::vector<DeviceSpec>& devices, Communicator& comm, Device& device,
+                         bool rows) {
+  TrainCosts costs;
+  for (const DeviceCost& cost : measure_all(spec, layers, devices, comm, device, rows)) {
+    TrainDevice& found = costs.devices.emplace_back();
+    found.images = {CostCurve(cost.steps), 1.0, cost.most};
+    for (const auto& points : cost.rows) {
+      found.rows.push_back(points.empty() ? CostCurve() : CostCurve(points));
+    }
+  }
+  costs.sums = measure_sums(comm, parameters_of(layers));
+  if (rows) costs.halos = measure_halos(comm);
+  return costs;
+}
+
+std::int64_t largest(Communicator& comm, std::int64_t number) {
+  comm.all_reduce(&number, &number, 1, DType::i64, Reduction::max, nullptr);
+  return number;
+}
+
 /// What is to be shared, as far as the layers tell.
 TrainProblem problem_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                         std::int64_t grain) {
@@ -271,12 +293,12 @@ const TrainKernels<float>& kernels_for(const Device& device) {
 }
 
 StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
-                    const std::vector<DeviceSpec>& devices, Communicator& comm, Device& device) {
+                    const std::vector<DeviceSpec>& devices, Communicator& comm, Device& device,
+                    const TrainCosts* known) {
   const bool alike = all_alike(devices);
   const bool follow = spec.rebalance.value_or(!alike) && comm.size() > 1;
   Strategy strategy = strategy_of(spec, layers, devices);
-  std::int64_t grain = panel_width(device.info());
-  comm.all_reduce(&grain, &grain, 1, DType::i64, Reduction::max, nullptr);
+  const std::int64_t grain = largest(comm, panel_width(device.info()));
   // Equal devices share images unless they are told otherwise, so that equal runs have equal bits.
   if (strategy == Strategy::automatic && alike && !follow) strategy = Strategy::data;
   const bool given =
@@ -287,29 +309,24 @@ StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers
     plan.layout = given_layout(spec, plan.problem, comm.size());
     return plan;
   }
-  StepPlan plan = plan_measured(spec, layers, devices, comm, device, strategy);
+  StepPlan plan = plan_measured(spec, layers, devices, comm, device, strategy, known);
   plan.follow = follow;
   return plan;
 }
 
 StepPlan plan_measured(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                        const std::vector<DeviceSpec>& devices, Communicator& comm, Device& device,
-                       Strategy strategy) {
+                       Strategy strategy, const TrainCosts* known) {
   const bool rows = strategy != Strategy::data;
-  const std::vector<DeviceCost> costs = measure_all(spec, layers, devices, comm, device, rows);
   StepPlan plan;
-  std::int64_t width = 1;
-  for (std::size_t r = 0; r < costs.size(); ++r) {
-    TrainDevice& found = plan.devices.emplace_back();
-    found.images = {CostCurve(costs[r].steps), devices[r].slowdown, costs[r].most};
-    for (const auto& points : costs[r].rows) {
-      found.rows.push_back(points.empty() ? CostCurve() : CostCurve(points));
-    }
-    width = std::max(width, costs[r].width);
-  }
-  plan.problem = problem_of(spec, layers, width);
-  plan.problem.sums = measure_sums(comm, parameters_of(layers));
-  if (rows) plan.problem.halos = measure_halos(comm);
+  plan.problem = problem_of(spec, layers, largest(comm, panel_width(device.info())));
+  TrainCosts costs =
+      known != nullptr ? *known : measure_costs(spec, layers, devices, comm, device, rows);
+  for (std::size_t r = 0; r < devices.size(); ++r)
+    costs.devices[r].images.factor = devices[r].slowdown;
+  plan.devices = std::move(costs.devices);
+  plan.problem.sums = costs.sums;
+  plan.problem.halos = costs.halos;
   plan.layout = lay_out(plan.problem, plan.devices, strategy,
                         strategy == Strategy::grid ? spec.model_ranks : 0);
   put_first(plan.layout);

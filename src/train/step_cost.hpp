@@ -21,15 +21,16 @@ struct StepPlan {
 };
 
 /// Plans the steps of all ranks of `comm` as the specification asks; each gives its own device. All
-/// ranks call it, and get the same.
+/// ranks call it, and get the same. Measures nothing where `known` tells the costs.
 [[nodiscard]] StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                                   const std::vector<DeviceSpec>& devices, Communicator& comm,
-                                  Device& device);
+                                  Device& device, const TrainCosts* known);
 
 /// The same by measured speed, whatever the specification asks: every device is measured on
 /// `layers`, unless that is remembered from an earlier run.
 [[nodiscard]] StepPlan plan_measured(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                                      const std::vector<DeviceSpec>& devices, Communicator& comm,
-                                     Device& device, Strategy strategy);
+                                     Device& device, Strategy strategy,
+                                     const TrainCosts* known = nullptr);
 
 }  // namespace spdnn::train

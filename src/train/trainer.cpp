@@ -48,7 +48,7 @@ void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>
   const std::unique_ptr<Device> device = open_device(spec);
   all.show_device(device->info().name);
   all.show("measuring", -1);
-  const StepPlan plan = plan_steps(*job.spec, *job.layers, devices, all, *device);
+  const StepPlan plan = plan_steps(*job.spec, *job.layers, devices, all, *device, job.hooks->costs);
   const TrainLayout& layout = plan.layout;
   if (all.rank() == 0) {
     std::vector<std::string>& notes = job.result->notes;

@@ -315,13 +315,13 @@ TEST(Pace, SlowdownsChangeAtTheirStep) {
 
 TEST(Pace, SlowdownsChangeWithTime) {
   DeviceSpec spec;
-  spec.slowdown_changes = {{5e-3, 2.0}};
+  spec.slowdown_changes = {{0.25, 2.0}};  // longer than a thread waits for a core
   spec.slowdown_by_seconds = true;
   Pace pace(spec);
   EXPECT_EQ(pace.slowdown(), 1.0);
   pace.begin_step(100);
   EXPECT_EQ(pace.slowdown(), 1.0);
-  std::this_thread::sleep_for(std::chrono::milliseconds(6));
+  std::this_thread::sleep_for(std::chrono::milliseconds(260));
   pace.hold();
   EXPECT_EQ(pace.slowdown(), 2.0);
 }

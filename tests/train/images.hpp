@@ -4,6 +4,7 @@
 #include <random>
 
 #include "spdnn/train.hpp"
+#include "spdnn/train_plan.hpp"
 
 namespace spdnn::test {
 
@@ -71,6 +72,22 @@ inline std::vector<DeviceSpec> cpu_ranks(int ranks, int threads = 1) {
   std::vector<DeviceSpec> specs(static_cast<std::size_t>(ranks));
   for (DeviceSpec& spec : specs) spec.threads = threads;
   return specs;
+}
+
+/// Costs that depend on no clock: every device takes a tenth of a millisecond for an image of a
+/// step, of it each layer as much as it has of all units; what ranks tell each other is free, up to
+/// the time of a message.
+inline TrainCosts invented_costs(const TrainSpec& spec, std::size_t ranks) {
+  constexpr double kImage = 1e-4;
+  double units = 0.0;
+  for (const LayerSpec& layer : spec.layers) units += static_cast<double>(layer.outputs);
+  TrainDevice device;
+  device.images.curve = CostCurve({{spec.batch, kImage * static_cast<double>(spec.batch)}});
+  for (const LayerSpec& layer : spec.layers) {
+    const double all = kImage * static_cast<double>(layer.outputs) / units;
+    device.rows.push_back(CostCurve({{layer.outputs, all}}));
+  }
+  return {std::vector<TrainDevice>(ranks, device), {1e-6, 0.0}, {1e-6, 0.0}};
 }
 
 /// All weights and biases of a model, in order.

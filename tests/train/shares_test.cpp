@@ -78,19 +78,20 @@ TEST(UnevenShares, RefusesRatiosThatDoNotFit) {
                InputError);
 }
 
-/// What a slowed device works is counted in CPU time, so that other work on the machine changes
-/// little; how close shares come, and how soon, is tested on invented times.
+/// The device becomes so slow that no other work on the machine hides it; how close shares come,
+/// and how soon, is tested on invented times.
 TEST(UnevenShares, MoveAwayFromADeviceThatBecomesSlower) {
   TrainSpec spec = wide_spec();
-  constexpr std::int64_t kChange = 9;
   spec.epochs = 12;
   spec.split = {SplitKind::profiled, {}};
   const LabelledImages train = made_up_images(3 * spec.batch, 1);
   std::vector<DeviceSpec> devices = cpu_ranks(2);
-  devices[0].slowdown = devices[1].slowdown = 4.0;
-  devices[1].slowdown_changes = {{static_cast<double>(kChange), 40.0}};
+  devices[0].slowdown = devices[1].slowdown = 2.0;
+  devices[1].slowdown_changes = {{9.0, 60.0}};
+  const TrainCosts costs = test::invented_costs(spec, devices.size());
   std::vector<StepReport> steps;
   TrainHooks hooks;
+  hooks.costs = &costs;
   hooks.step = [&](const StepReport& step) { steps.push_back(step); };
   const TrainResult result = train_network(spec, train, {}, devices, hooks);
   ASSERT_EQ(steps.size(), 36U) << "no step is lost";
@@ -113,8 +114,11 @@ TEST(UnevenShares, ADeviceThatOnlyHoldsOthersUpIsLeftOut) {
   spec.split = {SplitKind::profiled, {}};
   std::vector<DeviceSpec> devices = cpu_ranks(3);
   devices[0].slowdown = devices[2].slowdown = 2.0;
-  devices[1].slowdown = 1000.0;
-  const TrainResult result = train_network(spec, made_up_images(800, 1), {}, devices, {});
+  devices[1].slowdown = 100.0;
+  const TrainCosts costs = test::invented_costs(spec, devices.size());
+  TrainHooks hooks;
+  hooks.costs = &costs;
+  const TrainResult result = train_network(spec, made_up_images(800, 1), {}, devices, hooks);
   EXPECT_EQ(result.rank_images[1], 0);
   EXPECT_GT(result.rank_images[0], 0);
   EXPECT_GT(result.rank_images[2], 0);
