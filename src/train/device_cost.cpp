@@ -9,8 +9,8 @@
 #include <cstring>
 #include <optional>
 
-#include "batch_pass.hpp"
 #include "optimizer.hpp"
+#include "pieces.hpp"
 #include "row_cost.hpp"
 #include "step_clock.hpp"
 #include "step_cost.hpp"
@@ -19,7 +19,7 @@ namespace spdnn::train {
 namespace {
 
 /// Raised whenever kernels or the way they are timed change enough that older times mislead.
-constexpr int kVersion = 3;
+constexpr int kVersion = 4;
 /// Steps are measured over 0, 1, 2, 4, … panels of images up to a whole batch, so that larger ones
 /// are seen to leave the caches; as far as a step takes no longer than this, and on from there by
 /// the last two.
@@ -62,8 +62,11 @@ class Trial {
     const auto room = static_cast<std::size_t>(std::max<std::int64_t>(images, 1));
     labels_.resize(room);
     predictions_.resize(room);
-    pass_.emplace(network_, std::ssize(labels_));
+    const std::int64_t at_once = images_at_once(spec_, network_.layers(), device_.info());
+    pieces_.reset();
+    pass_.emplace(network_, std::min(std::ssize(labels_), at_once));
     pass_->keep_work(spec_.cuda_graphs);
+    pieces_.emplace(network_, *pass_, at_once);
     const Panels<float> panels = {nullptr, network_.inputs(), std::ssize(labels_), width_, nullptr};
     x_ = device_.allocate_host(static_cast<std::size_t>(panels.size()) * sizeof(float));
     std::memset(x_.data(), 0, x_.bytes());
@@ -77,13 +80,17 @@ class Trial {
 
  private:
   void step(std::int64_t images) {
+    const auto finish = [&](const Batch&) {
+      static_cast<void>(pass_->finish_loss(predictions_.data()));
+    };
+    Batch last;
     if (images > 0) {
-      pass_->start({x_.as<const float>(), network_.inputs(), images, width_, nullptr}, spec_.loss,
-                   labels_.data(), 1.0F);
-      pass_->backward();
+      const Batch batch = {{x_.as<const float>(), network_.inputs(), images, width_, nullptr},
+                           labels_.data()};
+      last = pieces_->run(batch, spec_.loss, 1.0F, finish);
     }
     static_cast<void>(optimizer_.step());
-    if (images > 0) static_cast<void>(pass_->finish_loss(predictions_.data()));
+    if (images > 0) finish(last);
     stream_->synchronize();
   }
 
@@ -94,6 +101,7 @@ class Trial {
   Network<float> network_;
   Optimizer optimizer_;
   std::optional<BatchPass<float>> pass_;
+  std::optional<PiecePass> pieces_;
   std::vector<std::int32_t> labels_, predictions_;
   StepClock& clock_;
   Buffer x_;

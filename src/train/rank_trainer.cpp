@@ -149,11 +149,7 @@ void RankTrainer::report_step(std::int64_t step) {
   job_.hooks->step({step, seconds, current->predicted_s, current->images});
 }
 
-void RankTrainer::start_loss(const Batch& batch, float scale) {
-  worker_.pass().start(batch.x, spec_.loss, batch.labels, scale);
-}
-
-/// Adds what `start_loss` found.
+/// Adds what a pass found.
 void RankTrainer::finish_loss(const Batch& batch, Measure& measure) {
   measure.loss += worker_.pass().finish_loss(predictions_.data());
   measure.images += batch.x.batch;
@@ -190,21 +186,24 @@ void RankTrainer::reduce(Measure& measure) {
 double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measure,
                                std::int64_t& rewired) {
   pace_.begin_step(worker_.optimizer().steps());
-  start_loss(batch, 1.0F / static_cast<float>(images));
+  const float scale = 1.0F / static_cast<float>(images);
+  const auto after_piece = [&](const Batch& piece) {
+    finish_loss(piece, measure);
+    pace_.hold();
+  };
   const std::int64_t step = worker_.optimizer().steps();
   const bool rewire = rewirer_.due(step, worker_.optimizer().total_steps());
   const double done =
       static_cast<double>(step) / static_cast<double>(worker_.optimizer().total_steps());
+  BatchPass<float>::Visit visit;
   if (rewire && rewirer_.needs_gradient()) {
-    worker_.pass().backward(
-        [&](std::size_t layer, const Panels<const float>& dz, const Panels<const float>& x) {
-          rewirer_.observe(layer, dz, x, done);
-        });
-  } else {
-    worker_.pass().backward();
+    visit = [&](std::size_t layer, const Panels<const float>& dz, const Panels<const float>& x) {
+      rewirer_.observe(layer, dz, x, done);
+    };
   }
+  const Batch last = worker_.pieces().run(batch, spec_.loss, scale, after_piece, visit);
   if (rewire) {
-    finish_loss(batch, measure);
+    finish_loss(last, measure);
     rewired += rewirer_.apply(done);
     worker_.optimizer().skip_step();
     pace_.hold();
@@ -215,13 +214,13 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
   const bool alone = comm_.size() == 1;
   if (!alone) {
     stream_->synchronize();  // a GPU's work is this rank's, and no waiting for others
-    finish_loss(batch, measure);
+    finish_loss(last, measure);
   }
   pace_.hold();
   follow_times(images, batch.x.batch);
   sum_gradients();
   const double rate = worker_.optimizer().step();
-  if (alone) finish_loss(batch, measure);  // the device goes on with the step meanwhile
+  if (alone) finish_loss(last, measure);  // the device goes on with the step meanwhile
   follow_rows(images);
   report_step(step);
   return rate;
@@ -267,9 +266,8 @@ Measure RankTrainer::measure(const LabelledImages& data, const std::vector<std::
   loader.start(ids, std::move(mine));
   for (std::size_t step = 0; step < steps; ++step) {
     comm_.show("measuring", static_cast<std::int64_t>(step));
-    const Batch batch = loader.next();
-    start_loss(batch, 1.0F);
-    finish_loss(batch, measure);
+    worker_.pieces().measure(loader.next(), spec_.loss,
+                             [&](const Batch& piece) { finish_loss(piece, measure); });
   }
   comm_.show("writing", -1);
   reduce(measure);

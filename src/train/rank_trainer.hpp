@@ -61,7 +61,6 @@ class RankTrainer {
   double train_step(Batch& batch, std::int64_t images, Measure& measure, std::int64_t& rewired);
   [[nodiscard]] Measure measure(const LabelledImages& data, const std::vector<std::uint32_t>& ids,
                                 bool confusion);
-  void start_loss(const Batch& batch, float scale);
   void finish_loss(const Batch& batch, Measure& measure);
   void sum_gradients();
   void reduce(Measure& measure);

@@ -54,6 +54,7 @@ std::vector<std::size_t> Worker::places(std::size_t layer) const {
 void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> rows) {
   const std::int64_t steps = optimizer_ ? optimizer_->steps() : 0;
   crossed_ = crossed();
+  pieces_.reset();
   pass_.reset();
   optimizer_.reset();
   network_.reset();
@@ -90,8 +91,12 @@ void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<f
 }
 
 void Worker::make_pass() {
-  pass_.emplace(*network_, *shard_, model_, most_images_);
+  // Ranks that share rows hide their exchanges behind pieces of their own.
+  const std::int64_t at_once =
+      model_.size() > 1 ? most_images_ : images_at_once(spec_, layers_, device_.info());
+  pass_.emplace(*network_, *shard_, model_, std::min(most_images_, at_once));
   pass_->keep_work(spec_.cuda_graphs);
+  pieces_.emplace(*network_, *pass_, at_once);
 }
 
 std::vector<LayerRows<float>> Worker::own_rows(const std::vector<LayerPartition>& partition,

@@ -8,6 +8,7 @@
 
 #include "batch_pass.hpp"
 #include "optimizer.hpp"
+#include "pieces.hpp"
 #include "rows.hpp"
 
 namespace spdnn::train {
@@ -51,6 +52,8 @@ class Worker {
   [[nodiscard]] const Shard& shard() const noexcept { return *shard_; }
   [[nodiscard]] Network<float>& network() { return *network_; }
   [[nodiscard]] BatchPass<float>& pass() { return *pass_; }
+  /// Takes whole batches through `pass`, which has room for a piece of one.
+  [[nodiscard]] PiecePass& pieces() { return *pieces_; }
   [[nodiscard]] Optimizer& optimizer() { return *optimizer_; }
   [[nodiscard]] const Network<float>& network() const { return *network_; }
   [[nodiscard]] const Optimizer& optimizer() const { return *optimizer_; }
@@ -78,6 +81,7 @@ class Worker {
   std::optional<Network<float>> network_;
   std::optional<Optimizer> optimizer_;
   std::optional<BatchPass<float>> pass_;
+  std::optional<PiecePass> pieces_;
   Crossed crossed_;  ///< by passes that are no more
 };
 

@@ -1,0 +1,89 @@
+// How large pieces are, and the sum of their gradients.
+#include "pieces.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+namespace spdnn::train {
+namespace {
+
+/// What a core may count on of the second- and third-level caches, which ranks that compute at the
+/// same time share: beyond it they wait for the same memory.
+constexpr std::int64_t kCacheBytes = std::int64_t{4} << 20U;
+/// Gradients that a thread adds at once.
+constexpr std::int64_t kGrain = 1 << 14;
+
+}  // namespace
+
+std::int64_t images_at_once(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+                            const DeviceInfo& device) {
+  if (device.kind != DeviceKind::cpu || spec.rewire.method == RewireMethod::rigl) {
+    return std::numeric_limits<std::int64_t>::max();
+  }
+  std::int64_t features = layers.front().inputs();
+  std::int64_t widest = 0;
+  for (const TrainLayer& layer : layers) {
+    features += layer.outputs();
+    widest = std::max(widest, layer.outputs());
+  }
+  const std::int64_t width = panel_width(device);
+  const std::int64_t bytes = (features + 2 * widest) * static_cast<std::int64_t>(sizeof(float));
+  return std::max<std::int64_t>(kCacheBytes / (bytes * width), 1) * width;
+}
+
+Batch piece_of(const Batch& batch, std::int64_t begin, std::int64_t count) {
+  Batch piece = batch;
+  piece.x.data = batch.x.panel(begin / batch.x.width);
+  piece.x.batch = std::min(count, batch.x.batch - begin);
+  piece.labels = batch.labels + begin;
+  return piece;
+}
+
+Batch PiecePass::run(const Batch& batch, Loss loss, float scale, const After& after,
+                     const BatchPass<float>::Visit& visit) {
+  std::int64_t begin = 0;
+  Batch piece = piece_of(batch, begin, at_once_);
+  for (;;) {
+    pass_.start(piece.x, loss, piece.labels, scale);
+    pass_.backward(visit);
+    if (begin + at_once_ >= batch.x.batch) break;
+    after(piece);
+    keep_gradient(begin == 0);
+    begin += at_once_;
+    piece = piece_of(batch, begin, at_once_);
+  }
+  if (begin > 0) add(network_.gradient(), kept_.as<float>());
+  return piece;
+}
+
+void PiecePass::measure(const Batch& batch, Loss loss, const After& after) {
+  std::int64_t begin = 0;
+  do {
+    const Batch piece = piece_of(batch, begin, at_once_);
+    pass_.start(piece.x, loss, piece.labels, 1.0F);
+    after(piece);
+    begin += at_once_;
+  } while (begin < batch.x.batch);
+}
+
+void PiecePass::keep_gradient(bool first) {
+  const auto bytes = static_cast<std::size_t>(network_.parameter_count()) * sizeof(float);
+  if (kept_.bytes() < bytes) kept_ = network_.device().allocate(bytes);
+  if (first) {
+    std::memcpy(kept_.data(), network_.gradient(), bytes);
+  } else {
+    add(kept_.as<float>(), network_.gradient());
+  }
+}
+
+void PiecePass::add(float* to, const float* other) {
+  network_.stream().team().parallel_for(network_.parameter_count(), kGrain,
+                                        [&](std::int64_t begin, std::int64_t end) {
+                                          for (std::int64_t i = begin; i < end; ++i) {
+                                            to[i] += other[i];
+                                          }
+                                        });
+}
+
+}  // namespace spdnn::train

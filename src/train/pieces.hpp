@@ -1,0 +1,53 @@
+// A rank's share of a batch in pieces: few enough images that what they leave behind in each layer
+// is still in the caches when the way back needs it.
+#pragma once
+
+#include <functional>
+
+#include "batch_pass.hpp"
+#include "loader.hpp"
+#include "spdnn/train.hpp"
+
+namespace spdnn::train {
+
+/// Images that a device takes through these layers at once: on a CPU whole panels, at least one,
+/// that depend on nothing but the layers, so that equal runs have equal bits on any machine with
+/// any number of threads. Elsewhere, and where rewiring looks at a whole batch, any number.
+[[nodiscard]] std::int64_t images_at_once(const TrainSpec& spec,
+                                          const std::vector<TrainLayer>& layers,
+                                          const DeviceInfo& device);
+
+/// The images of a batch from `begin` on, where a panel begins, at most `count` of them.
+[[nodiscard]] Batch piece_of(const Batch& batch, std::int64_t begin, std::int64_t count);
+
+/// Takes batches through a pass piece by piece, and adds up the gradients of the pieces in order.
+class PiecePass {
+ public:
+  /// Pieces of up to `at_once` images, for which `pass` has room. The network and the pass must
+  /// live as long. Where a batch is larger, the network is in the host's memory.
+  PiecePass(Network<float>& network, BatchPass<float>& pass, std::int64_t at_once)
+      : network_(network), pass_(pass), at_once_(at_once) {}
+
+  /// Called behind each piece whose loss is to be fetched (`BatchPass::finish_loss`) before the
+  /// next one starts.
+  using After = std::function<void(const Batch& piece)>;
+  /// Fills the network's gradient from the whole batch. Returns the last piece, whose loss is left
+  /// to be fetched; `after` was called for all others.
+  Batch run(const Batch& batch, Loss loss, float scale, const After& after,
+            const BatchPass<float>::Visit& visit = {});
+  /// The way forward and the loss alone; `after` is called for every piece.
+  void measure(const Batch& batch, Loss loss, const After& after);
+
+ private:
+  /// Adds a piece's gradient to those before it, if there are any.
+  void keep_gradient(bool first);
+  /// to += other, of all parameters.
+  void add(float* to, const float* other);
+
+  Network<float>& network_;
+  BatchPass<float>& pass_;
+  std::int64_t at_once_;
+  Buffer kept_;  ///< as the gradient, once there was more than one piece
+};
+
+}  // namespace spdnn::train
