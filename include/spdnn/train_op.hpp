@@ -9,6 +9,7 @@
 // thus a range of the output's features for both.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -112,9 +113,12 @@ struct LossArgs {
 
 enum class OptimizerKind : std::uint8_t { sgd, momentum, nesterov, adam, adamw };
 
+/// Doubles that `sum_of_squares` needs room for: the sum, then those of its parts.
+inline constexpr std::int64_t kSquaresRoom = 1 + 512;
+
 /// One step of an optimiser on the parameters `[0, count)`.
 ///
-/// With g the gradient times `gradient_scale`, plus decay · p except for adamw:
+/// With g the gradient, clipped, plus decay · p except for adamw:
 /// sgd p −= rate · g; momentum m = momentum · m + g, p −= rate · m; nesterov the same, then
 /// p −= rate · (g + momentum · m); adam (Kingma and Ba, ICLR 2015) m and v as decaying means of g
 /// and g², p −= rate · m̂ / (√v̂ + epsilon), m̂ = m / correction1, v̂ = v / correction2; adamw
@@ -129,7 +133,17 @@ struct UpdateArgs {
   T* second = nullptr;  ///< v; adam and adamw
   T rate = 0, momentum = 0, beta1 = 0, beta2 = 0, epsilon = 0, decay = 0;
   T correction1 = 1, correction2 = 1;
-  T gradient_scale = 1;
+  /// Σ g² of all parameters there are, in the device's memory, so that no host waits for it: a
+  /// gradient longer than `clip_norm` is scaled down to that. Null: none is.
+  const double* squares = nullptr;
+  double clip_norm = 0;
+
+  /// What the gradient is multiplied by.
+  [[nodiscard]] SPDNN_HOST_DEVICE T gradient_scale() const {
+    if (squares == nullptr) return T{1};
+    const double norm = std::sqrt(*squares);
+    return norm > clip_norm ? static_cast<T>(clip_norm / norm) : T{1};
+  }
 };
 
 /// What layers with weights need on one kind of device.
@@ -157,7 +171,8 @@ struct TrainKernels {
   PoolKernels<T> pool;
   void (*loss)(const LossArgs<T>& args, Stream& stream);
   void (*update)(const UpdateArgs<T>& args, Stream& stream);
-  /// Σ x² of `count` elements, in double, to `*result` in memory of the device.
+  /// Σ x² of `count` elements, in double, to `*result` in memory of the device, which has room for
+  /// `kSquaresRoom`.
   void (*sum_of_squares)(const T* x, std::int64_t count, double* result, Stream& stream);
 };
 

@@ -16,9 +16,9 @@ namespace {
 
 /// One vector of parameters, or the first lane of one where a single element is left.
 template <class D, class T>
-HWY_INLINE void update_at(const UpdateArgs<T>& a, std::int64_t i, D d) {
+HWY_INLINE void update_at(const UpdateArgs<T>& a, T scale, std::int64_t i, D d) {
   auto p = hn::LoadU(d, a.parameters + i);
-  auto g = hn::Mul(hn::LoadU(d, a.gradient + i), hn::Set(d, a.gradient_scale));
+  auto g = hn::Mul(hn::LoadU(d, a.gradient + i), hn::Set(d, scale));
   const auto rate = hn::Set(d, a.rate);
   if (a.kind != OptimizerKind::adamw) g = hn::MulAdd(hn::Set(d, a.decay), p, g);
   switch (a.kind) {
@@ -55,10 +55,11 @@ HWY_INLINE void update_at(const UpdateArgs<T>& a, std::int64_t i, D d) {
 template <class T>
 void update(const UpdateArgs<T>& args, ThreadTeam& team) {
   constexpr std::int64_t kPiece = 1 << 14;
+  const T scale = args.gradient_scale();
   team.parallel_for(args.count, kPiece, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     std::int64_t i = begin;
-    for (; i + kLanes<T> <= end; i += kLanes<T>) update_at(args, i, Tag<T>());
-    for (; i < end; ++i) update_at(args, i, hn::CappedTag<T, 1>());
+    for (; i + kLanes<T> <= end; i += kLanes<T>) update_at(args, scale, i, Tag<T>());
+    for (; i < end; ++i) update_at(args, scale, i, hn::CappedTag<T, 1>());
   });
 }
 

@@ -1,14 +1,14 @@
 // Losses, optimisers' steps and norms of training, in float and double.
 //
-// Mapping: an optimiser's step takes a thread a parameter. A loss takes a thread an image,
-// neighbouring threads neighbouring images, and with a norm it is summed by one block, in a tree
-// over its threads: one order, whatever the device, without memory for parts. A classifier's loss
-// is ten outputs an image.
+// Mapping: an optimiser's step takes a thread some parameters, a grid apart. A loss takes a thread
+// an image, neighbouring threads neighbouring images, and is summed by one block, in a tree over
+// its threads: a classifier's loss is ten outputs an image. A norm is summed by up to 512 blocks,
+// and their parts by one more: one order, whatever the device. It stays on the device, where the
+// step reads it and clips.
 //
 // Bytes, with s those of a number: a step reads and writes the parameter and each array of state
 // once, and reads the gradient (3 · s for sgd to 7 · s for adam); a loss reads the outputs three
-// times, from L1 after the first, and writes them once; a norm reads s for each element, with 2,048
-// loads under way.
+// times, from L1 after the first, and writes them once; a norm reads s for each element.
 //
 // Order: fixed.
 #include "cuda/launch.hpp"
@@ -43,8 +43,13 @@ void train_update_cuda(const UpdateArgs<T>& args, Stream& stream) {
 template <class T>
 void sum_of_squares_cuda(const T* x, std::int64_t count, double* result, Stream& stream) {
   const cuda::NativeStream native = cuda::stream_of(stream);
-  cuda::launch(&cuda::sum_of_squares_kernel<T>, 1, UpdateTraits::reduce_block, kSharedBytes, native,
-               x, count, result);
+  constexpr std::int64_t kEach = UpdateTraits::reduce_block * UpdateTraits::each;
+  const std::int64_t parts =
+      std::clamp<std::int64_t>(cuda::ceil_div(count, kEach), 1, kSquaresRoom - 1);
+  cuda::launch(&cuda::sum_kernel<true, T>, cuda::grid_for(parts), UpdateTraits::reduce_block,
+               kSharedBytes, native, x, count, result + 1);
+  cuda::launch(&cuda::sum_kernel<false, double>, 1, UpdateTraits::reduce_block, kSharedBytes,
+               native, result + 1, parts, result);
   cuda::check_launch("sum_of_squares");
 }
 

@@ -10,7 +10,8 @@ namespace spdnn::cuda {
 
 struct UpdateTraits {
   static constexpr int block = 256;         ///< threads, an element each
-  static constexpr int reduce_block = 256;  ///< threads of the one block that sums up
+  static constexpr int reduce_block = 256;  ///< threads of a block that sums up
+  static constexpr int each = 16;           ///< elements of one thread of a sum, at least
   static_assert(block % kWarp == 0 && reduce_block % kWarp == 0 && reduce_block <= 1024);
 };
 
@@ -96,18 +97,30 @@ __global__ void __launch_bounds__(UpdateTraits::reduce_block) loss_kernel(LossAr
   if (threadIdx.x == 0) *args.loss_sum = loss;
 }
 
-/// A thread a parameter; grid of any size.
+/// What the gradient is multiplied by, found by one thread for its block: roots and quotients in
+/// double are slow on many GPUs.
 template <class T>
-__global__ void __launch_bounds__(UpdateTraits::block) update_kernel(UpdateArgs<T> args) {
+__device__ __forceinline__ T block_scale(const UpdateArgs<T>& args) {
+  if (args.squares == nullptr) return T{1};
+  __shared__ T scale;
+  if (threadIdx.x == 0) scale = args.gradient_scale();
+  __syncthreads();
+  return scale;
+}
+
+/// A thread takes every so many-th parameter; grid of any size.
+template <class T>
+__global__ void __launch_bounds__(UpdateTraits::block, 1) update_kernel(UpdateArgs<T> args) {
   const std::int64_t threads = std::int64_t{gridDim.x} * UpdateTraits::block;
   const bool nesterov = args.kind == OptimizerKind::nesterov;
   const bool has_first = args.kind != OptimizerKind::sgd;
   const bool adamw = args.kind == OptimizerKind::adamw;
   const bool adaptive = adamw || args.kind == OptimizerKind::adam;
+  const T scale = block_scale(args);
   for (std::int64_t i = std::int64_t{blockIdx.x} * UpdateTraits::block + threadIdx.x;
        i < args.count; i += threads) {
     T p = args.parameters[i];
-    T g = args.gradient[i] * args.gradient_scale;
+    T g = args.gradient[i] * scale;
     if (!adamw) g += args.decay * p;
     if (adaptive) {
       const T m = args.beta1 * args.first[i] + (T{1} - args.beta1) * g;
@@ -127,18 +140,21 @@ __global__ void __launch_bounds__(UpdateTraits::block) update_kernel(UpdateArgs<
   }
 }
 
-/// One block; *result ← Σ x².
-template <class T>
+/// parts[b] ← block b's part of Σ x, or where `kSquared` of Σ x²: a grid that depends on the number
+/// of elements alone gives one order of summation on all devices.
+template <bool kSquared, class T>
 __global__ void __launch_bounds__(UpdateTraits::reduce_block)
-    sum_of_squares_kernel(const T* x, std::int64_t count, double* result) {
+    sum_kernel(const T* x, std::int64_t count, double* parts) {
+  const std::int64_t threads = std::int64_t{gridDim.x} * UpdateTraits::reduce_block;
   double sum = 0.0;
-#pragma unroll 8
-  for (std::int64_t i = threadIdx.x; i < count; i += UpdateTraits::reduce_block) {
+#pragma unroll 4
+  for (std::int64_t i = std::int64_t{blockIdx.x} * UpdateTraits::reduce_block + threadIdx.x;
+       i < count; i += threads) {
     const auto value = static_cast<double>(x[i]);
-    sum += value * value;
+    sum += kSquared ? value * value : value;
   }
   sum = block_sum(sum, dynamic_shared<double>());
-  if (threadIdx.x == 0) *result = sum;
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
 }  // namespace spdnn::cuda

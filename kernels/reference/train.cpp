@@ -97,9 +97,10 @@ void backward_weights(const BackwardWeightsArgs<T>& args, Stream& /*stream*/) {
 
 template <class T>
 void update(const UpdateArgs<T>& args, Stream& /*stream*/) {
+  const T scale = args.gradient_scale();
   for (std::int64_t i = 0; i < args.count; ++i) {
     T& p = args.parameters[i];
-    T g = args.gradient[i] * args.gradient_scale;
+    T g = args.gradient[i] * scale;
     if (args.kind != OptimizerKind::adamw) g += args.decay * p;
     switch (args.kind) {
       case OptimizerKind::sgd: p -= args.rate * g; break;

@@ -54,7 +54,7 @@ Optimizer::Optimizer(const TrainSpec& spec, Network<float>& network, std::int64_
     state_.push_back(network.device().allocate(bytes));
     network.stream().zero(state_.back().data(), bytes);
   }
-  if (spec.optimizer.clip_norm) squares_ = network.device().allocate(sizeof(double));
+  if (spec.optimizer.clip_norm) squares_ = network.device().allocate(kSquaresRoom * sizeof(double));
 }
 
 std::vector<float*> Optimizer::state() const {
@@ -64,23 +64,22 @@ std::vector<float*> Optimizer::state() const {
 }
 
 std::int64_t Optimizer::bytes() const {
-  std::int64_t bytes = 0;
+  auto bytes = static_cast<std::int64_t>(squares_.bytes());
   for (const Buffer& buffer : state_) bytes += static_cast<std::int64_t>(buffer.bytes());
   return bytes;
 }
 
-float Optimizer::clip_scale() {
-  if (!spec_.optimizer.clip_norm) return 1.0F;
-  network_.kernels().sum_of_squares(network_.gradient(), network_.parameter_count(),
-                                    squares_.as<double>(), network_.stream());
-  double squares =
-      *HostView<double>(squares_.as<double>(), 1, network_.device(), network_.stream()).data();
+/// The gradient's squared length over all rows, in the device's memory: nobody waits for it.
+const double* Optimizer::find_squares() {
+  if (!spec_.optimizer.clip_norm) return nullptr;
+  auto* squares = squares_.as<double>();
+  network_.kernels().sum_of_squares(network_.gradient(), network_.parameter_count(), squares,
+                                    network_.stream());
   if (model_ != nullptr && model_->size() > 1) {
-    model_->all_reduce(&squares, &squares, 1, DType::f64, Reduction::sum, nullptr);
+    model_->all_reduce(squares, squares, 1, DType::f64, Reduction::sum,
+                       shares_memory(network_.device()) ? nullptr : &network_.stream());
   }
-  const double norm = std::sqrt(squares);
-  return norm > *spec_.optimizer.clip_norm ? static_cast<float>(*spec_.optimizer.clip_norm / norm)
-                                           : 1.0F;
+  return squares;
 }
 
 double Optimizer::step() {
@@ -97,7 +96,8 @@ double Optimizer::step() {
   args.epsilon = static_cast<float>(o.epsilon);
   args.correction1 = static_cast<float>(1.0 - std::pow(o.beta1, t));
   args.correction2 = static_cast<float>(1.0 - std::pow(o.beta2, t));
-  args.gradient_scale = clip_scale();
+  args.squares = find_squares();
+  args.clip_norm = o.clip_norm.value_or(0.0);
   // Values first, then biases, which do not decay.
   const Range parts[2] = {{0, network_.value_count()},
                           {network_.value_count(), network_.parameter_count()}};

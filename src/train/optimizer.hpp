@@ -31,7 +31,7 @@ class Optimizer {
   [[nodiscard]] std::int64_t bytes() const;
 
  private:
-  [[nodiscard]] float clip_scale();
+  [[nodiscard]] const double* find_squares();
 
   const TrainSpec& spec_;
   Network<float>& network_;
@@ -39,7 +39,7 @@ class Optimizer {
   std::int64_t steps_per_epoch_, total_steps_;
   std::int64_t steps_ = 0;
   std::vector<Buffer> state_;
-  Buffer squares_;  ///< a sum that the device finds, where gradients are clipped
+  Buffer squares_;  ///< what the device finds of the gradient's length, where it is clipped
 };
 
 }  // namespace spdnn::train

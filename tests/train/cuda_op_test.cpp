@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "optimizer.hpp"
 #include "support/devices.hpp"
 #include "train/problems.hpp"
 
@@ -250,6 +251,8 @@ TYPED_TEST(CudaTrain, OptimisersAgreeWithTheReference) {
     const std::unique_ptr<Device> cpu = open_device({});
     const auto cpu_stream = cpu->make_stream();
     constexpr std::int64_t kCount = 1013;
+    constexpr double squares = 4.0;  // clipped at 1: half of the gradient
+    const DeviceArray<double> squares_there({squares}, device, stream);
     for (const OptimizerKind kind :
          {OptimizerKind::sgd, OptimizerKind::momentum, OptimizerKind::nesterov, OptimizerKind::adam,
           OptimizerKind::adamw}) {
@@ -278,12 +281,14 @@ TYPED_TEST(CudaTrain, OptimisersAgreeWithTheReference) {
                            T(0.01),
                            T(1) - std::pow(T(0.9), t),
                            T(1) - std::pow(T(0.999), t),
-                           T(0.5)};
+                           &squares,
+                           1.0};
         reference<T>().update(args, *cpu_stream);
         args.parameters = p_there.data();
         args.gradient = g_there.data();
         args.first = m_there.data();
         args.second = v_there.data();
+        args.squares = squares_there.data();
         cuda_kernels<T>()->update(args, stream);
         stream.synchronize();
       }
@@ -301,14 +306,45 @@ TYPED_TEST(CudaTrain, NormsAreSumsOfAllElements) {
   using T = TypeParam;
   on_each_gpu([](Device& device, Stream& stream) {
     std::mt19937_64 random(5);
-    for (const std::int64_t count : {0, 1, 255, 256, 257, 5003}) {
+    for (const std::int64_t count : {0, 1, 255, 256, 257, 5003, 70'001}) {
       const std::vector<T> x = test::random_values<T>(count, random);
       double exact = 0.0;
       for (const T value : x) exact += static_cast<double>(value) * static_cast<double>(value);
       const DeviceArray<T> there(x, device, stream);
-      const DeviceArray<double> result({-1.0}, device, stream);
+      const DeviceArray<double> result(std::vector<double>(kSquaresRoom, -1.0), device, stream);
       cuda_kernels<T>()->sum_of_squares(there.data(), count, result.data(), stream);
       EXPECT_NEAR(result.read()[0], exact, 1e-12 * exact) << count;
+    }
+  });
+}
+
+/// Work that waits for the host can't be kept.
+TEST(CudaTrainStep, ClippingWaitsForNoHost) {
+  on_each_gpu([](Device& device, Stream& stream) {
+    std::mt19937_64 random(17);
+    TrainSpec spec;
+    spec.optimizer.kind = OptimizerKind::sgd;
+    spec.optimizer.rate = 1.0;
+    spec.optimizer.clip_norm = 0.5;
+    train::Network<float> network({train::linear_layer(train::Pattern::dense(50, 40), kIdentity)},
+                                  *cuda_kernels<float>(), device, stream);
+    train::Optimizer optimizer(spec, network, 1);
+    const std::int64_t count = network.parameter_count();
+    const std::vector<float> gradient = test::random_values<float>(count, random);
+    double squares = 0.0;
+    for (const float g : gradient) squares += static_cast<double>(g) * static_cast<double>(g);
+    const auto bytes = static_cast<std::size_t>(count) * sizeof(float);
+    stream.zero(network.parameters(), bytes);
+    stream.copy(network.gradient(), gradient.data(), bytes);
+    const std::unique_ptr<Recording> kept =
+        stream.keep([&] { static_cast<void>(optimizer.step()); });
+    ASSERT_NE(kept, nullptr);
+    kept->replay();
+    std::vector<float> got(gradient.size());
+    stream.copy(got.data(), network.parameters(), bytes);
+    stream.synchronize();
+    for (std::size_t i = 0; i < got.size(); ++i) {
+      ASSERT_NEAR(got[i], -0.5 / std::sqrt(squares) * static_cast<double>(gradient[i]), 1e-7) << i;
     }
   });
 }

@@ -127,7 +127,10 @@ class SimtStream final : public Stream, public simt::Queue {
     const auto other = std::make_shared<SimtEvent>(dynamic_cast<const SimtEvent&>(event));
     pending_->add([other] { other->wait(); });
   }
-  void synchronize() override { pending_->run(pending_->added()); }
+  void synchronize() override {
+    if (kept_ != nullptr) throw DeviceError("work that is kept can't be waited for");
+    pending_->run(pending_->added());
+  }
   [[nodiscard]] std::unique_ptr<Recording> keep(const std::function<void()>& work) override {
     std::vector<std::function<void()>> kept;
     kept_ = &kept;
