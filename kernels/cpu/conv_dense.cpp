@@ -34,34 +34,33 @@ struct Product {
 };
 
 /// Line `line` of a tile for `kRows` rows from `row` on.
-template <int kRows, class T, class Store>
-HWY_INLINE void sum_line(const Product<T>& product, const T* packed, std::int64_t row,
+template <int kRows, class D, class T, class Store>
+HWY_INLINE void sum_line(D d, const Product<T>& product, const T* packed, std::int64_t row,
                          std::int64_t y, std::int64_t x, std::int64_t width, const Store& store) {
-  const Tag<T> d;
-  Vec<T> sum[kRows][kTileX];
+  hn::Vec<D> sum[kRows][kTileX];
   for (auto& r : sum) {
-    for (Vec<T>& s : r) s = hn::Zero(d);
+    for (hn::Vec<D>& s : r) s = hn::Zero(d);
   }
   const T* values = product.values + row * product.terms();
   const std::int64_t* places = product.places->data();
   const std::int64_t terms = product.terms();
   for (std::int64_t k = 0; k < terms; ++k) {
-    const T* from = packed + places[k] * kLanes<T>;
-    Vec<T> in[kTileX];
-    for (int j = 0; j < kTileX; ++j) in[j] = hn::Load(d, from + j * kLanes<T>);
+    const T* from = packed + places[k] * kLanesOf<D>;
+    hn::Vec<D> in[kTileX];
+    for (int j = 0; j < kTileX; ++j) in[j] = hn::Load(d, from + j * kLanesOf<D>);
     for (int r = 0; r < kRows; ++r) {
       const auto value = hn::Set(d, values[r * terms + k]);
       for (int j = 0; j < kTileX; ++j) sum[r][j] = hn::MulAdd(value, in[j], sum[r][j]);
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int j = 0; j < width; ++j) store(row + r, y, x + j, sum[r][j]);
+    for (int j = 0; j < width; ++j) store(d, row + r, y, x + j, sum[r][j]);
   }
 }
 
 /// All of `rows` for one tile.
-template <class T, class Store>
-HWY_INLINE void sum_block(const Product<T>& product, const T* packed, std::int64_t row_stride,
+template <class D, class T, class Store>
+HWY_INLINE void sum_block(D d, const Product<T>& product, const T* packed, std::int64_t row_stride,
                           const Tiles& tiles, const Tiles::Place& at, Range rows,
                           const Store& store) {
   const std::int64_t height = HWY_MIN(std::int64_t{kTileY}, tiles.height - at.y);
@@ -69,11 +68,11 @@ HWY_INLINE void sum_block(const Product<T>& product, const T* packed, std::int64
   for (std::int64_t row = rows.begin; row < rows.end;) {
     const bool block = row + kBlock <= rows.end;
     for (std::int64_t i = 0; i < height; ++i) {
-      const T* line = packed + i * row_stride * kLanes<T>;
+      const T* line = packed + i * row_stride * kLanesOf<D>;
       if (block) {
-        sum_line<kBlock>(product, line, row, at.y + i, at.x, width, store);
+        sum_line<kBlock>(d, product, line, row, at.y + i, at.x, width, store);
       } else {
-        sum_line<1>(product, line, row, at.y + i, at.x, width, store);
+        sum_line<1>(d, product, line, row, at.y + i, at.x, width, store);
       }
     }
     row += block ? kBlock : 1;
@@ -88,7 +87,7 @@ void forward(const ForwardArgs<T>& args, ThreadTeam& team) {
   const std::vector<std::int64_t> places = column_places(w, reads);
   const Product<T> product = {&places, args.layer.values};
   for_each_tile<T>(reads, tiles, args.x, args.layer.pattern.rows, team,
-                   [&](const Tiles::Place& at, Range rows, const T* packed) HWY_ATTR {
+                   [&](auto d, const Tiles::Place& at, Range rows, const T* packed) HWY_ATTR {
                      const StoreConv<T> store = {args.layer.bias,
                                                  args.y.panel(at.panel) + at.lane,
                                                  args.y.width,
@@ -96,8 +95,9 @@ void forward(const ForwardArgs<T>& args, ThreadTeam& team) {
                                                  w.out_width,
                                                  T{args.activation.lower},
                                                  T{args.activation.upper}};
-                     sum_block(product, packed, reads.row_stride(), tiles, at, rows, store);
+                     sum_block(d, product, packed, reads.row_stride(), tiles, at, rows, store);
                    });
+  clear_rest(args.y, team);
 }
 
 template <class T>
@@ -125,7 +125,7 @@ void backward_data(const BackwardDataArgs<T>& args, ThreadTeam& team) {
     const Product<T> product = {&places, transposed};
     const Tiles tiles = Tiles::make(phase.height, phase.width, args.dz);
     for_each_tile<T>(back.reads, tiles, args.dz, w.channels, team,
-                     [&](const Tiles::Place& at, Range channels, const T* packed) HWY_ATTR {
+                     [&](auto d, const Tiles::Place& at, Range channels, const T* packed) HWY_ATTR {
                        const StoreBack<T> store = {args.x.panel(at.panel) + at.lane,
                                                    args.dx.panel(at.panel) + at.lane,
                                                    args.x.width,
@@ -136,38 +136,39 @@ void backward_data(const BackwardDataArgs<T>& args, ThreadTeam& team) {
                                                    phase.px,
                                                    T{args.activation.lower},
                                                    T{args.activation.upper}};
-                       sum_block(product, packed, back.reads.row_stride(), tiles, at, channels,
+                       sum_block(d, product, packed, back.reads.row_stride(), tiles, at, channels,
                                  store);
                      });
     transposed += w.channels * std::ssize(places);
   }
+  clear_rest(args.dx, team);
 }
 
 constexpr int kEntries = 4;  // of dW a side
 
 /// Adds the products of a tile to 4 × 4 entries of dW; what lies past its ends is left out.
 /// `gradients` holds a tile for each of `rows`.
-template <class T>
-HWY_INLINE void add_entries(const std::vector<std::int64_t>& places, const T* packed,
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void add_entries(D d, const std::vector<std::int64_t>& places, const T* packed,
                             std::int64_t row_stride, const T* gradients, Range rows,
                             std::int64_t row, std::int64_t col, T* dvalues) {
-  const Tag<T> d;
   const std::int64_t cols = std::ssize(places);
   const T* x_at[kEntries];
   const T* dz_at[kEntries];
   for (int e = 0; e < kEntries; ++e) {
-    x_at[e] = packed + places[HWY_MIN(col + e, cols - 1)] * kLanes<T>;
-    dz_at[e] = gradients + (HWY_MIN(row + e, rows.end - 1) - rows.begin) * kTilePixels * kLanes<T>;
+    x_at[e] = packed + places[HWY_MIN(col + e, cols - 1)] * kLanesOf<D>;
+    dz_at[e] =
+        gradients + (HWY_MIN(row + e, rows.end - 1) - rows.begin) * kTilePixels * kLanesOf<D>;
   }
-  Vec<T> sum[kEntries * kEntries];
-  for (Vec<T>& s : sum) s = hn::Zero(d);
+  hn::Vec<D> sum[kEntries * kEntries];
+  for (hn::Vec<D>& s : sum) s = hn::Zero(d);
   for (int i = 0; i < kTileY; ++i) {
     for (int j = 0; j < kTileX; ++j) {
-      const std::int64_t at = (i * row_stride + j) * kLanes<T>;
-      Vec<T> x[kEntries];
+      const std::int64_t at = (i * row_stride + j) * kLanesOf<D>;
+      hn::Vec<D> x[kEntries];
       for (int e = 0; e < kEntries; ++e) x[e] = hn::Load(d, x_at[e] + at);
       for (int r = 0; r < kEntries; ++r) {
-        const auto dz = hn::Load(d, dz_at[r] + (i * kTileX + j) * kLanes<T>);
+        const auto dz = hn::Load(d, dz_at[r] + (i * kTileX + j) * kLanesOf<D>);
         for (int e = 0; e < kEntries; ++e) {
           sum[r * kEntries + e] = hn::MulAdd(dz, x[e], sum[r * kEntries + e]);
         }
@@ -175,8 +176,8 @@ HWY_INLINE void add_entries(const std::vector<std::int64_t>& places, const T* pa
     }
   }
   HWY_ALIGN T sums[kEntries * kEntries];
-  for (int i = 0; i < kEntries * kEntries; i += kLanes<T>) {
-    hn::Store(sums_across<kLanes<T>, T>(sum + i), d, sums + i);
+  for (int i = 0; i < kEntries * kEntries; i += kLanesOf<D>) {
+    hn::Store(sums_across<kLanesOf<D>, T, D>(sum + i), d, sums + i);
   }
   for (int r = 0; r < kEntries && row + r < rows.end; ++r) {
     for (int e = 0; e < kEntries && col + e < cols; ++e) {
@@ -195,26 +196,29 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
   const std::int64_t cols = std::ssize(places);
   const std::int64_t parts = HWY_MIN(std::int64_t{team.size()}, filters);
   team.parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
-    const Tag<T> d;
     const Range rows = {filters * begin / parts, filters * end / parts};
     const std::int64_t inputs = reads.channels * reads.channel_stride() * kLanes<T>;
     T* packed = scratch<T>(inputs + rows.size() * kTilePixels * kLanes<T>);
     T* gradients = packed + inputs;
     std::fill(args.dvalues + rows.begin * cols, args.dvalues + rows.end * cols, T{0});
-    Vec<T> dz[kTilePixels];
     for (std::int64_t tile = 0; tile < tiles.count; ++tile) {
       const Tiles::Place at = tiles.place<T>(tile);
-      pack_tile(reads, args.x.panel(at.panel), args.x.width, at.lane, at.y, at.x, packed);
-      T* to = gradients;
-      for (std::int64_t row = rows.begin; row < rows.end; ++row) {
-        load_gradients(args.dz, w, at, row, dz);
-        for (int i = 0; i < kTilePixels; ++i, to += kLanes<T>) hn::Store(dz[i], d, to);
-      }
-      for (std::int64_t col = 0; col < cols; col += kEntries) {
-        for (std::int64_t row = rows.begin; row < rows.end; row += kEntries) {
-          add_entries(places, packed, reads.row_stride(), gradients, rows, row, col, args.dvalues);
+      with_vectors<T>(at, [&](auto d) HWY_ATTR {
+        using D = decltype(d);
+        hn::Vec<D> dz[kTilePixels];
+        pack_tile(d, reads, args.x.panel(at.panel), args.x.width, at.lane, at.y, at.x, packed);
+        T* to = gradients;
+        for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+          load_gradients(d, args.dz, w, at, row, dz);
+          for (int i = 0; i < kTilePixels; ++i, to += kLanesOf<D>) hn::Store(dz[i], d, to);
         }
-      }
+        for (std::int64_t col = 0; col < cols; col += kEntries) {
+          for (std::int64_t row = rows.begin; row < rows.end; row += kEntries) {
+            add_entries(d, places, packed, reads.row_stride(), gradients, rows, row, col,
+                        args.dvalues);
+          }
+        }
+      });
     }
     sum_conv_bias(args.dz, w.out_pixels(), rows, args.dbias);
   });

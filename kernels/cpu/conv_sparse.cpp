@@ -29,27 +29,26 @@ namespace spdnn::HWY_NAMESPACE {
 namespace {
 
 /// Sums of a tile's pixels over the entries that `for_each(add)` calls `add(at, value)` for.
-template <class T, class ForEach, class Store>
-HWY_INLINE void sum_tile(const T* packed, std::int64_t row_stride, const Tiles& tiles,
+template <class D, class ForEach, class Store, class T = hn::TFromD<D>>
+HWY_INLINE void sum_tile(D d, const T* packed, std::int64_t row_stride, const Tiles& tiles,
                          const Tiles::Place& place, std::int64_t row, const ForEach& for_each,
                          const Store& store) {
-  const Tag<T> d;
-  Vec<T> sum[kTilePixels];
-  for (Vec<T>& s : sum) s = hn::Zero(d);
+  hn::Vec<D> sum[kTilePixels];
+  for (hn::Vec<D>& s : sum) s = hn::Zero(d);
   for_each([&](std::int64_t at, T value) HWY_ATTR {
-    const T* from = packed + at * kLanes<T>;
+    const T* from = packed + at * kLanesOf<D>;
     const auto weight = hn::Set(d, value);
     for (int i = 0; i < kTileY; ++i) {
       for (int j = 0; j < kTileX; ++j) {
         sum[i * kTileX + j] = hn::MulAdd(
-            weight, hn::Load(d, from + (i * row_stride + j) * kLanes<T>), sum[i * kTileX + j]);
+            weight, hn::Load(d, from + (i * row_stride + j) * kLanesOf<D>), sum[i * kTileX + j]);
       }
     }
   });
   const std::int64_t height = HWY_MIN(std::int64_t{kTileY}, tiles.height - place.y);
   const std::int64_t width = HWY_MIN(std::int64_t{kTileX}, tiles.width - place.x);
   for (int i = 0; i < height; ++i) {
-    for (int j = 0; j < width; ++j) store(row, place.y + i, place.x + j, sum[i * kTileX + j]);
+    for (int j = 0; j < width; ++j) store(d, row, place.y + i, place.x + j, sum[i * kTileX + j]);
   }
 }
 
@@ -61,7 +60,7 @@ void forward(const ForwardArgs<T>& args, ThreadTeam& team) {
   const Tiles tiles = Tiles::make(w.out_height, w.out_width, args.x);
   const std::vector<std::int64_t> places = column_places(w, reads);
   for_each_tile<T>(reads, tiles, args.x, filters.rows, team,
-                   [&](const Tiles::Place& at, Range rows, const T* packed) HWY_ATTR {
+                   [&](auto d, const Tiles::Place& at, Range rows, const T* packed) HWY_ATTR {
                      const StoreConv<T> store = {args.layer.bias,
                                                  args.y.panel(at.panel) + at.lane,
                                                  args.y.width,
@@ -76,9 +75,10 @@ void forward(const ForwardArgs<T>& args, ThreadTeam& team) {
                            add(places[filters.col_indices[k]], args.layer.values[k]);
                          }
                        };
-                       sum_tile(packed, reads.row_stride(), tiles, at, row, entries, store);
+                       sum_tile(d, packed, reads.row_stride(), tiles, at, row, entries, store);
                      }
                    });
+  clear_rest(args.y, team);
 }
 
 template <class T>
@@ -96,7 +96,7 @@ void backward_data(const BackwardDataArgs<T>& args, ThreadTeam& team) {
     const Tiles tiles = Tiles::make(phase.height, phase.width, args.dz);
     for_each_tile<T>(
         back.reads, tiles, args.dz, w.channels, team,
-        [&](const Tiles::Place& place, Range channels, const T* packed) HWY_ATTR {
+        [&](auto d, const Tiles::Place& place, Range channels, const T* packed) HWY_ATTR {
           const StoreBack<T> store = {args.x.panel(place.panel) + place.lane,
                                       args.dx.panel(place.panel) + place.lane,
                                       args.x.width,
@@ -118,40 +118,41 @@ void backward_data(const BackwardDataArgs<T>& args, ThreadTeam& team) {
                 }
               }
             };
-            sum_tile(packed, back.reads.row_stride(), tiles, place, c, entries, store);
+            sum_tile(d, packed, back.reads.row_stride(), tiles, place, c, entries, store);
           }
         });
   }
+  clear_rest(args.dx, team);
 }
 
 /// Adds the products of one tile to the gradients of a filter's entries.
-template <class T>
-HWY_INLINE void add_products(const PatternView& filters, const std::vector<std::int64_t>& places,
-                             std::int64_t row, const Vec<T>* dz, const T* packed,
-                             std::int64_t row_stride, T* dvalues) {
-  const Tag<T> d;
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void add_products(D d, const PatternView& filters,
+                             const std::vector<std::int64_t>& places, std::int64_t row,
+                             const hn::Vec<D>* dz, const T* packed, std::int64_t row_stride,
+                             T* dvalues) {
   const std::int64_t end = filters.row_offsets[row + 1];
-  for (std::int64_t k = filters.row_offsets[row]; k < end; k += kLanes<T>) {
-    const auto count = static_cast<int>(HWY_MIN(std::int64_t{kLanes<T>}, end - k));
-    Vec<T> sums[kLanes<T>];
-    for (int e = 0; e < kLanes<T>; ++e) {
-      const T* from = packed + places[filters.col_indices[k + HWY_MIN(e, count - 1)]] * kLanes<T>;
-      Vec<T> chain[kTileY];
+  for (std::int64_t k = filters.row_offsets[row]; k < end; k += kLanesOf<D>) {
+    const auto count = static_cast<int>(HWY_MIN(std::int64_t{kLanesOf<D>}, end - k));
+    hn::Vec<D> sums[kLanesOf<D>];
+    for (int e = 0; e < kLanesOf<D>; ++e) {
+      const T* from = packed + places[filters.col_indices[k + HWY_MIN(e, count - 1)]] * kLanesOf<D>;
+      hn::Vec<D> chain[kTileY];
       for (int i = 0; i < kTileY; ++i) {
-        const T* line = from + i * row_stride * kLanes<T>;
+        const T* line = from + i * row_stride * kLanesOf<D>;
         chain[i] = hn::Mul(dz[i * kTileX], hn::Load(d, line));
         for (int j = 1; j < kTileX; ++j) {
-          chain[i] = hn::MulAdd(dz[i * kTileX + j], hn::Load(d, line + j * kLanes<T>), chain[i]);
+          chain[i] = hn::MulAdd(dz[i * kTileX + j], hn::Load(d, line + j * kLanesOf<D>), chain[i]);
         }
       }
       for (int i = 1; i < kTileY; ++i) chain[0] = hn::Add(chain[0], chain[i]);
       sums[e] = chain[0];
     }
-    const auto sum = sums_across<kLanes<T>, T>(sums);
-    if (count == kLanes<T>) {
+    const auto sum = sums_across<kLanesOf<D>, T, D>(sums);
+    if (count == kLanesOf<D>) {
       hn::StoreU(hn::Add(hn::LoadU(d, dvalues + k), sum), d, dvalues + k);
     } else {
-      HWY_ALIGN T last[kLanes<T>];
+      HWY_ALIGN T last[kLanesOf<D>];
       hn::Store(sum, d, last);
       for (int e = 0; e < count; ++e) dvalues[k + e] += last[e];
     }
@@ -172,14 +173,16 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
     T* packed = scratch<T>(reads.channels * reads.channel_stride() * kLanes<T>);
     std::fill(args.dvalues + filters.row_offsets[rows.begin],
               args.dvalues + filters.row_offsets[rows.end], T{0});
-    Vec<T> dz[kTilePixels];
     for (std::int64_t tile = 0; tile < tiles.count; ++tile) {
       const Tiles::Place at = tiles.place<T>(tile);
-      pack_tile(reads, args.x.panel(at.panel), args.x.width, at.lane, at.y, at.x, packed);
-      for (std::int64_t row = rows.begin; row < rows.end; ++row) {
-        load_gradients(args.dz, w, at, row, dz);
-        add_products(filters, places, row, dz, packed, reads.row_stride(), args.dvalues);
-      }
+      with_vectors<T>(at, [&](auto d) HWY_ATTR {
+        hn::Vec<decltype(d)> dz[kTilePixels];
+        pack_tile(d, reads, args.x.panel(at.panel), args.x.width, at.lane, at.y, at.x, packed);
+        for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+          load_gradients(d, args.dz, w, at, row, dz);
+          add_products(d, filters, places, row, dz, packed, reads.row_stride(), args.dvalues);
+        }
+      });
     }
     sum_conv_bias(args.dz, w.out_pixels(), rows, args.dbias);
   });

@@ -1,13 +1,16 @@
 // What the CPU's convolutions share, compiled once for each target of Highway: tiles of output
 // pixels, and the inputs that a tile reads, packed.
 //
-// A tile is 4 × 4 (2 × 4 with 16 registers) pixels by one vector of images. The planes it reads are
+// A tile is 4 × 4 (2 × 4 with 16 registers) pixels by one vector of images, or by half a one of 512
+// bits where no more images are left: cores that do the two halves one after the other take half as
+// long for it. Vectors without an image are left out. The planes a tile reads are
 // copied once, with zeros where the window leaves them, and serve all filters: no inner loop knows
 // of borders or strides. That is no im2col: an input is copied once for each tile that reads it,
 // not once for each place of the window. Packed inputs stay in the second-level cache.
 #include <hwy/aligned_allocator.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "cpu/train_lanes.hpp"
@@ -25,6 +28,10 @@ namespace spdnn::HWY_NAMESPACE {
 constexpr int kTileY = HWY_TARGET <= HWY_AVX3 ? 4 : 2;
 constexpr int kTileX = 4;
 constexpr int kTilePixels = kTileY * kTileX;
+
+constexpr bool kHalfVectors = HWY_TARGET <= HWY_AVX3;
+template <class D>
+inline constexpr int kLanesOf = static_cast<int>(hn::MaxLanes(D()));
 
 /// How a tile reads planes `[channels][height][width]`: pixel (y, x) of the tiles' lattice meets
 /// tap (ty, tx) at (y · step + shift_y + ty, x · step + shift_x + tx).
@@ -61,10 +68,9 @@ T* scratch(std::int64_t count) {
 }
 
 /// Copies what the tile at (y0, x0) reads of a panel's images from `lane` on.
-template <class T>
-HWY_INLINE void pack_tile(const TileReads& reads, const T* panel, std::int64_t width,
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void pack_tile(D d, const TileReads& reads, const T* panel, std::int64_t width,
                           std::int64_t lane, std::int64_t y0, std::int64_t x0, T* packed) {
-  const Tag<T> d;
   const std::int64_t rows = reads.step * reads.packed_y();
   const std::int64_t cols = reads.step * reads.packed_x();
   const std::int64_t first_y = y0 * reads.step + reads.shift_y;
@@ -79,16 +85,17 @@ HWY_INLINE void pack_tile(const TileReads& reads, const T* panel, std::int64_t w
         const auto value = inside && x >= 0 && x < reads.width
                                ? hn::LoadU(d, plane + (y * reads.width + x) * width)
                                : hn::Zero(d);
-        hn::Store(value, d, packed + (c * reads.channel_stride() + reads.at(ty, tx)) * kLanes<T>);
+        hn::Store(value, d, packed + (c * reads.channel_stride() + reads.at(ty, tx)) * kLanesOf<D>);
       }
     }
   }
 }
 
-/// The tiles of a lattice of pixels, for each vector of images of each panel.
+/// The tiles of a lattice of pixels, for each vector of each panel that has an image.
 struct Tiles {
   std::int64_t height, width;  ///< of the lattice
   std::int64_t across, in_plane, vectors, count;
+  bool half;  ///< the last vector has images in its first half alone
   template <class T>
   static Tiles make(std::int64_t height, std::int64_t width, const Panels<const T>& x) {
     Tiles tiles{};
@@ -97,11 +104,16 @@ struct Tiles {
     tiles.across = (width + kTileX - 1) / kTileX;
     tiles.in_plane = (height + kTileY - 1) / kTileY * tiles.across;
     tiles.vectors = x.width / kLanes<T>;
-    tiles.count = tiles.in_plane * tiles.vectors * x.count();
+    if (x.batch == 0) return tiles;
+    const std::int64_t last = x.count() - 1;
+    tiles.count = tiles.in_plane * (last * tiles.vectors + lanes_used<T>(x, last) / kLanes<T>);
+    const std::int64_t past = x.batch % kLanes<T>;
+    tiles.half = kHalfVectors && past > 0 && 2 * past <= kLanes<T>;
     return tiles;
   }
   struct Place {
     std::int64_t panel, lane, y, x;
+    bool half;
   };
   /// Tiles of one panel follow one another.
   template <class T>
@@ -109,9 +121,40 @@ struct Tiles {
     const std::int64_t in_panel = tile % (in_plane * vectors);
     const std::int64_t in_lattice = in_panel % in_plane;
     return {tile / (in_plane * vectors), in_panel / in_plane * kLanes<T>,
-            in_lattice / across * kTileY, in_lattice % across * kTileX};
+            in_lattice / across * kTileY, in_lattice % across * kTileX,
+            half && tile + in_plane >= count};
   }
 };
+
+/// Calls `tile(d)` with the vectors of a place.
+template <class T, class Tile>
+HWY_INLINE void with_vectors(const Tiles::Place& at, const Tile& tile) {
+  if constexpr (kHalfVectors) {
+    if (at.half) return tile(hn::Half<Tag<T>>());
+  }
+  tile(Tag<T>());
+}
+
+/// Lanes of a panel up to the end of the last vector, or half of one, that has an image.
+template <class T, class P>
+std::int64_t lanes_in_tiles(const P& x, std::int64_t panel) {
+  const std::int64_t used = lanes_used<T>(x, panel);
+  const std::int64_t half = used - kLanes<T> / 2;
+  return kHalfVectors && x.batch - panel * x.width <= half ? half : used;
+}
+
+/// Sets to 0 what no tile has written, as `lanes_used` wants it.
+template <class T>
+void clear_rest(const Panels<T>& y, ThreadTeam& team) {
+  const std::int64_t last = y.count() - 1;
+  const std::int64_t used = y.batch == 0 ? y.width : lanes_in_tiles<T>(y, last);
+  if (used == y.width) return;
+  team.parallel_for(y.features, 1024, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t f = begin; f < end; ++f) {
+      std::fill_n(y.panel(last) + f * y.width + used, y.width - used, T{0});
+    }
+  });
+}
 
 /// How a forward convolution reads its input.
 inline TileReads forward_reads(const Window2d& w) {
@@ -187,8 +230,9 @@ struct StoreConv {
   T* y;  ///< panel of outputs, from the tile's lane on
   std::int64_t width, pixels, row_pixels;
   T lower, upper;
-  HWY_INLINE void operator()(std::int64_t row, std::int64_t py, std::int64_t px, Vec<T> sum) const {
-    const Tag<T> d;
+  template <class D>
+  HWY_INLINE void operator()(D d, std::int64_t row, std::int64_t py, std::int64_t px,
+                             hn::Vec<D> sum) const {
     const auto shifted = hn::Add(sum, hn::Set(d, bias[row]));
     hn::StoreU(hn::Min(hn::Max(shifted, hn::Set(d, lower)), hn::Set(d, upper)), d,
                y + (row * pixels + py * row_pixels + px) * width);
@@ -202,9 +246,9 @@ struct StoreBack {
   T* dx;  ///< panels, from the tile's lane on
   std::int64_t width, pixels, row_pixels, stride, py, px;
   T lower, upper;
-  HWY_INLINE void operator()(std::int64_t row, std::int64_t y_at, std::int64_t x_at,
-                             Vec<T> sum) const {
-    const Tag<T> d;
+  template <class D>
+  HWY_INLINE void operator()(D d, std::int64_t row, std::int64_t y_at, std::int64_t x_at,
+                             hn::Vec<D> sum) const {
     const std::int64_t at =
         (row * pixels + (y_at * stride + py) * row_pixels + x_at * stride + px) * width;
     const auto x_row = hn::LoadU(d, x + at);
@@ -213,21 +257,24 @@ struct StoreBack {
   }
 };
 
-/// Runs `rows_of_tile(place, rows, packed)` for every tile, cut into runs of rows where there are
-/// few tiles for the team.
+/// Runs `rows_of_tile(d, place, rows, packed)` for every tile, cut into runs of rows where there
+/// are few tiles for the team.
 template <class T, class RowsOfTile>
 void for_each_tile(const TileReads& reads, const Tiles& tiles, const Panels<const T>& x,
                    std::int64_t rows, ThreadTeam& team, const RowsOfTile& rows_of_tile) {
   const std::int64_t wanted = 4 * std::int64_t{team.size()};
   const std::int64_t parts =
       team.size() == 1 || tiles.count >= wanted ? 1 : HWY_MIN(wanted, rows / 8 + 1);
-  team.parallel_for(tiles.count * parts, 1, [&](std::int64_t begin, std::int64_t end) {
+  team.parallel_for(tiles.count * parts, 1, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     T* packed = scratch<T>(reads.channels * reads.channel_stride() * kLanes<T>);
     for (std::int64_t piece = begin; piece < end; ++piece) {
       const std::int64_t part = piece % parts;
       const Tiles::Place at = tiles.place<T>(piece / parts);
-      pack_tile(reads, x.panel(at.panel), x.width, at.lane, at.y, at.x, packed);
-      rows_of_tile(at, Range{rows * part / parts, rows * (part + 1) / parts}, packed);
+      const Range own = {rows * part / parts, rows * (part + 1) / parts};
+      with_vectors<T>(at, [&](auto d) HWY_ATTR {
+        pack_tile(d, reads, x.panel(at.panel), x.width, at.lane, at.y, at.x, packed);
+        rows_of_tile(d, at, own, packed);
+      });
     }
   });
 }
@@ -241,8 +288,11 @@ HWY_INLINE void sum_conv_bias(const Panels<const T>& dz, std::int64_t pixels, Ra
     auto sum = hn::Zero(d);
     for (std::int64_t p = 0; p < dz.count(); ++p) {
       const T* from = dz.panel(p) + row * pixels * dz.width;
-      for (std::int64_t at = 0; at < pixels * dz.width; at += kLanes<T>) {
-        sum = hn::Add(sum, hn::LoadU(d, from + at));
+      const std::int64_t used = lanes_used<T>(dz, p);
+      for (std::int64_t pixel = 0; pixel < pixels; ++pixel) {
+        for (std::int64_t lane = 0; lane < used; lane += kLanes<T>) {
+          sum = hn::Add(sum, hn::LoadU(d, from + pixel * dz.width + lane));
+        }
       }
     }
     dbias[row] = hn::GetLane(hn::SumOfLanes(d, sum));
@@ -250,10 +300,9 @@ HWY_INLINE void sum_conv_bias(const Panels<const T>& dz, std::int64_t pixels, Ra
 }
 
 /// The tile's gradients of one filter, 0 past the plane's ends.
-template <class T>
-HWY_INLINE void load_gradients(const Panels<const T>& dz, const Window2d& w, const Tiles::Place& at,
-                               std::int64_t row, Vec<T>* to) {
-  const Tag<T> d;
+template <class D, class T = hn::TFromD<D>>
+HWY_INLINE void load_gradients(D d, const Panels<const T>& dz, const Window2d& w,
+                               const Tiles::Place& at, std::int64_t row, hn::Vec<D>* to) {
   const T* plane = dz.panel(at.panel) + row * w.out_pixels() * dz.width + at.lane;
   for (int i = 0; i < kTileY; ++i) {
     for (int j = 0; j < kTileX; ++j) {

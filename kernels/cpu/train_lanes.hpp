@@ -71,16 +71,16 @@ struct StoreMasked {
 
 /// Halves the number of vectors until one is left, whose lane i is the sum over v[i]'s lanes: each
 /// step adds the even and the odd lanes of two neighbours.
-template <int kCount, class T>
-HWY_INLINE Vec<T> sums_across(Vec<T>* v) {
+template <int kCount, class T, class D = Tag<T>>
+HWY_INLINE hn::Vec<D> sums_across(hn::Vec<D>* v) {
 #if HWY_TARGET != HWY_SCALAR
   if constexpr (kCount > 1) {
-    const Tag<T> d;
+    const D d;
     for (int i = 0; i < kCount / 2; ++i) {
       v[i] = hn::Add(hn::ConcatEven(d, v[2 * i + 1], v[2 * i]),
                      hn::ConcatOdd(d, v[2 * i + 1], v[2 * i]));
     }
-    return sums_across<kCount / 2, T>(v);
+    return sums_across<kCount / 2, T, D>(v);
   }
 #endif
   return v[0];

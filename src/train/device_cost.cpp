@@ -19,12 +19,12 @@ namespace spdnn::train {
 namespace {
 
 /// Raised whenever kernels or the way they are timed change enough that older times mislead.
-constexpr int kVersion = 4;
-/// Steps are measured over 0, 1, 2, 4, … panels of images up to a whole batch, so that larger ones
-/// are seen to leave the caches; as far as a step takes no longer than this, and on from there by
-/// the last two.
+constexpr int kVersion = 5;
+/// Steps are measured over the grains of a panel and over 1, 2, 4, … panels of images up to a whole
+/// batch; beyond two panels as far as a step takes no longer than this, and on from there by the
+/// last two.
 constexpr double kLongestStep = 0.5;
-constexpr std::size_t kPoints = 12;
+constexpr std::size_t kPoints = 16;
 /// Part of a device's free memory that activations may take.
 constexpr double kMemoryShare = 0.8;
 
@@ -122,6 +122,7 @@ void measure_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                    StepClock& clock, const Company& company, Measurements& known,
                    DeviceCost& cost) {
   const std::int64_t width = panel_width(device.info());
+  const std::int64_t grain = grain_of(device.info());
   const double memory = memory_of(spec, device, company);
   const std::int64_t most = (spec.batch + width - 1) / width * width;
   double& each = known[key_of(spec, layers, device.info(), company.twins, 0) + "|bytes"];
@@ -132,13 +133,15 @@ void measure_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
     if (seconds == 0.0) {
       if (!trial) trial.emplace(spec, layers, device, clock);
       seconds = trial->measure(images);
-      if (images > 0) each = static_cast<double>(trial->bytes()) / static_cast<double>(images);
+      const std::int64_t lanes = (images + width - 1) / width * width;
+      if (images > 0) each = static_cast<double>(trial->bytes()) / static_cast<double>(lanes);
     }
     cost.steps.push_back({images, seconds});
     if (images == most) break;
-    images = std::min(std::max(2 * images, width), most);
+    const bool enough = images >= 2 * width;
+    images = std::min(images < width ? images + grain : 2 * images, most);
     const bool fits = static_cast<double>(images) * each <= memory;
-    if (i >= 2 && (!fits || 2.0 * seconds > kLongestStep)) break;
+    if (enough && (!fits || 2.0 * seconds > kLongestStep)) break;
   }
   cost.most = static_cast<std::int64_t>(memory / std::max(each, 1.0));
 }
@@ -160,6 +163,11 @@ void measure_rows(const std::vector<TrainLayer>& layers, Device& device, StepClo
 }
 
 }  // namespace
+
+std::int64_t grain_of(const DeviceInfo& device) {
+  constexpr std::int64_t kCpuGrain = 8;
+  return device.kind == DeviceKind::cpu ? kCpuGrain : panel_width(device);
+}
 
 DeviceCost measure_device(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                           Device& device, const Company& company, bool rows) {

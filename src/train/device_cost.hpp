@@ -10,6 +10,10 @@
 
 namespace spdnn::train {
 
+/// Images that a device's share of a batch is a multiple of: on a CPU half a vector of 512 bits,
+/// since convolutions leave out what no image needs, elsewhere a panel.
+[[nodiscard]] std::int64_t grain_of(const DeviceInfo& device);
+
 /// Who else is there while a device is measured.
 struct Company {
   std::int64_t cpu_ranks = 1;  ///< that share the host's memory

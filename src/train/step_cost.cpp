@@ -298,7 +298,7 @@ StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers
   const bool alike = all_alike(devices);
   const bool follow = spec.rebalance.value_or(!alike) && comm.size() > 1;
   Strategy strategy = strategy_of(spec, layers, devices);
-  const std::int64_t grain = largest(comm, panel_width(device.info()));
+  const std::int64_t grain = largest(comm, grain_of(device.info()));
   // Equal devices share images unless they are told otherwise, so that equal runs have equal bits.
   if (strategy == Strategy::automatic && alike && !follow) strategy = Strategy::data;
   const bool given =
@@ -319,7 +319,7 @@ StepPlan plan_measured(const TrainSpec& spec, const std::vector<TrainLayer>& lay
                        Strategy strategy, const TrainCosts* known) {
   const bool rows = strategy != Strategy::data;
   StepPlan plan;
-  plan.problem = problem_of(spec, layers, largest(comm, panel_width(device.info())));
+  plan.problem = problem_of(spec, layers, largest(comm, grain_of(device.info())));
   TrainCosts costs =
       known != nullptr ? *known : measure_costs(spec, layers, devices, comm, device, rows);
   for (std::size_t r = 0; r < devices.size(); ++r)

@@ -51,7 +51,7 @@ inline std::vector<ConvCase> conv_cases() {
     for (const double density : {0.25, 1.0}) all.push_back({window, 7, density, 35});
   }
   const Window2d window = make_window(3, 5, 6, 3, 1, {});
-  for (const std::int64_t batch : {0, 1, 32, 70}) {
+  for (const std::int64_t batch : {0, 1, 8, 9, 16, 24, 32, 40, 57, 70}) {
     all.push_back({window, 5, 0.3, batch});
     all.push_back({window, 5, 1.0, batch});
   }
