@@ -53,16 +53,7 @@ std::span<const TrainKernels<T>> train_table() {
      train_update_cpu<T>,
      sum_of_squares_cpu<T>},
 #if defined(SPDNN_HAVE_CUDA)
-        {"cuda",
-         DeviceKind::cuda,
-         train_sparse_cuda<T>(),
-         train_dense_cuda<T>(),
-         train_sparse_conv_cuda<T>(),
-         train_dense_conv_cuda<T>(),
-         {pool_forward_cuda<T>, pool_backward_cuda<T>},
-         loss_cuda<T>,
-         train_update_cuda<T>,
-         sum_of_squares_cuda<T>},
+        train_cuda<T>(),
 #endif
         train_reference<T>(),
   });
@@ -79,6 +70,28 @@ template <>
 std::span<const TrainKernels<double>> train_kernels<double>() {
   return train_table<double>();
 }
+
+#if defined(SPDNN_HAVE_CUDA)
+template <>
+std::span<const TrainKernels<Half>> train_kernels<Half>() {
+  static const TrainKernels<Half> kernels = train_cuda<Half>();
+  return {&kernels, 1};
+}
+template <>
+std::span<const TrainKernels<Bfloat16>> train_kernels<Bfloat16>() {
+  static const TrainKernels<Bfloat16> kernels = train_cuda<Bfloat16>();
+  return {&kernels, 1};
+}
+#else
+template <>
+std::span<const TrainKernels<Half>> train_kernels<Half>() {
+  return {};
+}
+template <>
+std::span<const TrainKernels<Bfloat16>> train_kernels<Bfloat16>() {
+  return {};
+}
+#endif
 
 template <>
 std::span<const ChainKernel<float>> chain_kernels<float>() {

@@ -84,6 +84,12 @@ struct RewireSpec {
   double until = 0.75;       ///< of all steps, after which connections stay
 };
 
+/// How losses are scaled where fp16 is stored (`LossScale`).
+struct LossScaleSpec {
+  float first = 65536;
+  std::int64_t every = 2000;  ///< good steps, after which it doubles
+};
+
 struct CheckpointSpec {
   std::filesystem::path folder;  ///< empty: none are written
   std::int64_t every = 1;        ///< epochs
@@ -100,6 +106,10 @@ struct TrainSpec {
   OptimizerSpec optimizer;
   ScheduleSpec schedule;
   RewireSpec rewire;
+  /// What activations, what comes back of them and the values that are multiplied are stored as,
+  /// on GPUs: fp32, bf16 or fp16. Parameters, their gradient and the optimiser's state are fp32.
+  Precision precision = Precision::fp32;
+  LossScaleSpec loss_scale;
   /// Ranks that share the rows of one network. The others repeat it with other images of a batch:
   /// 1 is data parallelism, all ranks model parallelism, between them a grid; 0: chosen by what
   /// the devices are measured to do.

@@ -7,13 +7,18 @@
 // A convolution is the same with W applied at each place of a window: row f gives the whole plane f
 // of the output, column j stands for one place of the window in one channel. A range of rows is
 // thus a range of the output's features for both.
+//
+// T is what activations, their gradients and the values of a layer are stored as: float, double, or
+// on a GPU 16 bits of them. Sums, biases, gradients of parameters and losses are Wide<T>.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string_view>
 
+#include "spdnn/half.hpp"
 #include "spdnn/op.hpp"
 
 namespace spdnn {
@@ -34,8 +39,8 @@ struct PatternView {
 template <class T>
 struct LinearView {
   PatternView pattern;
-  const T* values = nullptr;  ///< nnz
-  const T* bias = nullptr;    ///< rows
+  const T* values = nullptr;      ///< nnz
+  const Wide<T>* bias = nullptr;  ///< rows
 };
 
 /// Y = h(W·X + b). All lanes of a panel are computed.
@@ -64,11 +69,11 @@ struct BackwardDataArgs {
 template <class T>
 struct BackwardWeightsArgs {
   PatternView pattern;
-  Panels<const T> dz;    ///< as the layer's y; 0 in lanes that hold no image
-  Panels<const T> x;     ///< the layer's input; finite in all lanes
-  T* dvalues = nullptr;  ///< nnz
-  T* dbias = nullptr;    ///< rows
-  Window2d window = {};  ///< of a convolution
+  Panels<const T> dz;          ///< as the layer's y; 0 in lanes that hold no image
+  Panels<const T> x;           ///< the layer's input; finite in all lanes
+  Wide<T>* dvalues = nullptr;  ///< nnz
+  Wide<T>* dbias = nullptr;    ///< rows
+  Window2d window = {};        ///< of a convolution
 };
 
 /// Each output is the largest or the mean of the inputs in its window, channel by channel. A window
@@ -104,17 +109,41 @@ struct LossArgs {
   Epilogue activation;                   ///< of the last layer
   Panels<const T> y;                     ///< what it put out; features = classes
   const std::int32_t* labels = nullptr;  ///< batch of them, each below y.features
-  T scale = T{1};                        ///< of the gradient, e.g. 1 / images of all ranks
+  Wide<T> scale = 1;                     ///< of the gradient, e.g. 1 / images of all ranks
   Panels<T> dz;                          ///< as y, 0 in lanes without an image; null: no gradient
   double* loss_sum = nullptr;            ///< one: the sum over the images
   /// Where not null, batch of them: the class with the largest output, the first of equal ones.
   std::int32_t* predictions = nullptr;
+  /// Where not null, the gradient is multiplied by what stands there in the device's memory, too.
+  const float* loss_scale = nullptr;
 };
 
 enum class OptimizerKind : std::uint8_t { sgd, momentum, nesterov, adam, adamw };
 
 /// Doubles that `sum_of_squares` needs room for: the sum, then those of its parts.
 inline constexpr std::int64_t kSquaresRoom = 1 + 512;
+
+/// The scale of fp16's losses, in the device's memory: gradients too small for fp16 are multiplied
+/// up to it on the way back, and where some become too large, the step changes nothing and the
+/// scale is halved (Micikevicius et al., Mixed Precision Training, ICLR 2018).
+struct LossScale {
+  float scale = 65536;     ///< of the next loss
+  std::int64_t good = 0;   ///< steps with finite gradients since it changed
+  std::int64_t taken = 0;  ///< steps with finite gradients at all
+  /// Of the gradient that was judged last: 1 / its scale, 0 where it is not finite, and what
+  /// `UpdateArgs` names alike, of the steps taken.
+  double unscale = 1;
+  float correction1 = 1, correction2 = 1;
+};
+
+/// Judges a gradient by Σ g², and sets the scale of the next loss: twice as much after `every` good
+/// ones, half as much, but no less than 1, after one that is not finite.
+struct JudgeArgs {
+  LossScale* scale = nullptr;
+  const double* squares = nullptr;
+  std::int64_t every = 2000;
+  double beta1 = 0, beta2 = 0;  ///< of adam and adamw
+};
 
 /// One step of an optimiser on the parameters `[0, count)`.
 ///
@@ -136,13 +165,16 @@ struct UpdateArgs {
   /// Σ g² of all parameters there are, in the device's memory, so that no host waits for it: a
   /// gradient longer than `clip_norm` is scaled down to that. Null: none is.
   const double* squares = nullptr;
-  double clip_norm = 0;
+  double clip_norm = std::numeric_limits<double>::infinity();
+  /// Where the loss was scaled, on a GPU: the corrections are taken from there. Judged before.
+  const LossScale* loss_scale = nullptr;
 
-  /// What the gradient is multiplied by.
+  /// What the gradient is multiplied by; 0: it is not finite, and nothing is to change.
   [[nodiscard]] SPDNN_HOST_DEVICE T gradient_scale() const {
-    if (squares == nullptr) return T{1};
-    const double norm = std::sqrt(*squares);
-    return norm > clip_norm ? static_cast<T>(clip_norm / norm) : T{1};
+    const double unscale = loss_scale == nullptr ? 1.0 : loss_scale->unscale;
+    if (squares == nullptr) return static_cast<T>(unscale);
+    const double norm = std::sqrt(*squares) * unscale;
+    return static_cast<T>(norm > clip_norm ? clip_norm / norm * unscale : unscale);
   }
 };
 
@@ -170,10 +202,13 @@ struct TrainKernels {
   LinearKernels<T> sparse_conv, dense_conv;  ///< of convolutions
   PoolKernels<T> pool;
   void (*loss)(const LossArgs<T>& args, Stream& stream);
-  void (*update)(const UpdateArgs<T>& args, Stream& stream);
+  void (*update)(const UpdateArgs<Wide<T>>& args, Stream& stream);
   /// Σ x² of `count` elements, in double, to `*result` in memory of the device, which has room for
   /// `kSquaresRoom`.
-  void (*sum_of_squares)(const T* x, std::int64_t count, double* result, Stream& stream);
+  void (*sum_of_squares)(const Wide<T>* x, std::int64_t count, double* result, Stream& stream);
+  /// On a GPU alone: stored[i] ← x[i], `count` of them, and what goes with scaled losses.
+  void (*store)(const Wide<T>* x, std::int64_t count, T* stored, Stream& stream) = nullptr;
+  void (*judge)(const JudgeArgs& args, Stream& stream) = nullptr;
 };
 
 /// All of them in this build, the preferred first, the reference of each device kind last.
@@ -183,5 +218,10 @@ template <>
 std::span<const TrainKernels<float>> train_kernels<float>();
 template <>
 std::span<const TrainKernels<double>> train_kernels<double>();
+/// Those that store 16 bits: none without a GPU.
+template <>
+std::span<const TrainKernels<Half>> train_kernels<Half>();
+template <>
+std::span<const TrainKernels<Bfloat16>> train_kernels<Bfloat16>();
 
 }  // namespace spdnn

@@ -2,7 +2,6 @@
 #include "cuda/mma_format.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <utility>
 
@@ -91,26 +90,6 @@ MmaFormat build_mma<Bf16>(const CsrView& csr) {
 template <>
 MmaFormat build_mma<Fp16>(const CsrView& csr) {
   return build<Fp16>(csr);
-}
-
-std::uint32_t Fp16::half_bits(float value) {
-  const std::uint32_t sign = std::signbit(value) ? 0x8000U : 0U;
-  const float magnitude = std::abs(value);
-  if (std::isnan(value)) return sign | 0x7e00U;
-  if (magnitude >= 65520.0F) return sign | 0x7c00U;
-  // In units of the last place: 2⁻²⁴ below 2⁻¹⁴, else 2⁻¹⁰ of the leading bit.
-  const int exponent = magnitude < 0x1p-14F ? -14 : std::ilogb(magnitude);
-  const auto units =
-      static_cast<std::uint32_t>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));
-  return sign | (units + (static_cast<std::uint32_t>(exponent + 14) << 10));
-}
-
-float Fp16::half_to_float(std::uint32_t bits) {
-  // Exponent and fraction where fp32 has them, then the difference of the biases.
-  const std::uint32_t magnitude = bits & 0x7fffU;
-  float value = std::bit_cast<float>(magnitude << 13) * 0x1p112F;
-  if (magnitude >= 0x7c00U) value = std::bit_cast<float>(0x7f800000U | magnitude << 13);
-  return (bits & 0x8000U) != 0 ? -value : value;
 }
 
 }  // namespace spdnn::cuda

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cuda/row_blocks.hpp"
+#include "spdnn/half.hpp"
 #include "spdnn/op.hpp"
 
 namespace spdnn::cuda {
@@ -41,13 +42,7 @@ struct Bf16 {
 #if defined(__CUDA_ARCH__)
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(values[1]), "f"(values[0]));
 #else
-    for (int i = 0; i < 2; ++i) {
-      std::uint32_t bits = 0;
-      std::memcpy(&bits, values + i, sizeof bits);
-      const bool is_nan = (bits & 0x7fffffffU) > 0x7f800000U;
-      bits = is_nan ? 0x7fff0000U : bits + 0x7fffU + (bits >> 16 & 1U);
-      word |= bits >> 16 << 16 * i;
-    }
+    word = Bfloat16(values[0]).bits | std::uint32_t{Bfloat16(values[1]).bits} << 16;
 #endif
     return word;
   }
@@ -66,7 +61,7 @@ struct Fp16 {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(values[1]), "f"(values[0]));
     return word;
 #else
-    return half_bits(values[0]) | half_bits(values[1]) << 16;
+    return Half(values[0]).bits | std::uint32_t{Half(values[1]).bits} << 16;
 #endif
   }
   /// What `pack` leaves of the values, shifted, as a word.
@@ -77,17 +72,10 @@ struct Fp16 {
   }
   /// The value of a half.
   SPDNN_HOST_DEVICE static float half_value(std::uint32_t bits) {
-#if defined(__CUDA_ARCH__)
-    float value = 0.0F;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<unsigned short>(bits)));
-    return value;
-#else
-    return half_to_float(bits);
-#endif
+    Half half;
+    half.bits = static_cast<std::uint16_t>(bits);
+    return half;
   }
-  /// On the host: the nearest half, halves to even; infinite past 65504.
-  static std::uint32_t half_bits(float value);
-  static float half_to_float(std::uint32_t bits);
 };
 
 /// Products of which an output is made: one, or for split values those of first halves, and of a

@@ -1,4 +1,5 @@
-// Training's convolutions, with sparse and dense filters, in float and double.
+// Training's convolutions, with sparse and dense filters, in float and double, and stored in 16
+// bits.
 //
 // Mapping: forward and backward_data are one sum over planes: a warp owns a tile of 4 × 4 places of
 // a plane for the 64 images of a panel, a lane two of them, whose sums stay in registers. Forward
@@ -73,8 +74,8 @@ void backward_weights(const BackwardWeightsArgs<T>& args, Stream& stream) {
   const std::int64_t parts =
       std::max<std::int64_t>(cuda::ceil_div(p.nnz, p.rows * TrainConvTraits::entries), 1);
   cuda::launch(&cuda::train_conv_backward_weights_kernel<T, kDense>, cuda::grid_for(p.rows * parts),
-               TrainTraits::block, TrainConvTraits::shared_bytes<T>, cuda::stream_of(stream), args,
-               parts);
+               TrainTraits::block, TrainConvTraits::shared_bytes<Wide<T>>, cuda::stream_of(stream),
+               args, parts);
   cuda::check_launch("backward_weights (convolution)");
 }
 
@@ -92,7 +93,11 @@ LinearKernels<T> train_dense_conv_cuda() {
 
 template LinearKernels<float> train_sparse_conv_cuda<float>();
 template LinearKernels<double> train_sparse_conv_cuda<double>();
+template LinearKernels<Half> train_sparse_conv_cuda<Half>();
+template LinearKernels<Bfloat16> train_sparse_conv_cuda<Bfloat16>();
 template LinearKernels<float> train_dense_conv_cuda<float>();
 template LinearKernels<double> train_dense_conv_cuda<double>();
+template LinearKernels<Half> train_dense_conv_cuda<Half>();
+template LinearKernels<Bfloat16> train_dense_conv_cuda<Bfloat16>();
 
 }  // namespace spdnn

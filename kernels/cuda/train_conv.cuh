@@ -45,7 +45,7 @@ struct PlaneSums {
 
 /// weight · plane for each place; `plane` points at the lane's images of its first place.
 template <class T>
-__device__ __forceinline__ void add_plane(PlaneSums<T>& sums, T weight, const T* plane,
+__device__ __forceinline__ void add_plane(PlaneSums<Wide<T>>& sums, Wide<T> weight, const T* plane,
                                           const Lines& lines, std::int64_t across) {
 #pragma unroll
   for (int i = 0; i < TrainConvTraits::tile; ++i) {
@@ -143,11 +143,11 @@ __global__ void __launch_bounds__(TrainTraits::block, 1)
     const T* x = args.x.panel(tile.panel) + lane * TrainTraits::images;
     const std::int64_t begin = kDense ? tile.plane * pattern.cols : pattern.row_offsets[tile.plane];
     const std::int64_t end = kDense ? begin + pattern.cols : pattern.row_offsets[tile.plane + 1];
-    PlaneSums<T> sums{};
+    PlaneSums<Wide<T>> sums{};
     for (std::int64_t k = begin; k < end; k += kWarp) {
       const std::int64_t mine = k + lane < end ? k + lane : end - 1;
       const Tap tap(w, kDense ? static_cast<unsigned>(mine - begin) : pattern.col_indices[mine]);
-      const T weight = args.layer.values[mine];
+      const Wide<T> weight = args.layer.values[mine];
       const int count = end - k < kWarp ? static_cast<int>(end - k) : kWarp;
 #pragma unroll 1
       for (int e = 0; e < count; ++e) {
@@ -159,10 +159,10 @@ __global__ void __launch_bounds__(TrainTraits::block, 1)
                   input_lines(w, tile, tap_y, tap_x), w.in_width);
       }
     }
-    const T bias = args.layer.bias[tile.plane];
+    const Wide<T> bias = args.layer.bias[tile.plane];
     T* y = args.y.panel(tile.panel) + tile.plane * w.out_pixels() * TrainTraits::width +
            lane * TrainTraits::images;
-    for_each_place(sums, tile, w.out_height, w.out_width, [&](Pair<T>& sum, std::int64_t at) {
+    for_each_place(sums, tile, w.out_height, w.out_width, [&](Pair<Wide<T>>& sum, std::int64_t at) {
       store_activated(sum, bias, args.activation, y + at);
     });
   }
@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(TrainTraits::block)
   for (std::int64_t item = grid_warp(); item < items; item += grid_warps()) {
     const PlaneTile tile(item, w.channels, w.in_height, w.in_width);
     const T* dz = args.dz.panel(tile.panel) + lane;
-    PlaneSums<T> sums{};
+    PlaneSums<Wide<T>> sums{};
 #pragma unroll 1
     for (std::int64_t tap = 0; tap < w.taps(); ++tap) {
       const Lines lines = output_lines(w, tile, static_cast<int>(tap / w.kernel_width),
@@ -194,14 +194,14 @@ __global__ void __launch_bounds__(TrainTraits::block)
 #pragma unroll 1
       for (std::int64_t k = begin; k < end; ++k) {
         const std::int64_t row = kDense ? k : std::int64_t{pattern.row_indices[k]};
-        const T weight = args.layer.values[kDense ? row * pattern.cols + col : k];
+        const Wide<T> weight = args.layer.values[kDense ? row * pattern.cols + col : k];
         add_plane(sums, weight, dz + row * w.out_pixels() * TrainTraits::width, lines, w.out_width);
       }
     }
     const std::int64_t first = tile.plane * w.in_pixels() * TrainTraits::width + lane;
     const T* x = args.x.panel(tile.panel) + first;
     T* dx = args.dx.panel(tile.panel) + first;
-    for_each_place(sums, tile, w.in_height, w.in_width, [&](Pair<T>& sum, std::int64_t at) {
+    for_each_place(sums, tile, w.in_height, w.in_width, [&](Pair<Wide<T>>& sum, std::int64_t at) {
       store_masked(sum, load_pair(x + at), args.activation, dx + at);
     });
   }
@@ -238,7 +238,7 @@ __device__ __forceinline__ void for_each_line(const Window2d& w, std::int64_t pa
 /// Adds one line's products of an output plane and the planes that `kCount` entries read. `x` and
 /// `dz` point at the lane's images of the panel.
 template <class T, int kCount>
-__device__ __forceinline__ void add_line(T (&sums)[kCount], const Window2d& w,
+__device__ __forceinline__ void add_line(Wide<T> (&sums)[kCount], const Window2d& w,
                                          const Tap* const (&taps)[kCount], std::int64_t y,
                                          const T* x, const T* dz) {
   const T* lines[kCount];
@@ -252,12 +252,12 @@ __device__ __forceinline__ void add_line(T (&sums)[kCount], const Window2d& w,
   const T* from = dz + y * w.out_width * TrainTraits::width;
 #pragma unroll 1
   for (std::int64_t out_x = 0; out_x < w.out_width; ++out_x) {
-    const Pair<T> slope = load_pair(from + out_x * TrainTraits::width);
+    const Pair<Wide<T>> slope = load_pair(from + out_x * TrainTraits::width);
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
       const std::int64_t in_x = out_x * w.stride + taps[e]->x - w.pad_left;
       if (lines[e] == nullptr || in_x < 0 || in_x >= w.in_width) continue;
-      const Pair<T> in = load_pair(lines[e] + in_x * TrainTraits::width);
+      const Pair<Wide<T>> in = load_pair(lines[e] + in_x * TrainTraits::width);
       sums[e] += slope.v[0] * in.v[0];
       sums[e] += slope.v[1] * in.v[1];
     }
@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(TrainTraits::block)
   const Window2d& w = args.window;
   const PatternView& pattern = args.pattern;
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
-  auto* shared = dynamic_shared<T>();
+  auto* shared = dynamic_shared<Wide<T>>();
   for (std::int64_t item = blockIdx.x; item < pattern.rows * parts; item += gridDim.x) {
     const std::int64_t row = item / parts;
     const std::int64_t part = item % parts;
@@ -288,25 +288,25 @@ __global__ void __launch_bounds__(TrainTraits::block)
       };
       const Tap own[kEntries] = {tap_of(0), tap_of(1), tap_of(2), tap_of(3)};
       const Tap* const taps[kEntries] = {own, own + 1, own + 2, own + 3};
-      T sums[kEntries] = {};
+      Wide<T> sums[kEntries] = {};
       for_each_line(w, args.x.count(), [&](std::int64_t panel, std::int64_t y) {
         add_line(sums, w, taps, y, args.x.panel(panel) + lane, args.dz.panel(panel) + plane);
       });
-      const T sum = block_sums(sums, shared);
+      const Wide<T> sum = block_sums(sums, shared);
       if (threadIdx.x < kEntries && k + threadIdx.x < end) args.dvalues[k + threadIdx.x] = sum;
     }
     if (part != 0) continue;
-    T bias[1] = {};
+    Wide<T> bias[1] = {};
     for_each_line(w, args.x.count(), [&](std::int64_t panel, std::int64_t y) {
       const T* from = args.dz.panel(panel) + plane + y * w.out_width * TrainTraits::width;
 #pragma unroll 1
       for (std::int64_t x = 0; x < w.out_width; ++x) {
-        const Pair<T> pair = load_pair(from + x * TrainTraits::width);
+        const Pair<Wide<T>> pair = load_pair(from + x * TrainTraits::width);
         bias[0] += pair.v[0];
         bias[0] += pair.v[1];
       }
     });
-    const T sum = block_sums(bias, shared);
+    const Wide<T> sum = block_sums(bias, shared);
     if (threadIdx.x == 0) args.dbias[row] = sum;
   }
 }

@@ -1,4 +1,4 @@
-// Training's dense linear layers, in float and double.
+// Training's dense linear layers, in float and double, and stored in 16 bits.
 //
 // Mapping: forward and backward_data are one product, with W or its transpose: a block owns 8 rows
 // for the 64 images of a panel, and its warps share what is summed over, 32 features at a time; a
@@ -37,7 +37,7 @@ void forward(const ForwardArgs<T>& args, Stream& stream) {
   const unsigned grid = grid_of_groups(w.rows, args.x.count());
   if (grid == 0) return;
   cuda::launch(&cuda::train_dense_forward_kernel<T>, grid, TrainTraits::block,
-               TrainDenseTraits::shared_bytes<T>, cuda::stream_of(stream),
+               TrainDenseTraits::shared_bytes<Wide<T>>, cuda::stream_of(stream),
                cuda::DenseView<T>{args.layer.values, w.rows, w.cols, w.cols, 1}, args.layer.bias,
                args.activation, args.x, args.y);
   cuda::check_launch("forward (dense)");
@@ -50,7 +50,7 @@ void backward_data(const BackwardDataArgs<T>& args, Stream& stream) {
   const unsigned grid = grid_of_groups(w.cols, args.dz.count());
   if (grid == 0) return;
   cuda::launch(&cuda::train_dense_backward_data_kernel<T>, grid, TrainTraits::block,
-               TrainDenseTraits::shared_bytes<T>, cuda::stream_of(stream),
+               TrainDenseTraits::shared_bytes<Wide<T>>, cuda::stream_of(stream),
                cuda::DenseView<T>{args.layer.values, w.cols, w.rows, 1, w.cols}, args.dz,
                args.activation, args.x, args.dx);
   cuda::check_launch("backward_data (dense)");
@@ -78,5 +78,7 @@ LinearKernels<T> train_dense_cuda() {
 
 template LinearKernels<float> train_dense_cuda<float>();
 template LinearKernels<double> train_dense_cuda<double>();
+template LinearKernels<Half> train_dense_cuda<Half>();
+template LinearKernels<Bfloat16> train_dense_cuda<Bfloat16>();
 
 }  // namespace spdnn

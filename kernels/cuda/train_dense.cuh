@@ -38,8 +38,8 @@ struct DenseView {
 /// Copies weights (row .. row + 7, k .. k + 31) to `staged`, those of one k side by side, with
 /// zeros outside of the matrix. Lanes read neighbours in memory.
 template <class T>
-__device__ __forceinline__ void stage_weights(T* staged, const DenseView<T>& w, std::int64_t row,
-                                              std::int64_t k, int lane) {
+__device__ __forceinline__ void stage_weights(Wide<T>* staged, const DenseView<T>& w,
+                                              std::int64_t row, std::int64_t k, int lane) {
   constexpr int kRows = TrainDenseTraits::rows;
 #pragma unroll
   for (int i = 0; i < kRows; ++i) {
@@ -47,15 +47,16 @@ __device__ __forceinline__ void stage_weights(T* staged, const DenseView<T>& w, 
     const int at = w.stride == 1 ? lane : i * (kWarp / kRows) + lane / kRows;
     const bool inside = row + r < w.rows && k + at < w.length;
     staged[at * TrainDenseTraits::pitch + r] =
-        inside ? w.values[(row + r) * w.first + (k + at) * w.stride] : T{0};
+        inside ? Wide<T>(w.values[(row + r) * w.first + (k + at) * w.stride]) : Wide<T>{0};
   }
 }
 
 /// Σ weight · in[k] over this warp's part of all k, for 8 rows; `in` points at the lane's images of
 /// feature 0. The part is each eighth chunk.
 template <class T>
-__device__ __forceinline__ void add_rows(Pair<T> (&sums)[TrainDenseTraits::rows], T* staged,
-                                         const DenseView<T>& w, std::int64_t row, const T* in) {
+__device__ __forceinline__ void add_rows(Pair<Wide<T>> (&sums)[TrainDenseTraits::rows],
+                                         Wide<T>* staged, const DenseView<T>& w, std::int64_t row,
+                                         const T* in) {
   constexpr int kChunk = TrainDenseTraits::chunk;
   const int lane = static_cast<int>(threadIdx.x % kWarp);
   for (std::int64_t k = std::int64_t{threadIdx.x / kWarp} * kChunk; k < w.length;
@@ -66,13 +67,13 @@ __device__ __forceinline__ void add_rows(Pair<T> (&sums)[TrainDenseTraits::rows]
     const int count = w.length - k < kChunk ? static_cast<int>(w.length - k) : kChunk;
 #pragma unroll 4
     for (int i = 0; i < count; ++i) {
-      const Pair<T> x = load_pair(in + (k + i) * TrainTraits::width);
+      const Pair<Wide<T>> x = load_pair(in + (k + i) * TrainTraits::width);
 #pragma unroll
-      for (int r = 0; r < TrainDenseTraits::rows; r += Vector<T>::size) {
+      for (int r = 0; r < TrainDenseTraits::rows; r += Vector<Wide<T>>::size) {
         const auto weights =
-            *reinterpret_cast<const Vector<T>*>(staged + i * TrainDenseTraits::pitch + r);
+            *reinterpret_cast<const Vector<Wide<T>>*>(staged + i * TrainDenseTraits::pitch + r);
 #pragma unroll
-        for (int e = 0; e < Vector<T>::size; ++e) add_product(sums[r + e], weights.v[e], x);
+        for (int e = 0; e < Vector<Wide<T>>::size; ++e) add_product(sums[r + e], weights.v[e], x);
       }
     }
   }
@@ -86,25 +87,25 @@ __device__ __forceinline__ void dense_products(const DenseView<T>& w, const Pane
   constexpr int kRows = TrainDenseTraits::rows;
   const int warp = static_cast<int>(threadIdx.x / kWarp);
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
-  auto* shared = dynamic_shared<T>();
+  auto* shared = dynamic_shared<Wide<T>>();
   const std::int64_t groups = (w.rows + kRows - 1) / kRows;
   for (std::int64_t item = blockIdx.x; item < groups * x.count(); item += gridDim.x) {
     const std::int64_t first = item % groups * kRows;
     const std::int64_t panel = item / groups;
-    Pair<T> sums[kRows] = {};
+    Pair<Wide<T>> sums[kRows] = {};
     add_rows(sums, shared + warp * TrainDenseTraits::chunk * TrainDenseTraits::pitch, w, first,
              x.panel(panel) + lane);
     __syncthreads();  // before sums replace the weights
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      *reinterpret_cast<Pair<T>*>(shared + (warp * kRows + r) * TrainTraits::width + lane) =
-          sums[r];
+      store_pair(shared + (warp * kRows + r) * TrainTraits::width + lane, sums[r]);
     }
     __syncthreads();
-    Pair<T> sum{};
+    Pair<Wide<T>> sum{};
 #pragma unroll
     for (int part = 0; part < TrainTraits::warps; ++part) {
-      const Pair<T> of = load_pair(shared + (part * kRows + warp) * TrainTraits::width + lane);
+      const Pair<Wide<T>> of =
+          load_pair(shared + (part * kRows + warp) * TrainTraits::width + lane);
       sum.v[0] += of.v[0];
       sum.v[1] += of.v[1];
     }
@@ -116,10 +117,10 @@ __device__ __forceinline__ void dense_products(const DenseView<T>& w, const Pane
 /// y ← h(W · x + b).
 template <class T>
 __global__ void __launch_bounds__(TrainTraits::block, 1)
-    train_dense_forward_kernel(DenseView<T> w, const T* bias, Epilogue activation,
+    train_dense_forward_kernel(DenseView<T> w, const Wide<T>* bias, Epilogue activation,
                                Panels<const T> x, Panels<T> y) {
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
-  dense_products(w, x, [&](std::int64_t row, std::int64_t panel, Pair<T> sum) {
+  dense_products(w, x, [&](std::int64_t row, std::int64_t panel, Pair<Wide<T>> sum) {
     store_activated(sum, bias[row], activation, y.panel(panel) + row * TrainTraits::width + lane);
   });
 }
@@ -130,7 +131,7 @@ __global__ void __launch_bounds__(TrainTraits::block, 1)
     train_dense_backward_data_kernel(DenseView<T> w, Panels<const T> dz, Epilogue activation,
                                      Panels<const T> x, Panels<T> dx) {
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
-  dense_products(w, dz, [&](std::int64_t col, std::int64_t panel, Pair<T> sum) {
+  dense_products(w, dz, [&](std::int64_t col, std::int64_t panel, Pair<Wide<T>> sum) {
     const std::int64_t at = col * TrainTraits::width + lane;
     store_masked(sum, load_pair(x.panel(panel) + at), activation, dx.panel(panel) + at);
   });
@@ -142,7 +143,7 @@ __global__ void __launch_bounds__(TrainTraits::block, 1)
 template <class T>
 __global__ void __launch_bounds__(TrainTraits::block)
     train_dense_backward_weights_kernel(std::int64_t rows, std::int64_t cols, Panels<const T> dz,
-                                        Panels<const T> x, T* dvalues, T* dbias) {
+                                        Panels<const T> x, Wide<T>* dvalues, Wide<T>* dbias) {
   constexpr int kTile = TrainDenseTraits::tile;
   const int thread = static_cast<int>(threadIdx.x % kWarp);
   const std::int64_t lane = std::int64_t{thread} * TrainTraits::images;
@@ -153,11 +154,11 @@ __global__ void __launch_bounds__(TrainTraits::block)
        item < items; item += warps) {
     const std::int64_t row = item / across * kTile;
     const std::int64_t col = item % across * kTile;
-    T sums[kTile * kTile] = {};
-    T bias[kTile] = {};
+    Wide<T> sums[kTile * kTile] = {};
+    Wide<T> bias[kTile] = {};
 #pragma unroll 1
     for (std::int64_t p = 0; p < x.count(); ++p) {
-      Pair<T> in[kTile];
+      Pair<Wide<T>> in[kTile];
 #pragma unroll
       for (int c = 0; c < kTile; ++c) {
         const std::int64_t feature = col + c < cols ? col + c : cols - 1;
@@ -166,7 +167,7 @@ __global__ void __launch_bounds__(TrainTraits::block)
 #pragma unroll
       for (int r = 0; r < kTile; ++r) {
         const std::int64_t feature = row + r < rows ? row + r : rows - 1;
-        const Pair<T> slope = load_pair(dz.panel(p) + feature * TrainTraits::width + lane);
+        const Pair<Wide<T>> slope = load_pair(dz.panel(p) + feature * TrainTraits::width + lane);
 #pragma unroll
         for (int c = 0; c < kTile; ++c) {
           sums[r * kTile + c] += slope.v[0] * in[c].v[0];
@@ -177,13 +178,13 @@ __global__ void __launch_bounds__(TrainTraits::block)
       }
     }
     const int own = sum_held_by<kTile * kTile>(thread);
-    const T sum = warp_sums(sums);
+    const Wide<T> sum = warp_sums(sums);
     if (thread % (kWarp / (kTile * kTile)) == 0 && row + own / kTile < rows &&
         col + own % kTile < cols) {
       dvalues[(row + own / kTile) * cols + col + own % kTile] = sum;
     }
     if (col > 0) continue;
-    const T of_row = warp_sums(bias);
+    const Wide<T> of_row = warp_sums(bias);
     const int held = sum_held_by<kTile>(thread);
     if (thread % (kWarp / kTile) == 0 && row + held < rows) dbias[row + held] = of_row;
   }

@@ -23,43 +23,54 @@ struct alignas(2 * sizeof(T)) Pair {
   T v[2];
 };
 
+/// What is stored becomes what is computed with as it is loaded, and the other way round.
 template <class T>
-__device__ __forceinline__ Pair<T> load_pair(const T* at) {
-  return *reinterpret_cast<const Pair<T>*>(at);
+__device__ __forceinline__ Pair<Wide<T>> load_pair(const T* at) {
+  const Pair<T> stored = *reinterpret_cast<const Pair<T>*>(at);
+  return {stored.v[0], stored.v[1]};
+}
+template <class T>
+__device__ __forceinline__ void store_pair(T* to, const Pair<Wide<T>>& pair) {
+  *reinterpret_cast<Pair<T>*>(to) = {T(pair.v[0]), T(pair.v[1])};
 }
 
 template <class T>
-__device__ __forceinline__ void add_product(Pair<T>& sum, T weight, const Pair<T>& x) {
+__device__ __forceinline__ void add_product(Pair<T>& sum, Wide<T> weight, const Pair<T>& x) {
   sum.v[0] += weight * x.v[0];
   sum.v[1] += weight * x.v[1];
 }
 
 /// Stores h(sum + bias).
 template <class T>
-__device__ __forceinline__ void store_activated(Pair<T> sum, T bias, const Epilogue& activation,
-                                                T* to) {
-  const T lower = activation.lower;
-  const T upper = activation.upper;
+__device__ __forceinline__ void store_activated(Pair<Wide<T>> sum, Wide<T> bias,
+                                                const Epilogue& activation, T* to) {
+  const Wide<T> lower = activation.lower;
+  const Wide<T> upper = activation.upper;
 #pragma unroll
   for (int i = 0; i < TrainTraits::images; ++i) {
-    T value = sum.v[i] + bias;
+    Wide<T> value = sum.v[i] + bias;
     value = value > lower ? value : lower;
     sum.v[i] = value < upper ? value : upper;
   }
-  *reinterpret_cast<Pair<T>*>(to) = sum;
+  store_pair(to, sum);
+}
+
+/// Whether `made`, stored as T, lies between the bounds of the activation that made it, which were
+/// rounded alike.
+template <class T>
+__device__ __forceinline__ bool is_between(Wide<T> made, const Epilogue& activation) {
+  return made > Wide<T>(T(activation.lower)) && made < Wide<T>(T(activation.upper));
 }
 
 /// Stores `sum` where `made` lies between the bounds of the activation that made it, else 0.
 template <class T>
-__device__ __forceinline__ void store_masked(Pair<T> sum, const Pair<T>& made,
+__device__ __forceinline__ void store_masked(Pair<Wide<T>> sum, const Pair<Wide<T>>& made,
                                              const Epilogue& activation, T* to) {
-  const T lower = activation.lower;
-  const T upper = activation.upper;
 #pragma unroll
   for (int i = 0; i < TrainTraits::images; ++i) {
-    if (!(made.v[i] > lower && made.v[i] < upper)) sum.v[i] = T{0};
+    if (!is_between<T>(made.v[i], activation)) sum.v[i] = 0;
   }
-  *reinterpret_cast<Pair<T>*>(to) = sum;
+  store_pair(to, sum);
 }
 
 /// Lanes that meet halve what they hold of `kCount` values, each taking the sums of one half: from

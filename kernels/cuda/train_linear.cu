@@ -1,4 +1,4 @@
-// Training's sparse linear layers, in float and double.
+// Training's sparse linear layers, in float and double, and stored in 16 bits.
 //
 // Mapping: forward and backward_data are one sum over lists, of W by rows and of W by columns: a
 // warp owns a list for the 64 images of a panel, a lane two of them, so that one load of a feature
@@ -86,5 +86,7 @@ LinearKernels<T> train_sparse_cuda() {
 
 template LinearKernels<float> train_sparse_cuda<float>();
 template LinearKernels<double> train_sparse_cuda<double>();
+template LinearKernels<Half> train_sparse_cuda<Half>();
+template LinearKernels<Bfloat16> train_sparse_cuda<Bfloat16>();
 
 }  // namespace spdnn

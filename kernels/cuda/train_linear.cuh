@@ -17,9 +17,9 @@ struct ListView {
 
 /// Σ weight · in[feature] over list `index`; `in` points at the lane's images of feature 0.
 template <class T>
-__device__ __forceinline__ Pair<T> list_sum(const ListView<T>& lists, std::int64_t index,
-                                            const T* in) {
-  Pair<T> sum{};
+__device__ __forceinline__ Pair<Wide<T>> list_sum(const ListView<T>& lists, std::int64_t index,
+                                                  const T* in) {
+  Pair<Wide<T>> sum{};
   const std::int64_t end = lists.offsets[index + 1];
 #pragma unroll 4
   for (std::int64_t k = lists.offsets[index]; k < end; ++k) {
@@ -43,8 +43,8 @@ __device__ __forceinline__ void for_each_list(std::int64_t lists, std::int64_t p
 /// y ← h(lists · x + b).
 template <class T>
 __global__ void __launch_bounds__(TrainTraits::block)
-    train_forward_kernel(ListView<T> lists, const T* bias, Epilogue activation, Panels<const T> x,
-                         Panels<T> y) {
+    train_forward_kernel(ListView<T> lists, const Wide<T>* bias, Epilogue activation,
+                         Panels<const T> x, Panels<T> y) {
   const std::int64_t lane = threadIdx.x % kWarp * TrainTraits::images;
   for_each_list(lists.count, x.count(), [&](std::int64_t row, std::int64_t panel) {
     store_activated(list_sum(lists, row, x.panel(panel) + lane), bias[row], activation,
@@ -68,15 +68,15 @@ __global__ void __launch_bounds__(TrainTraits::block)
 /// Adds the products of one row's gradients and the inputs of `kCount` entries. `in[e]` and `out`
 /// point at the lane's images in panel 0.
 template <class T, int kCount>
-__device__ __forceinline__ void add_gradients(T (&sums)[kCount], const T* const (&in)[kCount],
+__device__ __forceinline__ void add_gradients(Wide<T> (&sums)[kCount], const T* const (&in)[kCount],
                                               const T* out, std::int64_t panels,
                                               std::int64_t in_step, std::int64_t out_step) {
 #pragma unroll 1
   for (std::int64_t p = 0; p < panels; ++p) {
-    const Pair<T> dz = load_pair(out + p * out_step);
+    const Pair<Wide<T>> dz = load_pair(out + p * out_step);
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
-      const Pair<T> x = load_pair(in[e] + p * in_step);
+      const Pair<Wide<T>> x = load_pair(in[e] + p * in_step);
       sums[e] += dz.v[0] * x.v[0];
       sums[e] += dz.v[1] * x.v[1];
     }
@@ -89,7 +89,7 @@ __device__ __forceinline__ void add_gradients(T (&sums)[kCount], const T* const 
 template <class T>
 __global__ void __launch_bounds__(TrainTraits::block)
     train_backward_weights_kernel(ListView<T> lists, Panels<const T> dz, Panels<const T> x,
-                                  T* dvalues, T* dbias) {
+                                  Wide<T>* dvalues, Wide<T>* dbias) {
   constexpr int kEntries = TrainTraits::entries;
   const int warp = static_cast<int>(threadIdx.x / kWarp);
   const int thread = static_cast<int>(threadIdx.x % kWarp);
@@ -108,21 +108,21 @@ __global__ void __launch_bounds__(TrainTraits::block)
         const std::int64_t entry = k + e < end ? k + e : end - 1;
         in[e] = x.data + std::int64_t{lists.indices[entry]} * TrainTraits::width + lane;
       }
-      T sums[kEntries] = {};
+      Wide<T> sums[kEntries] = {};
       add_gradients<T, kEntries>(sums, in, out, panels, in_step, out_step);
-      const T sum = warp_sums(sums);
+      const Wide<T> sum = warp_sums(sums);
       const int held = sum_held_by<kEntries>(thread);
       if (thread % (kWarp / kEntries) == 0 && k + held < end) dvalues[k + held] = sum;
     }
     if (warp != TrainTraits::warps - 1) continue;
-    T sum[1] = {};
+    Wide<T> sum[1] = {};
 #pragma unroll 1
     for (std::int64_t p = 0; p < panels; ++p) {
-      const Pair<T> pair = load_pair(out + p * out_step);
+      const Pair<Wide<T>> pair = load_pair(out + p * out_step);
       sum[0] += pair.v[0];
       sum[0] += pair.v[1];
     }
-    const T bias = warp_sums(sum);
+    const Wide<T> bias = warp_sums(sum);
     if (thread == 0) dbias[row] = bias;
   }
 }

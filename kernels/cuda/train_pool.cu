@@ -43,7 +43,11 @@ void pool_backward_cuda(const PoolBackwardArgs<T>& args, Stream& stream) {
 
 template void pool_forward_cuda<float>(const PoolForwardArgs<float>&, Stream&);
 template void pool_forward_cuda<double>(const PoolForwardArgs<double>&, Stream&);
+template void pool_forward_cuda<Half>(const PoolForwardArgs<Half>&, Stream&);
+template void pool_forward_cuda<Bfloat16>(const PoolForwardArgs<Bfloat16>&, Stream&);
 template void pool_backward_cuda<float>(const PoolBackwardArgs<float>&, Stream&);
 template void pool_backward_cuda<double>(const PoolBackwardArgs<double>&, Stream&);
+template void pool_backward_cuda<Half>(const PoolBackwardArgs<Half>&, Stream&);
+template void pool_backward_cuda<Bfloat16>(const PoolBackwardArgs<Bfloat16>&, Stream&);
 
 }  // namespace spdnn

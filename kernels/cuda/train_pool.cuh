@@ -46,11 +46,11 @@ __global__ void __launch_bounds__(TrainTraits::block)
     const PoolWindow window(w, pixel / w.out_width, pixel % w.out_width);
     const T* plane =
         args.x.panel(panel) + output / w.out_pixels() * w.in_pixels() * TrainTraits::width + lane;
-    Pair<T> result =
+    Pair<Wide<T>> result =
         load_pair(plane + (window.top * w.in_width + window.left) * TrainTraits::width);
-    if (mean) result = Pair<T>{};
+    if (mean) result = {};
     window.for_each(w, [&](std::int64_t place) {
-      const Pair<T> in = load_pair(plane + place * TrainTraits::width);
+      const Pair<Wide<T>> in = load_pair(plane + place * TrainTraits::width);
 #pragma unroll
       for (int i = 0; i < TrainTraits::images; ++i) {
         result.v[i] = mean ? result.v[i] + in.v[i] : in.v[i] > result.v[i] ? in.v[i] : result.v[i];
@@ -58,26 +58,27 @@ __global__ void __launch_bounds__(TrainTraits::block)
     });
 #pragma unroll
     for (int i = 0; i < TrainTraits::images; ++i) {
-      if (mean) result.v[i] /= static_cast<T>(window.size());
+      if (mean) result.v[i] /= static_cast<Wide<T>>(window.size());
     }
-    *reinterpret_cast<Pair<T>*>(args.y.panel(panel) + output * TrainTraits::width + lane) = result;
+    store_pair(args.y.panel(panel) + output * TrainTraits::width + lane, result);
   }
 }
 
 /// What one window hands back to the input at `own`, whose images are `x`: `dy` where that is its
 /// largest, the first of equal ones, or its part of a mean.
 template <class T>
-__device__ __forceinline__ void add_window(Pair<T>& sum, bool mean, const Window2d& w,
+__device__ __forceinline__ void add_window(Pair<Wide<T>>& sum, bool mean, const Window2d& w,
                                            const PoolWindow& window, std::int64_t own,
-                                           const Pair<T>& x, const T* plane, const Pair<T>& dy) {
+                                           const Pair<Wide<T>>& x, const T* plane,
+                                           const Pair<Wide<T>>& dy) {
   if (mean) {
-    sum.v[0] += dy.v[0] / static_cast<T>(window.size());
-    sum.v[1] += dy.v[1] / static_cast<T>(window.size());
+    sum.v[0] += dy.v[0] / static_cast<Wide<T>>(window.size());
+    sum.v[1] += dy.v[1] / static_cast<Wide<T>>(window.size());
     return;
   }
   bool largest[TrainTraits::images] = {true, true};
   window.for_each(w, [&](std::int64_t place) {
-    const Pair<T> other = load_pair(plane + place * TrainTraits::width);
+    const Pair<Wide<T>> other = load_pair(plane + place * TrainTraits::width);
 #pragma unroll
     for (int i = 0; i < TrainTraits::images; ++i) {
       const bool beaten = place < own ? other.v[i] >= x.v[i] : other.v[i] > x.v[i];
@@ -109,8 +110,8 @@ __global__ void __launch_bounds__(TrainTraits::block, 1)
     const std::int64_t x = own % w.in_width + w.pad_left;
     const T* plane = args.x.panel(panel) + channel * w.in_pixels() * TrainTraits::width + lane;
     const T* dy = args.dy.panel(panel) + channel * w.out_pixels() * TrainTraits::width + lane;
-    const Pair<T> made = load_pair(plane + own * TrainTraits::width);
-    Pair<T> sum{};
+    const Pair<Wide<T>> made = load_pair(plane + own * TrainTraits::width);
+    Pair<Wide<T>> sum{};
     // The first window that reaches down to the input, and those after it that begin before it
     // ends.
     const std::int64_t above = y - w.kernel_height;

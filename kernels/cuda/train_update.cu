@@ -1,4 +1,5 @@
-// Losses, optimisers' steps and norms of training, in float and double.
+// Losses, optimisers' steps and norms of training, in float and double, and of 16 bits losses,
+// copies and what decides on a scaled loss.
 //
 // Mapping: an optimiser's step takes a thread some parameters, a grid apart. A loss takes a thread
 // an image, neighbouring threads neighbouring images, and is summed by one block, in a tree over
@@ -53,13 +54,31 @@ void sum_of_squares_cuda(const T* x, std::int64_t count, double* result, Stream&
   cuda::check_launch("sum_of_squares");
 }
 
+template <class T>
+void store_cuda(const Wide<T>* x, std::int64_t count, T* stored, Stream& stream) {
+  if (count == 0) return;
+  cuda::launch(&cuda::store_kernel<T>, cuda::grid_for(cuda::ceil_div(count, UpdateTraits::block)),
+               UpdateTraits::block, 0, cuda::stream_of(stream), x, count, stored);
+  cuda::check_launch("store");
+}
+
+void judge_cuda(const JudgeArgs& args, Stream& stream) {
+  cuda::launch(&cuda::judge_kernel<JudgeArgs>, 1, 1, 0, cuda::stream_of(stream), args);
+  cuda::check_launch("judge");
+}
+
 template void loss_cuda<float>(const LossArgs<float>& args, Stream& stream);
 template void loss_cuda<double>(const LossArgs<double>& args, Stream& stream);
+template void loss_cuda<Half>(const LossArgs<Half>& args, Stream& stream);
+template void loss_cuda<Bfloat16>(const LossArgs<Bfloat16>& args, Stream& stream);
 template void train_update_cuda<float>(const UpdateArgs<float>& args, Stream& stream);
 template void train_update_cuda<double>(const UpdateArgs<double>& args, Stream& stream);
 template void sum_of_squares_cuda<float>(const float* x, std::int64_t count, double* result,
                                          Stream& stream);
 template void sum_of_squares_cuda<double>(const double* x, std::int64_t count, double* result,
                                           Stream& stream);
+template void store_cuda<Half>(const float* x, std::int64_t count, Half* stored, Stream& stream);
+template void store_cuda<Bfloat16>(const float* x, std::int64_t count, Bfloat16* stored,
+                                   Stream& stream);
 
 }  // namespace spdnn

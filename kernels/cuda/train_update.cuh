@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "cuda/device_code.cuh"
+#include "cuda/train_lanes.cuh"
 #include "spdnn/train_op.hpp"
 
 namespace spdnn::cuda {
@@ -27,28 +27,35 @@ __device__ __forceinline__ double block_sum(double value, double* shared) {
   return shared[0];
 }
 
-/// The gradient by the sums of one output from that by the output.
+/// The gradient by the sums of one output from that by the output, stored as T.
 template <class T>
-__device__ __forceinline__ T through(const Epilogue& activation, T y, T gradient) {
-  return y > T(activation.lower) && y < T(activation.upper) ? gradient : T{0};
+__device__ __forceinline__ T through(const Epilogue& activation, Wide<T> y, Wide<T> gradient) {
+  return is_between<T>(y, activation) ? T(gradient) : T{0};
+}
+
+/// What the gradient by the outputs is multiplied by.
+template <class T>
+__device__ __forceinline__ Wide<T> scale_of(const LossArgs<T>& args) {
+  return args.loss_scale == nullptr ? args.scale : args.scale * *args.loss_scale;
 }
 
 /// −log softmax of the label's output, from differences to the largest one, and its gradient.
 template <class T>
 __device__ __forceinline__ double cross_entropy(const LossArgs<T>& args, std::int64_t image,
-                                                T largest) {
-  T sum = T{0};
+                                                Wide<T> largest) {
+  Wide<T> sum = 0;
 #pragma unroll 1
   for (std::int64_t c = 0; c < args.y.features; ++c) {
     sum += std::exp(args.y.at(c, image) - largest);
   }
   const std::int64_t label = args.labels[image];
-  const T part = T{1} / sum;
+  const Wide<T> part = 1 / sum;
+  const Wide<T> scale = scale_of(args);
 #pragma unroll 1
   for (std::int64_t c = 0; args.dz.data != nullptr && c < args.y.features; ++c) {
-    const T y = args.y.at(c, image);
-    const T slope = std::exp(y - largest) * part - (c == label ? T{1} : T{0});
-    args.dz.at(c, image) = through(args.activation, y, args.scale * slope);
+    const Wide<T> y = args.y.at(c, image);
+    const Wide<T> slope = std::exp(y - largest) * part - (c == label ? 1 : 0);
+    args.dz.at(c, image) = through<T>(args.activation, y, scale * slope);
   }
   return static_cast<double>(std::log(sum)) -
          static_cast<double>(args.y.at(label, image) - largest);
@@ -56,16 +63,16 @@ __device__ __forceinline__ double cross_entropy(const LossArgs<T>& args, std::in
 
 template <class T>
 __device__ __forceinline__ double squared_error(const LossArgs<T>& args, std::int64_t image) {
-  const T scale = args.scale / static_cast<T>(args.y.features);
+  const Wide<T> scale = scale_of(args) / static_cast<Wide<T>>(args.y.features);
   const std::int64_t label = args.labels[image];
   double sum = 0.0;
 #pragma unroll 1
   for (std::int64_t c = 0; c < args.y.features; ++c) {
-    const T y = args.y.at(c, image);
-    const T error = y - (c == label ? T{1} : T{0});
+    const Wide<T> y = args.y.at(c, image);
+    const Wide<T> error = y - (c == label ? 1 : 0);
     sum += static_cast<double>(error) * static_cast<double>(error);
     if (args.dz.data != nullptr) {
-      args.dz.at(c, image) = through(args.activation, y, scale * error);
+      args.dz.at(c, image) = through<T>(args.activation, y, scale * error);
     }
   }
   return sum / (2.0 * static_cast<double>(args.y.features));
@@ -73,7 +80,7 @@ __device__ __forceinline__ double squared_error(const LossArgs<T>& args, std::in
 
 /// One block; a thread takes every 256th lane.
 template <class T>
-__global__ void __launch_bounds__(UpdateTraits::reduce_block) loss_kernel(LossArgs<T> args) {
+__global__ void __launch_bounds__(UpdateTraits::reduce_block, 1) loss_kernel(LossArgs<T> args) {
   double loss = 0.0;
   const std::int64_t lanes = args.y.count() * args.y.width;
   for (std::int64_t image = threadIdx.x; image < lanes; image += UpdateTraits::reduce_block) {
@@ -87,7 +94,7 @@ __global__ void __launch_bounds__(UpdateTraits::reduce_block) loss_kernel(LossAr
     std::int64_t best = 0;
 #pragma unroll 1
     for (std::int64_t c = 1; c < args.y.features; ++c) {
-      if (args.y.at(c, image) > args.y.at(best, image)) best = c;
+      if (Wide<T>(args.y.at(c, image)) > Wide<T>(args.y.at(best, image))) best = c;
     }
     if (args.predictions != nullptr) args.predictions[image] = static_cast<std::int32_t>(best);
     loss += args.loss == Loss::cross_entropy ? cross_entropy(args, image, args.y.at(best, image))
@@ -101,7 +108,7 @@ __global__ void __launch_bounds__(UpdateTraits::reduce_block) loss_kernel(LossAr
 /// double are slow on many GPUs.
 template <class T>
 __device__ __forceinline__ T block_scale(const UpdateArgs<T>& args) {
-  if (args.squares == nullptr) return T{1};
+  if (args.squares == nullptr) return args.gradient_scale();
   __shared__ T scale;
   if (threadIdx.x == 0) scale = args.gradient_scale();
   __syncthreads();
@@ -117,6 +124,10 @@ __global__ void __launch_bounds__(UpdateTraits::block, 1) update_kernel(UpdateAr
   const bool adamw = args.kind == OptimizerKind::adamw;
   const bool adaptive = adamw || args.kind == OptimizerKind::adam;
   const T scale = block_scale(args);
+  const bool scaled = args.loss_scale != nullptr;
+  if (scaled && scale == T{0}) return;
+  const T correction1 = scaled ? T(args.loss_scale->correction1) : args.correction1;
+  const T correction2 = scaled ? T(args.loss_scale->correction2) : args.correction2;
   for (std::int64_t i = std::int64_t{blockIdx.x} * UpdateTraits::block + threadIdx.x;
        i < args.count; i += threads) {
     T p = args.parameters[i];
@@ -128,7 +139,7 @@ __global__ void __launch_bounds__(UpdateTraits::block, 1) update_kernel(UpdateAr
       args.first[i] = m;
       args.second[i] = v;
       if (adamw) p -= args.rate * args.decay * p;
-      p -= args.rate * (m / args.correction1) / (std::sqrt(v / args.correction2) + args.epsilon);
+      p -= args.rate * (m / correction1) / (std::sqrt(v / correction2) + args.epsilon);
     } else if (has_first) {
       const T m = args.momentum * args.first[i] + g;
       args.first[i] = m;
@@ -155,6 +166,36 @@ __global__ void __launch_bounds__(UpdateTraits::reduce_block)
   }
   sum = block_sum(sum, dynamic_shared<double>());
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+/// stored[i] ← x[i]. A thread an element; grid of any size.
+template <class T>
+__global__ void __launch_bounds__(UpdateTraits::block)
+    store_kernel(const Wide<T>* x, std::int64_t count, T* stored) {
+  const std::int64_t threads = std::int64_t{gridDim.x} * UpdateTraits::block;
+  for (std::int64_t i = std::int64_t{blockIdx.x} * UpdateTraits::block + threadIdx.x; i < count;
+       i += threads) {
+    stored[i] = T(x[i]);
+  }
+}
+
+/// One thread: `JudgeArgs`. Of a type so that it is built where it is launched.
+template <class Args>
+__global__ void judge_kernel(Args args) {
+  LossScale& scale = *args.scale;
+  if (!std::isfinite(*args.squares)) {
+    scale.unscale = 0.0;
+    scale.good = 0;
+    scale.scale = scale.scale > 2.0F ? scale.scale / 2.0F : 1.0F;
+    return;
+  }
+  scale.unscale = 1.0 / static_cast<double>(scale.scale);
+  const auto taken = static_cast<double>(++scale.taken);
+  scale.correction1 = static_cast<float>(1.0 - std::pow(args.beta1, taken));
+  scale.correction2 = static_cast<float>(1.0 - std::pow(args.beta2, taken));
+  if (++scale.good < args.every) return;
+  scale.good = 0;
+  if (std::isfinite(2.0F * scale.scale)) scale.scale *= 2.0F;
 }
 
 }  // namespace spdnn::cuda

@@ -265,6 +265,7 @@ class Loader {
     out_.train = config::train_spec(
         root, [this](const Json& name, const std::string& at) { return find(name, at); },
         [this](const std::string& at, const std::string& what) { fail(at, what); });
+    out_.train->precision = out_.precision;
   }
 
   void load_plan(const Json& root) {

@@ -87,9 +87,11 @@ void add_plan(std::vector<Key>& t) {
           {.pointer = "/precision",
            .forms = {words({"fp32", "fp16", "tf32", "bf16"})},
            .fallback = R"("fp32")",
-           .about = "What weights and inputs may be rounded to before they are multiplied, where "
-                    "that is faster: not at all, to two halves of 22 bits together (inputs up to "
-                    "65504), to 11 or to 8 bits. Sums are fp32"},
+           .about =
+               "What weights and inputs may be rounded to before they are multiplied, where "
+               "that is faster: not at all, to two halves of 22 bits together (inputs up to "
+               "65504), to 11 or to 8 bits. Sums are fp32. Training on GPUs stores activations, "
+               "their gradients and a copy of the weights so: fp32, fp16 or bf16"},
           {.pointer = "/batch",
            .forms = {words({"auto"}), integer(1, max_images)},
            .fallback = R"("auto")",

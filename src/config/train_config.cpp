@@ -143,6 +143,7 @@ std::string fingerprint_of(const Json& root) {
                 {"input", root["input"]},
                 {"train", root["train"]},
                 {"seed", root["seed"]}};
+  if (root["precision"] != "fp32") deciding["precision"] = root["precision"];
   for (const char* only_how : {"checkpoint", "model_ranks", "link", "rebalance"}) {
     deciding["train"].erase(only_how);
   }
@@ -178,6 +179,7 @@ TrainSpec train_spec(const Json& root, const FindFile& find, const Fail& fail) {
                                                l + 1));
     }
   }
+  spec.loss_scale = {from["loss_scale"]["first"], from["loss_scale"]["every_steps"]};
   spec.validation = from["validation_images"];
   spec.patience = optional<std::int64_t>(from, "patience");
   if (spec.patience && spec.validation == 0) {

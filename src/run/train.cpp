@@ -104,16 +104,9 @@ void set_strategy(const RunConfig& config, std::size_t ranks, TrainSpec& spec) {
   }
 }
 
-void check_trainable(const RunConfig& config) {
-  if (config.precision != Precision::fp32) {
-    throw InputError("/precision: job 'train' computes in 'fp32'");
-  }
-}
-
 }  // namespace
 
 RunResult run_training(const RunConfig& config, Progress& progress, World& world) {
-  check_trainable(config);
   RunResult result;
   result.job = config.job;
   const std::int64_t program_bytes = host_bytes_now();

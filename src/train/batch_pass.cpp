@@ -1,6 +1,8 @@
 // Forward, loss and backward of a batch on one rank, between the exchanges with the others.
 #include "batch_pass.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace spdnn::train {
@@ -17,6 +19,32 @@ std::int64_t lanes_for(std::int64_t images, std::int64_t width) {
 }
 
 std::int64_t bytes_of(const Buffer& buffer) { return static_cast<std::int64_t>(buffer.bytes()); }
+
+template <class T>
+std::int64_t width_for(const Network<T>& network, std::int64_t asked) {
+  return asked > 0 ? asked : panel_width(network.device().info());
+}
+
+template <class T>
+BatchTransfer<T> transfer_for(const Network<T>& network, std::int64_t most_images,
+                              std::int64_t width) {
+  return {network.device(), network.stream(), network.inputs(), most_images,
+          lanes_for(most_images, width_for(network, width))};
+}
+
+/// What computes with activations stored as T.
+template <class T>
+const TrainKernels<T>& kernels_of(const Network<Wide<T>>& network) {
+  if constexpr (kIsNarrow<T>) {
+    const DeviceKind kind = network.device().info().kind;
+    for (const TrainKernels<T>& kernels : train_kernels<T>()) {
+      if (kernels.device == kind) return kernels;
+    }
+    throw InputError(fmt::format("/precision: {} devices train in 'fp32' alone", to_string(kind)));
+  } else {
+    return network.kernels();
+  }
+}
 
 /// The images of some panels.
 template <class T>
@@ -46,25 +74,25 @@ LinearView<T> cut(const LinearView<T>& layer, Range range) {
 }  // namespace
 
 template <class T>
-BatchPass<T>::BatchPass(Network<T>& network, const Shard& shard, Communicator& comm,
+BatchPass<T>::BatchPass(Network<W>& network, const Shard& shard, Communicator& comm,
                         std::int64_t most_images, std::int64_t width)
     : BatchPass(network, std::nullopt, &shard, &comm, most_images, width) {}
 
 template <class T>
-BatchPass<T>::BatchPass(Network<T>& network, std::int64_t most_images, std::int64_t width)
+BatchPass<T>::BatchPass(Network<W>& network, std::int64_t most_images, std::int64_t width)
     : BatchPass(network, whole_shard(network.layers()), nullptr, nullptr, most_images, width) {
   own_shard_->layers.clear();
 }
 
 template <class T>
-BatchPass<T>::BatchPass(Network<T>& network, std::optional<Shard> own, const Shard* shard,
+BatchPass<T>::BatchPass(Network<W>& network, std::optional<Shard> own, const Shard* shard,
                         Communicator* comm, std::int64_t most_images, std::int64_t width)
-    : network_(network),
+    : AnyBatchPass<W>(transfer_for(network, most_images, width)),
+      network_(network),
+      kernels_(kernels_of<T>(network)),
       own_shard_(std::move(own)),
       shard_(own_shard_ ? *own_shard_ : *shard),
-      width_(width > 0 ? width : panel_width(network.device().info())),
-      transfer_(network.device(), network.stream(), network.inputs(), most_images,
-                lanes_for(most_images, width_)) {
+      width_(width_for(network, width)) {
   const std::int64_t lanes = lanes_for(most_images, width_);
   Device& device = network.device();
   std::int64_t widest_own = 0;
@@ -75,9 +103,8 @@ BatchPass<T>::BatchPass(Network<T>& network, std::optional<Shard> own, const Sha
     const Halo& halo = shard_.halos[l];
     const bool copied = l > 0 && !halo.in_place;
     inputs_.push_back(allocate<T>(device, copied ? halo.inputs * lanes : 0));
-    exchanges_.push_back(halo.crosses || copied
-                             ? std::make_unique<HaloExchange<T>>(halo, *comm, most_images)
-                             : nullptr);
+    exchanges_.push_back(
+        halo.crosses || copied ? std::make_unique<Exchange>(halo, *comm, most_images) : nullptr);
     if (copied && l < layers) widest_read = std::max(widest_read, halo.inputs);
     if (l == layers) continue;
     const TrainLayer& layer = network.layers()[l];
@@ -90,6 +117,44 @@ BatchPass<T>::BatchPass(Network<T>& network, std::optional<Shard> own, const Sha
   loss_gradient_ =
       allocate<T>(device, shard_.halos.back().in_place ? 0 : shard_.halos.back().inputs * lanes);
   workspace_ = allocate<T>(device, most_values);
+  if constexpr (kIsNarrow<T>) {
+    values_ = allocate<T>(device, network.value_count());
+    images_ = allocate<T>(device, network.inputs() * lanes);
+  }
+}
+
+/// A layer as its kernels take it.
+template <class T>
+LinearView<T> BatchPass<T>::view(std::size_t layer) const {
+  const LinearView<W> wide = network_.view(layer);
+  if constexpr (kIsNarrow<T>) {
+    const T* values = values_.template as<T>() + network_.values_of(layer).begin;
+    return {wide.pattern, values, wide.bias};
+  } else {
+    return wide;
+  }
+}
+
+/// Brings a batch to the device.
+template <class T>
+void BatchPass<T>::take(const Panels<const W>& x) {
+  taken_ = this->transfer_.images(x);
+  this->images_forward_ += x.batch;
+  if constexpr (kIsNarrow<T>) {
+    x_ = {images_.template as<T>(), x.features, x.batch, x.width, x.live};
+  } else {
+    x_ = taken_;
+  }
+}
+
+/// Images and values in 16 bits, where they are read so.
+template <class T>
+void BatchPass<T>::store_narrow() {
+  if constexpr (kIsNarrow<T>) {
+    kernels_.store(taken_.data, taken_.size(), images_.template as<T>(), network_.stream());
+    kernels_.store(network_.parameters(), network_.value_count(), values_.template as<T>(),
+                   network_.stream());
+  }
 }
 
 template <class T>
@@ -136,7 +201,7 @@ void BatchPass<T>::forward_rows(std::size_t layer, Range units, Range chunk) {
   const TrainLayer& slice = network_.layers()[layer];
   const Panels<const T> x = cut(input_of(layer), chunk);
   Panels<T> y = cut(output_of(layer), chunk);
-  LinearView<T> weights = network_.view(layer);
+  LinearView<T> weights = view(layer);
   if (units.size() < slice.units()) {
     // Rows of one panel lie together.
     const std::int64_t each = slice.features_per_unit();
@@ -144,7 +209,7 @@ void BatchPass<T>::forward_rows(std::size_t layer, Range units, Range chunk) {
     y.data += units.begin * each * width_;
     y.features = units.size() * each;
   }
-  train::forward(slice, network_.kernels(), weights, x, y, network_.stream());
+  train::forward(slice, kernels_, weights, x, y, network_.stream());
 }
 
 template <class T>
@@ -166,33 +231,32 @@ void BatchPass<T>::forward_layer(std::size_t layer, Range chunk, bool only_chunk
 
 template <class T>
 template <class Work>
-void BatchPass<T>::run_kept(const Half& half, const Work& work) {
-  if (!keeps_ || exchanges()) return work();
-  kept_.run(network_.stream(), half, work);
+void BatchPass<T>::run_kept(const Part& part, const Work& work) {
+  if (!this->keeps_ || exchanges()) return work();
+  kept_.run(network_.stream(), part, work);
 }
 
 template <class T>
-Panels<const T> BatchPass<T>::forward(const Panels<const T>& x) {
-  x_ = transfer_.images(x);
-  images_forward_ += x.batch;
+Panels<const T> BatchPass<T>::forward(const Panels<const W>& x) {
+  take(x);
   forward_layers();
   return gathered(network_.layers().size());
 }
 
 template <class T>
-void BatchPass<T>::start(const Panels<const T>& x, Loss loss, const std::int32_t* labels, T scale) {
-  x_ = transfer_.images(x);
-  images_forward_ += x.batch;
-  const std::int32_t* const there = transfer_.labels(labels, x.batch);
+void BatchPass<T>::start(const Panels<const W>& x, Loss loss, const std::int32_t* labels, W scale) {
+  take(x);
+  const std::int32_t* const there = this->transfer_.labels(labels, x.batch);
   run_kept({true, x.batch, loss, scale}, [&] {
     forward_layers();
     queue_loss(loss, there, scale);
   });
-  transfer_.mark_back(x.batch);
+  this->transfer_.mark_back(x.batch);
 }
 
 template <class T>
 void BatchPass<T>::forward_layers() {
+  store_narrow();
   const std::size_t layers = network_.layers().size();
   const std::vector<Range> parts = chunks();
   for (std::size_t l = 0; l < layers; ++l) {
@@ -206,13 +270,13 @@ void BatchPass<T>::forward_layers() {
 }
 
 template <class T>
-void BatchPass<T>::start_loss(Loss loss, const std::int32_t* labels, T scale) {
-  queue_loss(loss, transfer_.labels(labels, x_.batch), scale);
-  transfer_.mark_back(x_.batch);
+void BatchPass<T>::start_loss(Loss loss, const std::int32_t* labels, W scale) {
+  queue_loss(loss, this->transfer_.labels(labels, x_.batch), scale);
+  this->transfer_.mark_back(x_.batch);
 }
 
 template <class T>
-void BatchPass<T>::queue_loss(Loss loss, const std::int32_t* labels, T scale) {
+void BatchPass<T>::queue_loss(Loss loss, const std::int32_t* labels, W scale) {
   const std::size_t last = network_.layers().size() - 1;
   const Halo& halo = shard_.halos.back();
   LossArgs<T> args;
@@ -225,10 +289,11 @@ void BatchPass<T>::queue_loss(Loss loss, const std::int32_t* labels, T scale) {
   args.dz = halo.in_place ? own
                           : Panels<T>{loss_gradient_.template as<T>(), halo.inputs, x_.batch,
                                       width_, nullptr};
-  args.loss_sum = transfer_.loss_sum();
-  args.predictions = transfer_.predictions();
-  network_.kernels().loss(args, network_.stream());
-  transfer_.start_back(x_.batch);
+  args.loss_sum = this->transfer_.loss_sum();
+  args.predictions = this->transfer_.predictions();
+  args.loss_scale = this->loss_scale_;
+  kernels_.loss(args, network_.stream());
+  this->transfer_.start_back(x_.batch);
   if (halo.in_place) return;
   for (std::int64_t panel = 0; panel < own.count(); ++panel) {
     for (std::size_t i = 0; i < halo.own_from.size(); ++i) {
@@ -247,10 +312,9 @@ void BatchPass<T>::backward_data_of(std::size_t layer, Range chunk) {
       halo.in_place ? below
                     : Panels<T>{partials_.template as<T>(), halo.inputs, x_.batch, width_, nullptr};
   const Panels<const T> dz = delta(layer);
-  train::backward_data(network_.layers()[layer], network_.kernels(), network_.view(layer),
-                       cut(dz, chunk), network_.layers()[layer - 1].activation,
-                       cut(input_of(layer), chunk), cut(partials, chunk),
-                       workspace_.template as<T>(), network_.stream());
+  train::backward_data(network_.layers()[layer], kernels_, view(layer), cut(dz, chunk),
+                       network_.layers()[layer - 1].activation, cut(input_of(layer), chunk),
+                       cut(partials, chunk), workspace_.template as<T>(), network_.stream());
   if (exchanges_[layer] != nullptr) {
     exchanges_[layer]->start_backward(partials, below, chunk, network_.stream());
   }
@@ -258,9 +322,9 @@ void BatchPass<T>::backward_data_of(std::size_t layer, Range chunk) {
 
 template <class T>
 void BatchPass<T>::backward(const Visit& visit) {
-  images_backward_ += x_.batch;
+  this->images_backward_ += x_.batch;
   if (visit) return backward_layers(visit);
-  run_kept({false, x_.batch, Loss::cross_entropy, T{0}}, [&] { backward_layers({}); });
+  run_kept({false, x_.batch, Loss::cross_entropy, W{0}}, [&] { backward_layers({}); });
 }
 
 template <class T>
@@ -277,11 +341,19 @@ void BatchPass<T>::backward_layers(const Visit& visit) {
     const TrainLayer& layer = network_.layers()[l];
     const Panels<const T> x = input_of(l);
     const Panels<const T> dz = delta(l);
-    T* gradient = network_.gradient();
-    train::backward_weights(layer, network_.kernels(), network_.view(l).pattern, dz, x,
-                            gradient + network_.values_of(l).begin,
-                            gradient + network_.biases_of(l).begin, network_.stream());
-    if (visit) visit(l, dz, x);
+    const auto gradient_on = [&](const TrainLayer& as, const PatternView& pattern,
+                                 const Panels<const T>& input, W* dvalues, W* dbias) {
+      train::backward_weights(as, kernels_, pattern, dz, input, dvalues, dbias, network_.stream());
+    };
+    W* gradient = network_.gradient();
+    gradient_on(layer, network_.view(l).pattern, x, gradient + network_.values_of(l).begin,
+                gradient + network_.biases_of(l).begin);
+    if (!visit) continue;
+    visit(l, [&](const TrainLayer& as, const Panels<const W>* input, W* dvalues, W* dbias) {
+      const Panels<const T>* other = nullptr;
+      if constexpr (!kIsNarrow<T>) other = input;
+      gradient_on(as, as.pattern.view(), other == nullptr ? x : *other, dvalues, dbias);
+    });
   }
 }
 
@@ -303,6 +375,20 @@ std::int64_t BatchPass<T>::workspace_bytes() const {
 }
 
 template <class T>
+std::int64_t BatchPass<T>::copy_bytes() const {
+  return bytes_of(values_) + bytes_of(images_);
+}
+
+template <class T>
+const HaloExchange<Wide<T>>* BatchPass<T>::exchange(std::size_t layer) const {
+  if constexpr (kIsNarrow<T>) {
+    return nullptr;
+  } else {
+    return exchanges_[layer].get();
+  }
+}
+
+template <class T>
 std::int64_t BatchPass<T>::halo_bytes() const {
   std::int64_t bytes = bytes_of(partials_) + bytes_of(loss_gradient_);
   for (const Buffer& buffer : inputs_) bytes += bytes_of(buffer);
@@ -312,5 +398,7 @@ std::int64_t BatchPass<T>::halo_bytes() const {
 
 template class BatchPass<float>;
 template class BatchPass<double>;
+template class BatchPass<Half>;
+template class BatchPass<Bfloat16>;
 
 }  // namespace spdnn::train

@@ -66,13 +66,19 @@ std::map<std::string, std::string> texts_of(const TrainSpec& spec, const TrainSt
                                             std::size_t arrays) {
   std::map<std::string, std::string> texts{{kKind, "checkpoint"},
                                            {"spdnn.epoch", std::to_string(state.epoch)},
-                                           {"spdnn.steps", std::to_string(state.steps)},
+                                           {"spdnn.steps", std::to_string(state.progress.steps)},
                                            {"spdnn.seed", std::to_string(spec.seed)},
                                            {"spdnn.best_epoch", std::to_string(state.best_epoch)},
                                            {"spdnn.best_loss", fmt::format("{}", state.best_loss)},
                                            {"spdnn.config", spec.fingerprint},
                                            {"spdnn.layers", std::to_string(layers.size())},
                                            {"spdnn.optimizer_arrays", std::to_string(arrays)}};
+  if (spec.precision == Precision::fp16) {
+    const LossScale& scale = state.progress.loss_scale;
+    texts["spdnn.loss_scale"] = fmt::format("{}", scale.scale);
+    texts["spdnn.loss_scale_good"] = std::to_string(scale.good);
+    texts["spdnn.loss_scale_taken"] = std::to_string(scale.taken);
+  }
   for (std::size_t l = 0; l < layers.size(); ++l) {
     const TrainLayer& layer = layers[l];
     const std::string name = fmt::format("layers.{}.", l);
@@ -238,9 +244,17 @@ Checkpoint read_checkpoint(const fs::path& path) {
     throw InputError(path, "is a safetensors file, but no checkpoint of this program");
   }
   Checkpoint checkpoint;
-  checkpoint.state = {
-      number<std::int64_t>(file, "spdnn.epoch"), number<std::int64_t>(file, "spdnn.steps"),
-      number<double>(file, "spdnn.best_loss"), number<std::int64_t>(file, "spdnn.best_epoch")};
+  TrainState& state = checkpoint.state;
+  state.epoch = number<std::int64_t>(file, "spdnn.epoch");
+  state.progress.steps = number<std::int64_t>(file, "spdnn.steps");
+  state.best_loss = number<double>(file, "spdnn.best_loss");
+  state.best_epoch = number<std::int64_t>(file, "spdnn.best_epoch");
+  if (file.metadata().contains("spdnn.loss_scale")) {
+    LossScale& scale = state.progress.loss_scale;
+    scale.scale = number<float>(file, "spdnn.loss_scale");
+    scale.good = number<std::int64_t>(file, "spdnn.loss_scale_good");
+    scale.taken = number<std::int64_t>(file, "spdnn.loss_scale_taken");
+  }
   checkpoint.fingerprint = file.metadata().at("spdnn.config");
   const auto layers = number<std::size_t>(file, "spdnn.layers");
   for (std::size_t l = 0; l < layers; ++l) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "optimizer.hpp"
 #include "rows.hpp"
 #include "topology.hpp"
 
@@ -18,7 +19,7 @@ namespace spdnn::train {
 /// How far training is, beside the arrays.
 struct TrainState {
   std::int64_t epoch = 0;  ///< done
-  std::int64_t steps = 0;
+  OptimizerProgress progress;
   double best_loss = 0.0;       ///< of the validation, where epoch > 0
   std::int64_t best_epoch = 0;  ///< 0: none yet
 };

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <optional>
 
+#include "any_pass.hpp"
 #include "optimizer.hpp"
 #include "pieces.hpp"
 #include "row_cost.hpp"
@@ -31,9 +32,9 @@ constexpr double kMemoryShare = 0.8;
 /// Identifies what was measured: another network, optimiser or batch is measured anew.
 std::string key_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                    const DeviceInfo& device, std::int64_t twins, std::int64_t images) {
-  std::string key = fmt::format("{}|step {}|{} x{}|{} at once|{}", kVersion,
-                                static_cast<int>(spec.optimizer.kind), device.name, device.threads,
-                                twins, images);
+  std::string key = fmt::format("{}|step {} {}|{} x{}|{} at once|{}", kVersion,
+                                static_cast<int>(spec.optimizer.kind), to_string(spec.precision),
+                                device.name, device.threads, twins, images);
   for (const TrainLayer& layer : layers) {
     key += fmt::format("|{} to {}:{}", layer.inputs(), layer.outputs(), layer.pattern.nnz());
   }
@@ -64,8 +65,9 @@ class Trial {
     predictions_.resize(room);
     const std::int64_t at_once = images_at_once(spec_, network_.layers(), device_.info());
     pieces_.reset();
-    pass_.emplace(network_, std::min(std::ssize(labels_), at_once));
+    pass_ = make_pass(spec_.precision, network_, std::min(std::ssize(labels_), at_once));
     pass_->keep_work(spec_.cuda_graphs);
+    pass_->scale_losses(optimizer_.loss_scale());
     pieces_.emplace(network_, *pass_, at_once);
     const Panels<float> panels = {nullptr, network_.inputs(), std::ssize(labels_), width_, nullptr};
     x_ = device_.allocate_host(static_cast<std::size_t>(panels.size()) * sizeof(float));
@@ -100,7 +102,7 @@ class Trial {
   std::unique_ptr<Stream> stream_;
   Network<float> network_;
   Optimizer optimizer_;
-  std::optional<BatchPass<float>> pass_;
+  std::unique_ptr<AnyBatchPass<float>> pass_;
   std::optional<PiecePass> pieces_;
   std::vector<std::int32_t> labels_, predictions_;
   StepClock& clock_;

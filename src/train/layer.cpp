@@ -115,7 +115,7 @@ void backward_data(const TrainLayer& layer, const TrainKernels<T>& kernels,
 template <class T>
 void backward_weights(const TrainLayer& layer, const TrainKernels<T>& kernels,
                       const PatternView& pattern, const Panels<const T>& dz,
-                      const Panels<const T>& x, T* dvalues, T* dbias, Stream& stream) {
+                      const Panels<const T>& x, Wide<T>* dvalues, Wide<T>* dbias, Stream& stream) {
   std::visit(Overloaded{[&](const LinearForm& /*form*/) {
                           choose(pattern, kernels.sparse, kernels.dense)
                               .backward_weights({pattern, dz, x, dvalues, dbias, {}}, stream);
@@ -129,21 +129,19 @@ void backward_weights(const TrainLayer& layer, const TrainKernels<T>& kernels,
              layer.form);
 }
 
-template void forward(const TrainLayer&, const TrainKernels<float>&, const LinearView<float>&,
-                      const Panels<const float>&, const Panels<float>&, Stream&);
-template void forward(const TrainLayer&, const TrainKernels<double>&, const LinearView<double>&,
-                      const Panels<const double>&, const Panels<double>&, Stream&);
-template void backward_data(const TrainLayer&, const TrainKernels<float>&, const LinearView<float>&,
-                            const Panels<const float>&, const Epilogue&, const Panels<const float>&,
-                            const Panels<float>&, float*, Stream&);
-template void backward_data(const TrainLayer&, const TrainKernels<double>&,
-                            const LinearView<double>&, const Panels<const double>&, const Epilogue&,
-                            const Panels<const double>&, const Panels<double>&, double*, Stream&);
-template void backward_weights(const TrainLayer&, const TrainKernels<float>&, const PatternView&,
-                               const Panels<const float>&, const Panels<const float>&, float*,
-                               float*, Stream&);
-template void backward_weights(const TrainLayer&, const TrainKernels<double>&, const PatternView&,
-                               const Panels<const double>&, const Panels<const double>&, double*,
-                               double*, Stream&);
+#define SPDNN_INSTANTIATE(T)                                                                    \
+  template void forward(const TrainLayer&, const TrainKernels<T>&, const LinearView<T>&,        \
+                        const Panels<const T>&, const Panels<T>&, Stream&);                     \
+  template void backward_data(const TrainLayer&, const TrainKernels<T>&, const LinearView<T>&,  \
+                              const Panels<const T>&, const Epilogue&, const Panels<const T>&,  \
+                              const Panels<T>&, T*, Stream&);                                   \
+  template void backward_weights(const TrainLayer&, const TrainKernels<T>&, const PatternView&, \
+                                 const Panels<const T>&, const Panels<const T>&, Wide<T>*,      \
+                                 Wide<T>*, Stream&)
+SPDNN_INSTANTIATE(float);
+SPDNN_INSTANTIATE(double);
+SPDNN_INSTANTIATE(Half);
+SPDNN_INSTANTIATE(Bfloat16);
+#undef SPDNN_INSTANTIATE
 
 }  // namespace spdnn::train

@@ -63,6 +63,6 @@ void backward_data(const TrainLayer& layer, const TrainKernels<T>& kernels,
 template <class T>
 void backward_weights(const TrainLayer& layer, const TrainKernels<T>& kernels,
                       const PatternView& pattern, const Panels<const T>& dz,
-                      const Panels<const T>& x, T* dvalues, T* dbias, Stream& stream);
+                      const Panels<const T>& x, Wide<T>* dvalues, Wide<T>* dbias, Stream& stream);
 
 }  // namespace spdnn::train

@@ -54,7 +54,12 @@ Optimizer::Optimizer(const TrainSpec& spec, Network<float>& network, std::int64_
     state_.push_back(network.device().allocate(bytes));
     network.stream().zero(state_.back().data(), bytes);
   }
-  if (spec.optimizer.clip_norm) squares_ = network.device().allocate(kSquaresRoom * sizeof(double));
+  if (spec.precision == Precision::fp16) {
+    loss_scale_ = network.device().allocate(sizeof(LossScale));
+    set_progress({0, {.scale = spec.loss_scale.first}});
+  }
+  if (spec.optimizer.clip_norm || spec.precision == Precision::fp16)
+    squares_ = network.device().allocate(kSquaresRoom * sizeof(double));
 }
 
 std::vector<float*> Optimizer::state() const {
@@ -64,14 +69,14 @@ std::vector<float*> Optimizer::state() const {
 }
 
 std::int64_t Optimizer::bytes() const {
-  auto bytes = static_cast<std::int64_t>(squares_.bytes());
+  auto bytes = static_cast<std::int64_t>(squares_.bytes() + loss_scale_.bytes());
   for (const Buffer& buffer : state_) bytes += static_cast<std::int64_t>(buffer.bytes());
   return bytes;
 }
 
 /// The gradient's squared length over all rows, in the device's memory: nobody waits for it.
 const double* Optimizer::find_squares() {
-  if (!spec_.optimizer.clip_norm) return nullptr;
+  if (squares_.bytes() == 0) return nullptr;
   auto* squares = squares_.as<double>();
   network_.kernels().sum_of_squares(network_.gradient(), network_.parameter_count(), squares,
                                     network_.stream());
@@ -80,6 +85,35 @@ const double* Optimizer::find_squares() {
                        shares_memory(network_.device()) ? nullptr : &network_.stream());
   }
   return squares;
+}
+
+/// Whether the gradient is finite, and how the next loss is to be scaled.
+const LossScale* Optimizer::judge(const double* squares) {
+  if (loss_scale_.bytes() == 0) return nullptr;
+  const OptimizerSpec& o = spec_.optimizer;
+  auto* scale = loss_scale_.as<LossScale>();
+  network_.kernels().judge({scale, squares, spec_.loss_scale.every, o.beta1, o.beta2},
+                           network_.stream());
+  return scale;
+}
+
+const float* Optimizer::loss_scale() const {
+  return loss_scale_.bytes() == 0 ? nullptr : &loss_scale_.as<LossScale>()->scale;
+}
+
+OptimizerProgress Optimizer::progress() const {
+  if (loss_scale_.bytes() == 0) return {steps_, {}};
+  const HostView<LossScale> scale(loss_scale_.as<LossScale>(), 1, network_.device(),
+                                  network_.stream());
+  return {steps_, *scale.data()};
+}
+
+void Optimizer::set_progress(const OptimizerProgress& progress) {
+  steps_ = progress.steps;
+  if (loss_scale_.bytes() == 0) return;
+  HostDraft<LossScale> scale(loss_scale_.as<LossScale>(), 1, network_.device(), network_.stream());
+  *scale.data() = progress.loss_scale;
+  scale.store();
 }
 
 double Optimizer::step() {
@@ -97,7 +131,8 @@ double Optimizer::step() {
   args.correction1 = static_cast<float>(1.0 - std::pow(o.beta1, t));
   args.correction2 = static_cast<float>(1.0 - std::pow(o.beta2, t));
   args.squares = find_squares();
-  args.clip_norm = o.clip_norm.value_or(0.0);
+  args.clip_norm = o.clip_norm.value_or(args.clip_norm);
+  args.loss_scale = judge(args.squares);
   // Values first, then biases, which do not decay.
   const Range parts[2] = {{0, network_.value_count()},
                           {network_.value_count(), network_.parameter_count()}};

@@ -41,7 +41,7 @@ Batch piece_of(const Batch& batch, std::int64_t begin, std::int64_t count) {
 }
 
 Batch PiecePass::run(const Batch& batch, Loss loss, float scale, const After& after,
-                     const BatchPass<float>::Visit& visit) {
+                     const AnyBatchPass<float>::Visit& visit) {
   std::int64_t begin = 0;
   Batch piece = piece_of(batch, begin, at_once_);
   for (;;) {

@@ -4,7 +4,7 @@
 
 #include <functional>
 
-#include "batch_pass.hpp"
+#include "any_pass.hpp"
 #include "loader.hpp"
 #include "spdnn/train.hpp"
 
@@ -25,16 +25,16 @@ class PiecePass {
  public:
   /// Pieces of up to `at_once` images, for which `pass` has room. The network and the pass must
   /// live as long. Where a batch is larger, the network is in the host's memory.
-  PiecePass(Network<float>& network, BatchPass<float>& pass, std::int64_t at_once)
+  PiecePass(Network<float>& network, AnyBatchPass<float>& pass, std::int64_t at_once)
       : network_(network), pass_(pass), at_once_(at_once) {}
 
-  /// Called behind each piece whose loss is to be fetched (`BatchPass::finish_loss`) before the
+  /// Called behind each piece whose loss is to be fetched (`AnyBatchPass::finish_loss`) before the
   /// next one starts.
   using After = std::function<void(const Batch& piece)>;
   /// Fills the network's gradient from the whole batch. Returns the last piece, whose loss is left
   /// to be fetched; `after` was called for all others.
   Batch run(const Batch& batch, Loss loss, float scale, const After& after,
-            const BatchPass<float>::Visit& visit = {});
+            const AnyBatchPass<float>::Visit& visit = {});
   /// The way forward and the loss alone; `after` is called for every piece.
   void measure(const Batch& batch, Loss loss, const After& after);
 
@@ -45,7 +45,7 @@ class PiecePass {
   void add(float* to, const float* other);
 
   Network<float>& network_;
-  BatchPass<float>& pass_;
+  AnyBatchPass<float>& pass_;
   std::int64_t at_once_;
   Buffer kept_;  ///< as the gradient, once there was more than one piece
 };

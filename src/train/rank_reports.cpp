@@ -28,7 +28,7 @@ std::vector<MemoryItem> RankTrainer::own_memory() {
     return on_host ? MemoryItem{name, bytes, 0} : MemoryItem{name, 0, bytes};
   };
   const std::int64_t parameters = network.parameter_count() * std::int64_t{sizeof(float)};
-  const BatchPass<float>& pass = worker_.pass();
+  const AnyBatchPass<float>& pass = worker_.pass();
   MemoryItem batches = item("batches", pass.transfer().device_bytes());
   batches.bytes += loader_.bytes() + pass.transfer().host_bytes();
   return {item("values and biases", parameters),
@@ -39,6 +39,7 @@ std::vector<MemoryItem> RankTrainer::own_memory() {
           item("activations", pass.activation_bytes()),
           item("deltas", pass.delta_bytes()),
           item("values by columns", pass.workspace_bytes()),
+          item("copies in 16 bits", pass.copy_bytes()),
           item("halos", pass.halo_bytes()),
           {"rewiring", rewirer_.bytes(), on_host ? 0 : rewirer_.bytes() / 2},
           batches};

@@ -57,7 +57,7 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
   worker_.load_whole(team.partition, first_rows(job));
   if (!*job.resumed) return;
   state_ = (*job.resumed)->state;
-  worker_.optimizer().set_steps(state_.steps);
+  worker_.optimizer().set_progress(state_.progress);
   if (*job.best) best_ = worker_.own_rows(team.partition, rows_of(**job.best));
 }
 
@@ -195,10 +195,10 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
   const bool rewire = rewirer_.due(step, worker_.optimizer().total_steps());
   const double done =
       static_cast<double>(step) / static_cast<double>(worker_.optimizer().total_steps());
-  BatchPass<float>::Visit visit;
+  AnyBatchPass<float>::Visit visit;
   if (rewire && rewirer_.needs_gradient()) {
-    visit = [&](std::size_t layer, const Panels<const float>& dz, const Panels<const float>& x) {
-      rewirer_.observe(layer, dz, x, done);
+    visit = [&](std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient) {
+      rewirer_.observe(layer, gradient, done);
     };
   }
   const Batch last = worker_.pieces().run(batch, spec_.loss, scale, after_piece, visit);
@@ -277,7 +277,7 @@ Measure RankTrainer::measure(const LabelledImages& data, const std::vector<std::
 /// Reports, early stopping and the checkpoint; returns whether training is to stop.
 bool RankTrainer::finish_epoch(EpochReport& report) {
   state_.epoch = report.epoch;
-  state_.steps = report.steps;
+  state_.progress = worker_.optimizer().progress();
   bool stop = false;
   if (report.validation) {
     if (state_.best_epoch == 0 || report.validation->loss < state_.best_loss) {

@@ -5,9 +5,11 @@
 #include <cmath>
 #include <numbers>
 #include <numeric>
+#include <optional>
 #include <unordered_set>
 #include <utility>
 
+#include "batch_pass.hpp"
 #include "host_view.hpp"
 #include "spdnn/random.hpp"
 
@@ -65,12 +67,14 @@ void move_values(float* values, const NextPattern& next) {
   }
 }
 
-/// All of a layer's inputs, where a rank's slice reads some of them.
+/// All of a layer's inputs, where a rank's slice reads some of them. Ranks that share rows store
+/// fp32.
 class WholeInput {
  public:
-  WholeInput(Worker& worker, std::size_t layer, const Panels<const float>& read) : view_(read) {
+  WholeInput(Worker& worker, std::size_t layer) {
     if (layer == 0 || worker.model().size() == 1) return;
-    const Panels<const float> own = worker.pass().output(layer - 1);
+    const Panels<const float> own =
+        dynamic_cast<const BatchPass<float>&>(worker.pass()).output(layer - 1);
     const Halo halo =
         halo_of_all(worker.model(), worker.layers(), worker.partition(), worker.shard(), layer);
     Panels<float> all = {nullptr, halo.inputs, own.batch, own.width, nullptr};
@@ -81,11 +85,12 @@ class WholeInput {
     exchange.finish_forward(all, {0, own.count()}, worker.network().stream());
     view_ = all;
   }
-  [[nodiscard]] const Panels<const float>& view() const noexcept { return view_; }
+  /// Null where the slice reads everything.
+  [[nodiscard]] const Panels<const float>* view() const { return view_ ? &*view_ : nullptr; }
 
  private:
   std::vector<float> data_;
-  Panels<const float> view_;
+  std::optional<Panels<const float>> view_;
 };
 
 }  // namespace
@@ -93,7 +98,8 @@ class WholeInput {
 NextPattern grow_largest(const Pattern& pattern, const float* values, std::int64_t count,
                          std::span<float> gradient, std::span<float> scratch) {
   const std::vector<bool> kept = kept_entries(pattern, values, count);
-  for (float& g : gradient) g = std::abs(g);
+  // What overflowed on the way back has no order.
+  for (float& g : gradient) g = std::isnan(g) ? 0.0F : std::abs(g);
   for (std::int64_t row = 0; row < pattern.rows(); ++row) {
     for (std::int64_t k = pattern.row_offsets()[row]; k < pattern.row_offsets()[row + 1]; ++k) {
       if (kept[k]) gradient[row * pattern.cols() + pattern.col_indices()[k]] = -1.0F;
@@ -160,8 +166,8 @@ std::int64_t Rewirer::count_for(const Pattern& pattern, double part_done) const 
 }
 
 /// The gradient of every connection there could be, on the first rank.
-std::vector<float> Rewirer::gradient_of_all(std::size_t layer, const Panels<const float>& dz,
-                                            const Panels<const float>& x) {
+std::vector<float> Rewirer::gradient_of_all(std::size_t layer,
+                                            const AnyBatchPass<float>::GradientOn& gradient_on) {
   Network<float>& network = worker_.network();
   const TrainLayer& whole = worker_.layers()[layer];
   const std::int64_t cols = whole.pattern.cols();
@@ -172,9 +178,8 @@ std::vector<float> Rewirer::gradient_of_all(std::size_t layer, const Panels<cons
   const Buffer gradient = network.device().allocate(
       static_cast<std::size_t>(places + own.pattern.rows()) * sizeof(float));
   auto* values = gradient.as<float>();
-  const WholeInput input(worker_, layer, x);
-  backward_weights(own, network.kernels(), own.pattern.view(), dz, input.view(), values,
-                   values + places, stream);
+  const WholeInput input(worker_, layer);
+  gradient_on(own, input.view(), values, values + places);
   if (data_.size() > 1) {
     data_.all_reduce(values, values, places, DType::f32, Reduction::sum,
                      shares_memory(network.device()) ? nullptr : &stream);
@@ -196,10 +201,10 @@ std::vector<float> Rewirer::gradient_of_all(std::size_t layer, const Panels<cons
   return std::move(all.values[0]);
 }
 
-void Rewirer::observe(std::size_t layer, const Panels<const float>& dz,
-                      const Panels<const float>& x, double part_done) {
+void Rewirer::observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient_on,
+                      double part_done) {
   if (!is_sparse(layer)) return;
-  std::vector<float> gradient = gradient_of_all(layer, dz, x);
+  std::vector<float> gradient = gradient_of_all(layer, gradient_on);
   all_[layer] = worker_.gather(layer);
   if (worker_.model().rank() != 0) return;
   std::vector<float> scratch(gradient.size());

@@ -38,7 +38,7 @@ class Rewirer {
   /// Whether the way back must show each layer's gradient to `observe` in such a step.
   [[nodiscard]] bool needs_gradient() const { return spec_.rewire.method == RewireMethod::rigl; }
   /// Finds a layer's next connections from the gradient of all that could be.
-  void observe(std::size_t layer, const Panels<const float>& dz, const Panels<const float>& x,
+  void observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient,
                double part_done);
   /// Gives every sparse layer its next connections, with the parameters and the optimiser's state
   /// moved along; grown ones are 0. Returns how many were grown.
@@ -50,8 +50,8 @@ class Rewirer {
  private:
   [[nodiscard]] bool is_sparse(std::size_t layer) const;
   [[nodiscard]] std::int64_t count_for(const Pattern& pattern, double part_done) const;
-  [[nodiscard]] std::vector<float> gradient_of_all(std::size_t layer, const Panels<const float>& dz,
-                                                   const Panels<const float>& x);
+  [[nodiscard]] std::vector<float> gradient_of_all(std::size_t layer,
+                                                   const AnyBatchPass<float>::GradientOn& gradient);
 
   const TrainSpec& spec_;
   Worker& worker_;

@@ -253,6 +253,7 @@ Strategy strategy_of(const TrainSpec& spec, const std::vector<TrainLayer>& layer
                      const std::vector<DeviceSpec>& devices) {
   const std::int64_t ranks = std::ssize(devices);
   if (spec.model_ranks == 1 || ranks == 1) return Strategy::data;
+  if (spec.precision != Precision::fp32) return Strategy::data;  // rows are shared in fp32 alone
   if (spec.model_ranks == ranks) return Strategy::model;
   if (spec.model_ranks > 1) return Strategy::grid;
   const bool on_cpus = std::all_of(devices.begin(), devices.end(),

@@ -110,6 +110,27 @@ void check_ranks(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) 
   }
 }
 
+void check_precision(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) {
+  if (spec.precision == Precision::fp32) return;
+  const std::string_view name = to_string(spec.precision);
+  if (spec.precision == Precision::tf32) {
+    throw InputError("/precision: training stores 'fp32', 'bf16' or 'fp16', and no 'tf32'");
+  }
+  if (spec.model_ranks > 1) {
+    throw InputError(
+        fmt::format("/precision: ranks that share rows store 'fp32', and not '{}'; "
+                    "use strategy 'data'",
+                    name));
+  }
+  for (std::size_t d = 0; d < devices.size(); ++d) {
+    if (devices[d].kind == DeviceKind::cuda) continue;
+    throw InputError(
+        fmt::format("/precision: '{}' is stored on GPUs, and device {} is a CPU; use 'fp32', or "
+                    "list GPUs alone (`\"devices\": [{{\"cuda\": 0}}]`)",
+                    name, d));
+  }
+}
+
 void check_outputs(const std::vector<TrainLayer>& layers, const LabelledImages& train) {
   const std::int64_t outputs = layers.empty() ? 0 : layers.back().outputs();
   if (outputs == train.classes) return;
@@ -161,6 +182,7 @@ std::vector<StartLayer> start_layers(const TrainSpec& spec) {
 
 TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
                            const std::vector<DeviceSpec>& devices) {
+  check_precision(spec, devices);
   const Planes planes(train.channels, train.height, train.width);
   const std::vector<TrainLayer> layers = make_layers(spec, planes, {});
   TrainingPlan plan;
@@ -198,6 +220,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
                           const TrainHooks& hooks) {
   check_data(spec, train, test);
   check_ranks(spec, devices);
+  check_precision(spec, devices);
   TrainResult result;
   std::optional<Checkpoint> resumed;
   std::optional<Checkpoint> best;

@@ -52,7 +52,8 @@ std::vector<std::size_t> Worker::places(std::size_t layer) const {
 }
 
 void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> rows) {
-  const std::int64_t steps = optimizer_ ? optimizer_->steps() : 0;
+  std::optional<OptimizerProgress> progress;
+  if (optimizer_) progress = optimizer_->progress();
   crossed_ = crossed();
   pieces_.reset();
   pass_.reset();
@@ -64,7 +65,7 @@ void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<f
   shard_ = make_shard(model_, layers_, partition_, patterns);
   network_.emplace(std::move(shard_->layers), kernels_, device_, stream_);
   optimizer_.emplace(spec_, *network_, steps_per_epoch_, &model_);
-  optimizer_->set_steps(steps);
+  if (progress) optimizer_->set_progress(*progress);
   std::vector<float*> arrays = {network_->parameters()};
   for (float* state : optimizer_->state()) arrays.push_back(state);
   for (std::size_t l = 0; l < rows.size(); ++l) {
@@ -94,8 +95,10 @@ void Worker::make_pass() {
   // Ranks that share rows hide their exchanges behind pieces of their own.
   const std::int64_t at_once =
       model_.size() > 1 ? most_images_ : images_at_once(spec_, layers_, device_.info());
-  pass_.emplace(*network_, *shard_, model_, std::min(most_images_, at_once));
+  pass_ = train::make_pass(spec_.precision, *network_, *shard_, model_,
+                           std::min(most_images_, at_once));
   pass_->keep_work(spec_.cuda_graphs);
+  pass_->scale_losses(optimizer_->loss_scale());
   pieces_.emplace(*network_, *pass_, at_once);
 }
 

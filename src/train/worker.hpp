@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "batch_pass.hpp"
+#include "any_pass.hpp"
 #include "optimizer.hpp"
 #include "pieces.hpp"
 #include "rows.hpp"
@@ -51,7 +51,7 @@ class Worker {
   [[nodiscard]] Communicator& model() const noexcept { return model_; }
   [[nodiscard]] const Shard& shard() const noexcept { return *shard_; }
   [[nodiscard]] Network<float>& network() { return *network_; }
-  [[nodiscard]] BatchPass<float>& pass() { return *pass_; }
+  [[nodiscard]] AnyBatchPass<float>& pass() { return *pass_; }
   /// Takes whole batches through `pass`, which has room for a piece of one.
   [[nodiscard]] PiecePass& pieces() { return *pieces_; }
   [[nodiscard]] Optimizer& optimizer() { return *optimizer_; }
@@ -80,7 +80,7 @@ class Worker {
   std::optional<Shard> shard_;
   std::optional<Network<float>> network_;
   std::optional<Optimizer> optimizer_;
-  std::optional<BatchPass<float>> pass_;
+  std::unique_ptr<AnyBatchPass<float>> pass_;
   std::optional<PiecePass> pieces_;
   Crossed crossed_;  ///< by passes that are no more
 };

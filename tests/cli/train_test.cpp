@@ -115,6 +115,14 @@ TEST_F(Train, LeavesAccuracyMetricsAndCheckpoints) {
   EXPECT_TRUE(last_checkpoint("out", 3).empty());
 }
 
+TEST_F(Train, OnlyGpusStoreSixteenBits) {
+  const Outcome o = run({"run", config(1, R"(, "precision": "bf16")")});
+  EXPECT_EQ(o.status, 2);
+  EXPECT_NE(o.err.find("/precision: 'bf16' is stored on GPUs, and device 0 is a CPU; use 'fp32'"),
+            std::string::npos)
+      << o.err;
+}
+
 /// A checkpoint is a network that a run of its own evaluates.
 TEST_F(Train, CheckpointsAreEvaluatedOnTheTestImages) {
   ASSERT_EQ(run({"run", config(3)}).status, 0);

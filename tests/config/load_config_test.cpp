@@ -154,6 +154,22 @@ TEST_F(LoadConfig, ReadsFileModelAndInput) {
   EXPECT_TRUE(nothing.bias.empty() && nothing.activation.empty() && nothing.clip.empty());
 }
 
+TEST_F(LoadConfig, ReadsWhatTrainingStores) {
+  write("set/any", "x");
+  const std::string network = R"({"job": "train", "input": {"mnist": "set"},
+    "model": {"layers": [{"outputs": 10, "density": 0.5}]}, )";
+  const RunConfig wide = load(network + R"("train": {}})");
+  EXPECT_EQ(wide.train->precision, Precision::fp32);
+  const RunConfig c = load(network + R"("precision": "fp16",
+    "train": {"loss_scale": {"first": 1024, "every_steps": 7}}})");
+  EXPECT_EQ(c.train->precision, Precision::fp16);
+  EXPECT_EQ(c.train->loss_scale.first, 1024.0F);
+  EXPECT_EQ(c.train->loss_scale.every, 7);
+  EXPECT_NE(c.train->fingerprint, load(network + R"("precision": "bf16",
+    "train": {"loss_scale": {"first": 1024, "every_steps": 7}}})")
+                                      .train->fingerprint);
+}
+
 TEST_F(LoadConfig, ReadsANetworkOfOneFileALayer) {
   write("l1.txt", "x");
   const RunConfig c = load(R"({"input": {"digits": {}},

@@ -129,6 +129,7 @@ class Report(unittest.TestCase):
                     "edges_per_s": {"nominal": 9.5e12, "executed": 1e12}}}},
                 "train": {"status": "failed", "seconds": 9, "reason": "late", "configurations": {
                     "train_mnist_sparse": {"cuda": {"accuracy": 0.98, "epochs": 3, "seconds_per_step": 0.0005},
+                                           "bf16": {"accuracy": 0.97, "seconds_per_step": 0.0002},
                                            "cpu": {"seconds_per_step": 0.004}},
                     "some": {"cuda": {"accuracy": 0.97, "epochs": 1, "seconds_per_step": 0.25},
                              "cpu": {"seconds_per_step": 0.5}},
@@ -139,8 +140,8 @@ class Report(unittest.TestCase):
         self.assertIn("| 1024 | 32768 | fast | 0.002 | 16 |  |", text)
         self.assertIn("| 1024 | 32768 | picky |  |  | no library |", text)
         self.assertIn("| ncu | left out | 0.1 | ncu is not installed |", text)
-        self.assertIn("| train_mnist_sparse | 0.9800 | 3 | 0.5 | 4 | 1 | 0.25 |", text)
-        self.assertIn("| some | 0.9700 | 1 | 250 | 500 |  |  |", text)
+        self.assertIn("| train_mnist_sparse | 0.9800 | 3 | 0.5 | 0.2 |  | 4 | 1 | 0.25 |", text)
+        self.assertIn("| some | 0.9700 | 1 | 250 |  |  | 500 |  |  |", text)
         self.assertNotIn("| other |", text)
         self.assertIn("| 1024_120 | generated | verified | 60000 | 0.25 | 9.5 | 1 |", text)
 

@@ -66,7 +66,8 @@ inline std::vector<ConvCase> conv_cases() {
 template <class T>
 struct ConvProblem {
   train::TrainLayer layer;
-  std::vector<T> values, bias;
+  std::vector<T> values;
+  std::vector<Wide<T>> bias;
   OwnedPanels<T> x, dz;
   Epilogue below = kClipped;
 
@@ -76,7 +77,7 @@ struct ConvProblem {
             layer_pattern(c.filters, c.window.channels * c.window.taps(), c.density, random),
             kRelu)),
         values(random_values<T>(layer.pattern.nnz(), random)),
-        bias(random_values<T>(c.filters, random)),
+        bias(random_values<Wide<T>>(c.filters, random)),
         x(c.window.inputs(), c.batch, width),
         dz(c.filters * c.window.out_pixels(), c.batch, width) {
     fill_random(x, T{3}, random);
@@ -116,7 +117,7 @@ struct ConvProblem {
 template <class T>
 struct ConvOutputs {
   OwnedPanels<T> y, dx;
-  std::vector<T> dvalues, dbias;
+  std::vector<Wide<T>> dvalues, dbias;
 };
 
 template <class T>
@@ -127,38 +128,39 @@ void check(const ConvProblem<T>& p, const ConvOutputs<T>& out, bool canonical) {
   for (std::int64_t image = 0; image < p.x.view.batch; ++image) {
     std::vector<Sum> y(static_cast<std::size_t>(p.dz.view.features));
     std::vector<Sum> dx(static_cast<std::size_t>(p.x.view.features));
-    std::vector<T> chain(y.size());
+    std::vector<Wide<T>> chain(y.size());
     p.for_each_product([&](std::int64_t k, std::int64_t row, std::int64_t pixel, std::int64_t in) {
       const std::int64_t feature = row * pixels + pixel;
-      const T x = p.x.view.at(in, image);
-      const T dz = p.dz.view.at(feature, image);
-      y[feature].add(p.values[k], x);
-      dx[in].add(p.values[k], dz);
+      const Wide<T> x = p.x.view.at(in, image);
+      const Wide<T> dz = p.dz.view.at(feature, image);
+      const Wide<T> value = p.values[k];
+      y[feature].add(value, x);
+      dx[in].add(value, dz);
       dvalues[k].add(dz, x);
-      chain[feature] = std::fma(p.values[k], x, chain[feature]);
+      chain[feature] = std::fma(value, x, chain[feature]);
     });
     for (std::int64_t f = 0; f < std::ssize(y); ++f) {
-      const T bias = p.bias[f / pixels];
+      const Wide<T> bias = p.bias[f / pixels];
       y[f].add(1.0, bias);
       dbias[f / pixels].add(1.0, p.dz.view.at(f, image));
-      const T got = out.y.view.at(f, image);
+      const Wide<T> got = out.y.view.at(f, image);
       expect_within<T>(got, y[f], std::max(static_cast<double>(y[f].value), 0.0));
       if (canonical) {
-        ASSERT_EQ(got, std::max(chain[f] + bias, T{0}));
+        ASSERT_EQ(got, std::max(chain[f] + bias, Wide<T>{0}));
       }
     }
     for (std::int64_t in = 0; in < std::ssize(dx); ++in) {
-      const T x = p.x.view.at(in, image);
-      const bool inside = x > T{p.below.lower} && x < T{p.below.upper};
+      const Wide<T> x = p.x.view.at(in, image);
+      const bool inside = x > Wide<T>{p.below.lower} && x < Wide<T>{p.below.upper};
       expect_within<T>(out.dx.view.at(in, image), dx[in],
                        inside ? static_cast<double>(dx[in].value) : 0.0);
     }
   }
   for (std::size_t k = 0; k < dvalues.size(); ++k) {
-    expect_within<T>(out.dvalues[k], dvalues[k], static_cast<double>(dvalues[k].value));
+    expect_within<T, Wide<T>>(out.dvalues[k], dvalues[k], static_cast<double>(dvalues[k].value));
   }
   for (std::size_t row = 0; row < dbias.size(); ++row) {
-    expect_within<T>(out.dbias[row], dbias[row], static_cast<double>(dbias[row].value));
+    expect_within<T, Wide<T>>(out.dbias[row], dbias[row], static_cast<double>(dbias[row].value));
   }
 }
 

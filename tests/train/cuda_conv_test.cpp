@@ -3,8 +3,8 @@
 #include <memory>
 
 #include "device_pattern.hpp"
-#include "support/devices.hpp"
 #include "train/conv_problems.hpp"
+#include "train/on_gpu.hpp"
 
 namespace spdnn {
 namespace {
@@ -12,38 +12,14 @@ namespace {
 using test::ConvCase;
 using test::ConvOutputs;
 using test::ConvProblem;
+using test::cuda_kernels;
 using test::DeviceArray;
+using test::on_each_gpu;
 using test::OwnedPanels;
+using test::with;
 using train::TrainLayer;
 
-constexpr std::int64_t kWidth = 64;
-
-template <class T>
-const TrainKernels<T>* cuda_kernels() {
-  for (const TrainKernels<T>& kernels : train_kernels<T>()) {
-    if (kernels.device == DeviceKind::cuda) return &kernels;
-  }
-  return nullptr;
-}
-
-/// Calls `body(device, stream)` for every GPU; skips where there is none.
-template <class Body>
-void on_each_gpu(const Body& body) {
-  bool found = false;
-  for (const DeviceSpec& spec : test::tested_devices()) {
-    if (spec.kind != DeviceKind::cuda) continue;
-    found = true;
-    const std::unique_ptr<Device> device = open_device(spec);
-    const auto stream = device->make_stream();
-    body(*device, *stream);
-  }
-  if (!found) GTEST_SKIP() << "there is no CUDA device";
-}
-
-template <class T>
-Panels<T> with(const Panels<T>& shape, T* data) {
-  return {data, shape.features, shape.batch, shape.width, nullptr};
-}
+constexpr std::int64_t kWidth = test::kGpuWidth;
 
 template <class T>
 std::unique_ptr<ConvOutputs<T>> compute(const ConvProblem<T>& p, Device& device, Stream& stream) {
@@ -53,13 +29,14 @@ std::unique_ptr<ConvOutputs<T>> compute(const ConvProblem<T>& p, Device& device,
       {p.dz.view.features, batch, kWidth}, {p.x.view.features, batch, kWidth}, {}, {}});
   const train::DevicePattern pattern(p.layer.pattern, device, stream);
   const DeviceArray<T> values(p.values, device, stream);
-  const DeviceArray<T> bias(p.bias, device, stream);
+  const DeviceArray<Wide<T>> bias(p.bias, device, stream);
   const DeviceArray<T> x_there(p.x.data, device, stream);
   const DeviceArray<T> dz_there(p.dz.data, device, stream);
   const DeviceArray<T> y(std::vector<T>(p.dz.data.size(), T{9}), device, stream);
   const DeviceArray<T> dx(std::vector<T>(p.x.data.size(), T{9}), device, stream);
-  const DeviceArray<T> dvalues(std::vector<T>(p.values.size(), T{9}), device, stream);
-  const DeviceArray<T> dbias(std::vector<T>(p.bias.size(), T{9}), device, stream);
+  const DeviceArray<Wide<T>> dvalues(std::vector<Wide<T>>(p.values.size(), Wide<T>{9}), device,
+                                     stream);
+  const DeviceArray<Wide<T>> dbias(std::vector<Wide<T>>(p.bias.size(), Wide<T>{9}), device, stream);
   const DeviceArray<T> workspace(p.values, device, stream);
   const LinearView<T> layer = {pattern.view(), values.data(), bias.data()};
   const Panels<const T> x = with(p.x.view, x_there.data());
@@ -93,6 +70,8 @@ void run_all_cases() {
 
 TEST(CudaConvolution, LayersInFloat) { run_all_cases<float>(); }
 TEST(CudaConvolution, LayersInDouble) { run_all_cases<double>(); }
+TEST(CudaConvolution, LayersStoredInHalf) { run_all_cases<Half>(); }
+TEST(CudaConvolution, LayersStoredInBfloat16) { run_all_cases<Bfloat16>(); }
 
 /// More lines than a block has warps, more entries than a warp has lanes, several tiles and panels.
 TEST(CudaConvolution, LargerLayersGiveTheSameBitsAgain) {
@@ -112,13 +91,13 @@ TEST(CudaConvolution, LargerLayersGiveTheSameBitsAgain) {
   });
 }
 
-/// Against the CPU's reference, on inputs of which many are equal.
+/// Against the CPU's reference in double, on inputs of which many are equal.
 template <class T>
 void compare_pools() {
   on_each_gpu([](Device& device, Stream& stream) {
     const std::unique_ptr<Device> cpu = open_device({});
     const auto cpu_stream = cpu->make_stream();
-    const TrainKernels<T>& reference = train_kernels<T>().back();
+    const TrainKernels<double>& reference = train_kernels<double>().back();
     std::mt19937_64 random(4);
     for (const Window2d& window : test::windows()) {
       for (const LayerKind kind : {LayerKind::max_pool, LayerKind::average_pool}) {
@@ -126,33 +105,45 @@ void compare_pools() {
         SCOPED_TRACE(
             fmt::format("{} {}", to_string(kind), test::name_of(ConvCase{window, 0, 0.0, batch})));
         const TrainLayer layer = train::pool_layer(window, kind);
-        OwnedPanels<T> x(layer.inputs(), batch, kWidth);
-        OwnedPanels<T> dy(layer.outputs(), batch, kWidth);
-        test::fill_random(x, T{0}, random);
-        test::fill_random(dy, T{0}, random);
-        for (T& value : x.data) value = std::round(value * T{2}) / T{2};
-        OwnedPanels<T> y(layer.outputs(), batch, kWidth);
-        OwnedPanels<T> dx(layer.inputs(), batch, kWidth);
+        OwnedPanels<double> x(layer.inputs(), batch, kWidth);
+        OwnedPanels<double> dy(layer.outputs(), batch, kWidth);
+        test::fill_random(x, 0.0, random);
+        test::fill_random(dy, 0.0, random);
+        for (double& value : x.data) value = std::round(value * 2.0) / 2.0;
+        for (double& value : dy.data)
+          value = static_cast<double>(Wide<T>(T(static_cast<Wide<T>>(value))));
+        OwnedPanels<double> y(layer.outputs(), batch, kWidth);
+        OwnedPanels<double> dx(layer.inputs(), batch, kWidth);
+        double* const nowhere = nullptr;
+        train::forward(layer, reference, {}, Panels<const double>(x.view), y.view, *cpu_stream);
+        train::backward_data(layer, reference, {}, Panels<const double>(dy.view), test::kClipped,
+                             Panels<const double>(x.view), dx.view, nowhere, *cpu_stream);
+        const auto stored = [&](const std::vector<double>& from) {
+          std::vector<T> to;
+          for (const double value : from) to.push_back(T(static_cast<Wide<T>>(value)));
+          return DeviceArray<T>(to, device, stream);
+        };
+        const DeviceArray<T> x_there = stored(x.data);
+        const DeviceArray<T> dy_there = stored(dy.data);
+        const DeviceArray<T> y_there = stored(std::vector<double>(y.data.size(), 9.0));
+        const DeviceArray<T> dx_there = stored(std::vector<double>(dx.data.size(), 9.0));
+        const Panels<const T> x_view = with<const T>(x.view, x_there.data());
+        const Panels<const T> dy_view = with<const T>(dy.view, dy_there.data());
         T* const none = nullptr;
-        train::forward(layer, reference, {}, Panels<const T>(x.view), y.view, *cpu_stream);
-        train::backward_data(layer, reference, {}, Panels<const T>(dy.view), test::kClipped,
-                             Panels<const T>(x.view), dx.view, none, *cpu_stream);
-        const DeviceArray<T> x_there(x.data, device, stream);
-        const DeviceArray<T> dy_there(dy.data, device, stream);
-        const DeviceArray<T> y_there(std::vector<T>(y.data.size(), T{9}), device, stream);
-        const DeviceArray<T> dx_there(std::vector<T>(dx.data.size(), T{9}), device, stream);
-        const Panels<const T> x_view = with(x.view, x_there.data());
-        const Panels<const T> dy_view = with(dy.view, dy_there.data());
         train::forward(layer, *cuda_kernels<T>(), {}, x_view, with(y.view, y_there.data()), stream);
         train::backward_data(layer, *cuda_kernels<T>(), {}, dy_view, test::kClipped, x_view,
                              with(dx.view, dx_there.data()), none, stream);
-        const double near = 64.0 * static_cast<double>(std::numeric_limits<T>::epsilon());
-        const std::vector<T> got = y_there.read();
-        for (std::size_t i = 0; i < got.size(); ++i) ASSERT_NEAR(got[i], y.data[i], near);
-        const std::vector<T> slopes = dx_there.read();
-        for (std::size_t i = 0; i < slopes.size(); ++i) {
-          ASSERT_NEAR(slopes[i], dx.data[i], 16.0 * near) << "input " << i;
-        }
+        const double near = 64.0 * static_cast<double>(std::numeric_limits<Wide<T>>::epsilon());
+        const auto check = [&](const std::vector<T>& got, const std::vector<double>& right,
+                               double most) {
+          for (std::size_t i = 0; i < got.size(); ++i) {
+            ASSERT_NEAR(static_cast<double>(Wide<T>(got[i])), right[i],
+                        most + test::storing_error<T>(std::abs(right[i]) + most))
+                << i;
+          }
+        };
+        ASSERT_NO_FATAL_FAILURE(check(y_there.read(), y.data, near));
+        ASSERT_NO_FATAL_FAILURE(check(dx_there.read(), dx.data, 16.0 * near));
       }
     }
   });
@@ -161,6 +152,8 @@ void compare_pools() {
 TEST(CudaPooling, AgreesWithTheReference) {
   compare_pools<float>();
   compare_pools<double>();
+  compare_pools<Half>();
+  compare_pools<Bfloat16>();
 }
 
 }  // namespace

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <map>
 
+#include "checkpoint.hpp"
 #include "support/devices.hpp"
 #include "support/scratch.hpp"
 #include "train/images.hpp"
@@ -36,6 +39,15 @@ class GpuTraining : public testing::Test {
     spec.optimizer.kind = OptimizerKind::momentum;
     spec.optimizer.rate = 0.02;
     spec.optimizer.clip_norm = 2.0;
+    return spec;
+  }
+
+  static TrainSpec convolutional() {
+    TrainSpec spec = test::convolutional_spec();
+    spec.epochs = 1;
+    spec.batch = 70;
+    spec.optimizer.kind = OptimizerKind::sgd;
+    spec.optimizer.rate = 0.05;
     return spec;
   }
 
@@ -71,11 +83,7 @@ TEST_F(GpuTraining, EndsWhereTheCpuDoes) {
 }
 
 TEST_F(GpuTraining, ConvolutionsEndWhereTheCpusDo) {
-  TrainSpec s = test::convolutional_spec();
-  s.epochs = 1;
-  s.batch = 70;
-  s.optimizer.kind = OptimizerKind::sgd;
-  s.optimizer.rate = 0.05;
+  TrainSpec s = convolutional();
   for (const LayerKind pooling : {LayerKind::max_pool, LayerKind::average_pool}) {
     s.layers[1].kind = pooling;
     s.layers[0].topology = pooling == LayerKind::max_pool ? Topology::random : Topology::dense;
@@ -94,11 +102,14 @@ TEST_F(GpuTraining, ConnectionsComeAndGoAsOnTheCpu) {
   }
 }
 
+/// Stored in fp16, with a scale that begins too high and doubles each other step.
 TEST_F(GpuTraining, ResumedRunsEndWithTheSameBits) {
   const test::ScratchDir folder;
   for (const OptimizerKind kind : {OptimizerKind::sgd, OptimizerKind::adamw}) {
     TrainSpec s = spec();
     s.epochs = 3;
+    s.precision = kind == OptimizerKind::sgd ? Precision::fp32 : Precision::fp16;
+    s.loss_scale = {0x1p24F, 2};
     s.optimizer.kind = kind;
     s.optimizer.rate = 0.005;
     s.rewire = {RewireMethod::rigl, 5, 0.3, 0.9};
@@ -117,6 +128,12 @@ TEST_F(GpuTraining, ResumedRunsEndWithTheSameBits) {
     EXPECT_EQ(end.resumed_epochs, 1);
     EXPECT_EQ(parameters_of(end.model), parameters_of(whole.model));
     EXPECT_EQ(test::read_text(file(resumed, 3)), test::read_text(file(s, 3)));
+    if (s.precision == Precision::fp32) continue;
+    const LossScale scale = train::read_checkpoint(file(s, 1)).state.progress.loss_scale;
+    EXPECT_LT(scale.scale, 0x1p24F);
+    EXPECT_GT(scale.taken, 0);
+    EXPECT_LT(scale.taken, whole.epochs[0].steps);
+    for (const float value : parameters_of(end.model)) ASSERT_TRUE(std::isfinite(value));
   }
 }
 
@@ -133,6 +150,27 @@ TEST_F(GpuTraining, RanksShareABatch) {
   }
 }
 
+/// Stored in 16 bits, a training ends where fp32's does up to four of its units in the last place.
+TEST_F(GpuTraining, SixteenBitsEndNearThirtyTwo) {
+  for (TrainSpec s : {spec(), convolutional()}) {
+    const TrainResult whole = run(s, gpus_);
+    for (const auto& [stored, unit] :
+         {std::pair{Precision::bf16, 0x1p-8}, {Precision::fp16, 0x1p-11}}) {
+      SCOPED_TRACE(to_string(stored));
+      s.precision = stored;
+      const TrainResult narrow = run(s, gpus_);
+      EXPECT_NEAR(narrow.test.loss, whole.test.loss, 4.0 * unit * whole.test.loss);
+      const std::vector<float> a = parameters_of(whole.model);
+      const std::vector<float> b = parameters_of(narrow.model);
+      ASSERT_EQ(a.size(), b.size());
+      EXPECT_NE(a, b);
+      for (std::size_t i = 0; i < a.size(); ++i) {
+        ASSERT_NEAR(a[i], b[i], 4.0 * unit) << "parameter " << i;
+      }
+    }
+  }
+}
+
 TEST_F(GpuTraining, KeptStepsChangeNoBit) {
   TrainSpec s = spec();
   s.validation = 30;
@@ -145,12 +183,42 @@ TEST_F(GpuTraining, KeptStepsChangeNoBit) {
   EXPECT_EQ(kept.epochs.back().validation->loss, anew.epochs.back().validation->loss);
 }
 
+/// 16 bits take half of the activations, deltas and values by columns, and a copy of the values.
 TEST_F(GpuTraining, MemoryIsListedByKind) {
-  const TrainResult result = run(spec(), gpus_);
-  std::int64_t listed = 0;
-  for (const MemoryItem& item : result.memory) listed += item.device_bytes;
-  EXPECT_LE(listed, result.peak_device_bytes);
-  EXPECT_GE(1.02 * static_cast<double>(listed), static_cast<double>(result.peak_device_bytes));
+  std::map<std::string, std::int64_t> wide;
+  for (const Precision stored : {Precision::fp32, Precision::bf16, Precision::fp16}) {
+    SCOPED_TRACE(to_string(stored));
+    TrainSpec s = spec();
+    s.precision = stored;
+    const TrainResult result = run(s, gpus_);
+    std::int64_t listed = 0;
+    std::map<std::string, std::int64_t> items;
+    for (const MemoryItem& item : result.memory) {
+      listed += item.device_bytes;
+      items[item.name] = item.device_bytes;
+    }
+    EXPECT_LE(listed, result.peak_device_bytes);
+    EXPECT_GE(1.02 * static_cast<double>(listed), static_cast<double>(result.peak_device_bytes));
+    if (stored == Precision::fp32) {
+      wide = items;
+      EXPECT_EQ(items["copies in 16 bits"], 0);
+      continue;
+    }
+    for (const char* halved : {"activations", "deltas", "values by columns"}) {
+      EXPECT_EQ(2 * items[halved], wide[halved]) << halved;
+    }
+    EXPECT_GT(items["copies in 16 bits"], 0);
+    EXPECT_EQ(items["values and biases"], wide["values and biases"]);
+  }
+}
+
+TEST_F(GpuTraining, OnlyGpusStoreSixteenBits) {
+  TrainSpec s = spec();
+  s.precision = Precision::bf16;
+  EXPECT_THROW(static_cast<void>(run(s, cpu_ranks(1))), InputError);
+  EXPECT_THROW(static_cast<void>(run(s, {gpus_[0], DeviceSpec{}})), InputError);
+  s.precision = Precision::tf32;
+  EXPECT_THROW(static_cast<void>(run(s, gpus_)), InputError);
 }
 
 }  // namespace

@@ -38,7 +38,7 @@ template <class T>
 std::vector<T> random_values(std::int64_t count, std::mt19937_64& random) {
   std::normal_distribution<double> normal;
   std::vector<T> values(static_cast<std::size_t>(count));
-  for (T& value : values) value = static_cast<T>(normal(random));
+  for (T& value : values) value = T(static_cast<Wide<T>>(normal(random)));
   return values;
 }
 
@@ -63,16 +63,25 @@ void fill_random(OwnedPanels<T>& panels, T rest, std::mt19937_64& random) {
   const Panels<T>& p = panels.view;
   for (std::int64_t lane = 0; lane < p.count() * p.width; ++lane) {
     for (std::int64_t f = 0; f < p.features; ++f) {
-      p.at(f, lane) = lane < p.batch ? static_cast<T>(normal(random)) : rest;
+      p.at(f, lane) = lane < p.batch ? T(static_cast<Wide<T>>(normal(random))) : rest;
     }
   }
 }
 
-/// Unit roundoff of a type, and the bound γ(n) on the relative error of n operations.
+/// The bound γ(n) on the relative error of n operations on numbers stored as T.
 template <class T>
 double gamma(std::int64_t n) {
-  const double u = static_cast<double>(std::numeric_limits<T>::epsilon()) / 2.0;
+  const double u = static_cast<double>(std::numeric_limits<Wide<T>>::epsilon()) / 2.0;
   return static_cast<double>(n) * u / (1.0 - static_cast<double>(n) * u);
+}
+
+/// What storing a number up to `magnitude` as T may add to its error: half a unit in the last place
+/// of 11 or 8 bits, and of the smallest number there is.
+template <class T>
+double storing_error(double magnitude) {
+  if constexpr (std::is_same_v<T, Half>) return 0x1p-11 * magnitude + 0x1p-25;
+  if constexpr (std::is_same_v<T, Bfloat16>) return 0x1p-8 * magnitude + 0x1p-134;
+  return 0.0;
 }
 
 /// A sum as it should be, and what its rounding bound needs.
@@ -87,9 +96,11 @@ struct Sum {
   }
 };
 
-template <class T>
+/// Of a sum of numbers stored as T, that is then stored as `Stored`.
+template <class T, class Stored = T>
 void expect_within(double got, const Sum& sum, double exact) {
-  ASSERT_LE(std::abs(got - exact), gamma<T>(sum.terms + 2) * sum.magnitude);
+  const double summed = gamma<T>(sum.terms + 2) * sum.magnitude;
+  ASSERT_LE(std::abs(got - exact), summed + storing_error<Stored>(std::abs(exact) + summed));
 }
 
 }  // namespace spdnn::test

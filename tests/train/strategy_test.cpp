@@ -322,7 +322,7 @@ TEST(Repartition, KeepsAllThatBelongsToARow) {
       train::Worker worker(spec, layers, train_kernels<float>().front(), comm, *device, *stream, 1);
       std::vector<double> shares(static_cast<std::size_t>(ranks), 1.0);
       worker.load_whole(train::split_units(layers, shares), all);
-      worker.optimizer().set_steps(7);
+      worker.optimizer().set_progress({7, {}});
       Random dice(5, 0);
       for (int round = 0; round < 4; ++round) {
         std::vector<LayerPartition> next;

@@ -42,34 +42,25 @@ std::int64_t panel_width(const DeviceInfo& device) {
   return device.kind == DeviceKind::cuda ? kCudaPanelWidth : kCpuPanelWidth;
 }
 
-namespace {
-
-template <class T>
-std::span<const TrainKernels<T>> train_table() {
-  static const auto table =
-      std::to_array<TrainKernels<T>>({{"cuda",
-                                       DeviceKind::cuda,
-                                       train_sparse_cuda<T>(),
-                                       train_dense_cuda<T>(),
-                                       train_sparse_conv_cuda<T>(),
-                                       train_dense_conv_cuda<T>(),
-                                       {pool_forward_cuda<T>, pool_backward_cuda<T>},
-                                       loss_cuda<T>,
-                                       train_update_cuda<T>,
-                                       sum_of_squares_cuda<T>},
-                                      train_reference<T>()});
-  return table;
-}
-
-}  // namespace
-
 template <>
 std::span<const TrainKernels<float>> train_kernels<float>() {
-  return train_table<float>();
+  static const auto table = std::to_array({train_cuda<float>(), train_reference<float>()});
+  return table;
 }
 template <>
 std::span<const TrainKernels<double>> train_kernels<double>() {
-  return train_table<double>();
+  static const auto table = std::to_array({train_cuda<double>(), train_reference<double>()});
+  return table;
+}
+template <>
+std::span<const TrainKernels<Half>> train_kernels<Half>() {
+  static const auto table = std::to_array({train_cuda<Half>()});
+  return table;
+}
+template <>
+std::span<const TrainKernels<Bfloat16>> train_kernels<Bfloat16>() {
+  static const auto table = std::to_array({train_cuda<Bfloat16>()});
+  return table;
 }
 
 }  // namespace spdnn
