@@ -242,7 +242,10 @@ TEST(CudaTrainStep, LossScalesFollowWhatOverflows) {
     EXPECT_EQ(second.scale, 2.0F);
     EXPECT_EQ(second.taken, 2);
     EXPECT_EQ(second.unscale, 1.0);
-    EXPECT_EQ(judge(64.0).unscale, 0.5);
+    const LossScale third = judge(64.0);
+    EXPECT_EQ(third.unscale, 0.5);
+    EXPECT_EQ(third.scale, 2.0F);
+    EXPECT_EQ(judge(64.0).scale, 4.0F);
   });
 }
 

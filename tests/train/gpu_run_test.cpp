@@ -151,7 +151,7 @@ TEST_F(GpuTraining, RanksShareABatch) {
 }
 
 /// Stored in 16 bits, a training ends where fp32's does up to four of its units in the last place.
-TEST_F(GpuTraining, SixteenBitsEndNearThirtyTwo) {
+TEST_F(GpuTraining, SixteenBitsEndWhereThirtyTwoDo) {
   for (TrainSpec s : {spec(), convolutional()}) {
     const TrainResult whole = run(s, gpus_);
     for (const auto& [stored, unit] :
