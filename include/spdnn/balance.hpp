@@ -78,12 +78,13 @@ struct SharePlan {
                                      const std::function<double(std::int64_t)>& communication);
 
 /// When shares are changed: when others would save so much of a step that neither single slow steps
-/// nor the spread of all of them explains it.
+/// nor the spread of all of them explains it. A large change is followed soon and whole. A small
+/// one may be a program that shares a device's core for some steps and is gone when shares have
+/// followed it: more steps count, and what was known before them as much as they do.
 struct BalanceRule {
-  /// Steps whose medians count: a few, which soon show a large change, and more, which show a small
-  /// one.
-  int few = 5, many = 20;
-  double worth = 0.03;  ///< least part of a step that other shares must save
+  int few = 7, many = 20;   ///< steps that show a large change, and a small one
+  double worth_soon = 0.2;  ///< least part of a step that other shares must save, by the few
+  double worth = 0.03;      ///< and by the many
   /// Beside it, times the median deviation of a rank's times ÷ √steps.
   double noise = 2.5;
 };
@@ -96,10 +97,16 @@ class RecentTimes {
   void add(std::size_t rank, double seconds, double expected);
   void clear();
 
-  /// How slow each rank is, by the median of its last steps.
+  /// How slow each rank is, by its last steps: by the median of a few, by the mean of the middle
+  /// half of many.
   struct Found {
     std::vector<double> factors;  ///< by rank; 0 of one that told nothing
     double worth = 0.0;           ///< part of a step that a change must save to be one
+    bool soon = false;            ///< by the few
+    /// What these steps say of a rank that was known to be so slow, and what it is to be taken for
+    /// where they are worth a change.
+    [[nodiscard]] double says(std::size_t rank, double known) const;
+    [[nodiscard]] double takes(std::size_t rank, double known) const;
   };
   /// By so many steps; nothing before they are there.
   [[nodiscard]] std::optional<Found> last(int steps) const;

@@ -31,6 +31,15 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
+/// Of the values without the least and the greatest quarter.
+double mean_of_middle(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::ptrdiff_t quarter = (std::ssize(values) + 3) / 4;
+  if (2 * quarter >= std::ssize(values)) return values[values.size() / 2];
+  const double sum = std::accumulate(values.begin() + quarter, values.end() - quarter, 0.0);
+  return sum / static_cast<double>(std::ssize(values) - 2 * quarter);
+}
+
 }  // namespace
 
 CostCurve::CostCurve(std::vector<Point> points) : points_(std::move(points)) {
@@ -228,20 +237,30 @@ void RecentTimes::clear() {
   for (auto& ratios : ratios_) ratios.clear();
 }
 
+double RecentTimes::Found::says(std::size_t rank, double known) const {
+  return factors[rank] > 0.0 ? factors[rank] : known;
+}
+
+double RecentTimes::Found::takes(std::size_t rank, double known) const {
+  return soon ? says(rank, known) : std::sqrt(known * says(rank, known));
+}
+
 std::optional<RecentTimes::Found> RecentTimes::last(int steps) const {
   Found found;
+  found.soon = steps < rule_.many;
   double noise = 0.0;
   for (const std::deque<double>& ratios : ratios_) {
     found.factors.push_back(0.0);
     if (ratios.empty()) continue;
     if (std::ssize(ratios) < steps) return std::nullopt;
     std::vector<double> last(ratios.end() - steps, ratios.end());
-    const double middle = std::max(median(last), 1e-9);
+    const double middle = std::max(found.soon ? median(last) : mean_of_middle(last), 1e-9);
     found.factors.back() = middle;
     for (double& ratio : last) ratio = std::abs(ratio - middle);
     noise = std::max(noise, median(std::move(last)) / middle);
   }
-  found.worth = rule_.worth + rule_.noise * noise / std::sqrt(static_cast<double>(steps));
+  found.worth = (found.soon ? rule_.worth_soon : rule_.worth) +
+                rule_.noise * noise / std::sqrt(static_cast<double>(steps));
   return found;
 }
 
@@ -272,12 +291,14 @@ bool Balancer::change_by(int steps) {
   if (!found) return false;
   std::vector<RankCost> ranks = ranks_;
   for (std::size_t r = 0; r < ranks.size(); ++r) {
-    if (found->factors[r] > 0.0) ranks[r].factor = found->factors[r];
+    ranks[r].factor = found->says(r, ranks_[r].factor);
   }
-  std::vector<std::int64_t> better = share_by_cost(count_, grain_, ranks);
-  if (slowest(ranks, better) > (1.0 - found->worth) * slowest(ranks, shares_)) return false;
-  ranks_ = std::move(ranks);
-  shares_ = std::move(better);
+  const double best = slowest(ranks, share_by_cost(count_, grain_, ranks));
+  if (best > (1.0 - found->worth) * slowest(ranks, shares_)) return false;
+  for (std::size_t r = 0; r < ranks_.size(); ++r) {
+    ranks_[r].factor = found->takes(r, ranks_[r].factor);
+  }
+  shares_ = share_by_cost(count_, grain_, ranks_);
   times_.clear();
   return true;
 }

@@ -310,7 +310,7 @@ bool RowBalancer::change_by(int steps) {
   if (!found) return false;
   std::vector<TrainDevice> devices = devices_;
   for (std::size_t d = 0; d < devices.size(); ++d) {
-    if (found->factors[d] > 0.0) devices[d].images.factor = found->factors[d];
+    devices[d].images.factor = found->says(d, devices_[d].images.factor);
   }
   Units better = share_rows(problem_, devices, images_);
   if (better.empty() ||
@@ -318,8 +318,11 @@ bool RowBalancer::change_by(int steps) {
           (1.0 - found->worth) * rows_seconds(problem_, devices, units_, images_)) {
     return false;
   }
+  for (std::size_t d = 0; d < devices.size(); ++d) {
+    devices[d].images.factor = found->takes(d, devices_[d].images.factor);
+  }
   devices_ = std::move(devices);
-  units_ = std::move(better);
+  units_ = share_rows(problem_, devices_, images_);
   times_.clear();
   return true;
 }
