@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -54,6 +55,26 @@ json describe(const std::vector<Timing>& timings, double communication) {
   return record;
 }
 
+/// The longest of what the ranks take alone for their shares: above the ideal by what the shares
+/// and cold caches cost, while the rest of a step is what ranks at once cost each other.
+void add_alone(const Workload& work, const std::vector<double>& slowdowns, double communication,
+               json& record) {
+  json& by_speed = record["by_speed"];
+  double longest = 0.0;
+  for (std::size_t r = 0; r < slowdowns.size(); ++r) {
+    const auto alone = work.alone_s(slowdowns[r], by_speed["shares"][r].get<std::int64_t>());
+    if (!alone) return;
+    by_speed["alone_s"].push_back(*alone);
+    longest = std::max(longest, *alone);
+  }
+  const double measured = by_speed["median_s"];
+  record["alone_of_ideal"] = longest / record["ideal_s"].get<double>();
+  record["at_once_of_alone"] = measured / (longest + communication);
+  std::printf(
+      "  ranks alone with their shares take at most %.4f s (%.3f of ideal), at once %.3f of it\n",
+      longest, record["alone_of_ideal"].get<double>(), record["at_once_of_alone"].get<double>());
+}
+
 /// One rank, shares by speed and even shares in turn.
 json compare(const Workload& work, const Arguments& arguments) {
   const std::vector<double>& slowdowns = arguments.slowdowns;
@@ -85,6 +106,7 @@ json compare(const Workload& work, const Arguments& arguments) {
       record["one_rank"]["median_s"].get<double>(), ideal, communication, measured,
       measured / ideal, measured <= bar ? "met" : "missed",
       record["even"]["median_s"].get<double>(), record["even_of_ideal"].get<double>());
+  add_alone(work, slowdowns, communication, record);
   return record;
 }
 

@@ -64,16 +64,25 @@ class Training final : public Workload {
 
   [[nodiscard]] Timing time(const std::vector<double>& slowdowns, SplitKind split) const override {
     std::vector<StepReport> steps;
-    static_cast<void>(train(slowed(slowdowns), split, steps));
+    static_cast<void>(train(spec_, images_, slowed(slowdowns), split, steps));
     Timing timing;
-    std::vector<double> seconds;
-    for (std::size_t i = kWarmUp; i < steps.size(); ++i) seconds.push_back(steps[i].seconds);
-    timing.seconds = median_of(seconds);
+    timing.seconds = typical(steps);
     timing.predicted_s = steps.front().predicted_s;
     timing.first_shares = steps.front().images;
     timing.shares = steps.back().images;
     timing.rows = rows_;
     return timing;
+  }
+
+  [[nodiscard]] std::optional<double> alone_s(double slowdown, std::int64_t images) const override {
+    if (images == 0) return 0.0;
+    TrainSpec spec = spec_;
+    spec.batch = images;
+    LabelledImages some = images_;
+    some.count = images_.count / spec_.batch * images;
+    std::vector<StepReport> steps;
+    static_cast<void>(train(spec, some, slowed({slowdown}), SplitKind::even, steps));
+    return typical(steps);
   }
 
   [[nodiscard]] Change change(const std::vector<double>& slowdowns,
@@ -82,7 +91,7 @@ class Training final : public Workload {
     devices.back().slowdown_changes = {
         {static_cast<double>(at_step), kChangeFactor * slowdowns.back()}};
     std::vector<StepReport> steps;
-    const std::vector<float> weights = train(devices, SplitKind::profiled, steps);
+    const std::vector<float> weights = train(spec_, images_, devices, SplitKind::profiled, steps);
     Change change;
     std::vector<double> after;
     for (const StepReport& step : steps) {
@@ -92,8 +101,8 @@ class Training final : public Workload {
     }
     change.after_s = median_of(after);
     std::vector<StepReport> ignored;
-    change.weight_difference =
-        relative_difference(weights, train(slowed({1.0}), SplitKind::even, ignored));
+    change.weight_difference = relative_difference(
+        weights, train(spec_, images_, slowed({1.0}), SplitKind::even, ignored));
     return change;
   }
 
@@ -119,9 +128,15 @@ class Training final : public Workload {
     images_.count *= 2;
   }
 
-  std::vector<float> train(const std::vector<DeviceSpec>& devices, SplitKind split,
+  static double typical(const std::vector<StepReport>& steps) {
+    std::vector<double> seconds;
+    for (std::size_t i = kWarmUp; i < steps.size(); ++i) seconds.push_back(steps[i].seconds);
+    return median_of(seconds);
+  }
+
+  std::vector<float> train(TrainSpec spec, const LabelledImages& images,
+                           const std::vector<DeviceSpec>& devices, SplitKind split,
                            std::vector<StepReport>& steps) const {
-    TrainSpec spec = spec_;
     spec.split.kind = split;
     spec.model_ranks = 1;
     if (split == SplitKind::profiled && strategy_ == Strategy::automatic) spec.model_ranks = 0;
@@ -130,7 +145,7 @@ class Training final : public Workload {
     }
     TrainHooks hooks;
     hooks.step = [&](const StepReport& step) { steps.push_back(step); };
-    const TrainResult result = train_network(spec, images_, {}, devices, hooks);
+    const TrainResult result = train_network(spec, images, {}, devices, hooks);
     if (!result.shares.empty()) rows_ = result.shares.back().rows;
     std::vector<float> parameters = parameters_of(result.model);
     parameters_ = std::ssize(parameters);
@@ -169,6 +184,8 @@ class Inference final : public Workload {
     for (const DeviceResult& device : result.devices) timing.shares.push_back(device.images);
     return timing;
   }
+
+  [[nodiscard]] std::optional<double> alone_s(double, std::int64_t) const override { return {}; }
 
   [[nodiscard]] Change change(const std::vector<double>&, std::int64_t) const override {
     throw InputError("--change-at goes with a configuration that trains");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "spdnn/config.hpp"
@@ -37,6 +38,11 @@ class Workload {
   virtual ~Workload() = default;
   [[nodiscard]] virtual Timing time(const std::vector<double>& slowdowns,
                                     SplitKind split) const = 0;
+  /// Seconds of a step that one rank takes alone for so many images: what its slowdown makes of a
+  /// share, and of the caches that are cold after each sleep, without anyone beside it. None for an
+  /// inference.
+  [[nodiscard]] virtual std::optional<double> alone_s(double slowdown,
+                                                      std::int64_t images) const = 0;
   /// Throws `InputError` where the workload has no steps.
   [[nodiscard]] virtual Change change(const std::vector<double>& slowdowns,
                                       std::int64_t at_step) const = 0;
