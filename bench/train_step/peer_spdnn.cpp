@@ -57,7 +57,7 @@ class SpdnnStep final : public StepPeer {
     stream_ = device_->make_stream();
     for (int l = 0; l < kStepLayers; ++l) {
       build_columns(step.layers[l], step.width, layers_[l]);
-      workspace_.resize(std::max(workspace_.size(), layers_[l].values.size()));
+      workspace_.resize(std::max(workspace_.size(), 2 * layers_[l].values.size()));
     }
     for (Panels<float>* panels : {&x_, &y_[0], &y_[1], &target_, &dz_[0], &dz_[1]}) {
       *panels = {nullptr, step.width, step.batch, panel_width(device_->info()), nullptr};
@@ -82,12 +82,13 @@ class SpdnnStep final : public StepPeer {
     subtract_target();
     for (int l = kStepLayers - 1; l >= 0; --l) {
       Layer& layer = layers_[l];
-      kernels_.sparse.backward_weights(
-          {layer.pattern, dz_[l], input(l), layer.gradient.data(), layer.bias_gradient.data()},
-          *stream_);
       if (l > 0) {
-        kernels_.sparse.backward_data(
-            {view(l), dz_[l], kRelu, input(l), dz_[l - 1], workspace_.data()}, *stream_);
+        kernels_.sparse.backward({view(l), dz_[l], kRelu, input(l), dz_[l - 1], workspace_.data()},
+                                 layer.gradient.data(), layer.bias_gradient.data(), *stream_);
+      } else {
+        kernels_.sparse.backward_weights(
+            {layer.pattern, dz_[l], input(l), layer.gradient.data(), layer.bias_gradient.data()},
+            *stream_);
       }
     }
     for (Layer& layer : layers_) update(layer);
@@ -108,12 +109,13 @@ class SpdnnStep final : public StepPeer {
     const float scale = 1.0F / static_cast<float>(x_.batch);
     const Panels<float>& y = y_[kStepLayers - 1];
     float* dz = dz_[kStepLayers - 1].data;
-    stream_->team().parallel_for(
-        y.size(), std::int64_t{1} << 14U, [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t i = begin; i < end; ++i) {
-            dz[i] = y.data[i] > 0.0F ? (y.data[i] - target_.data[i]) * scale : 0.0F;
-          }
-        });
+    stream_->team().parallel_for(y.size(), std::int64_t{1} << 14U,
+                                 [&](std::int64_t begin, std::int64_t end) {
+                                   for (std::int64_t i = begin; i < end; ++i) {
+                                     const float difference = (y.data[i] - target_.data[i]) * scale;
+                                     dz[i] = y.data[i] > 0.0F ? difference : 0.0F;
+                                   }
+                                 });
   }
 
   void update(Layer& layer) {

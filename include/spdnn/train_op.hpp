@@ -184,6 +184,10 @@ struct LinearKernels {
   void (*forward)(const ForwardArgs<T>& args, Stream& stream);
   void (*backward_data)(const BackwardDataArgs<T>& args, Stream& stream);
   void (*backward_weights)(const BackwardWeightsArgs<T>& args, Stream& stream);
+  /// Both gradients of a layer at once, to the same bits; the workspace is 2 · nnz. Null where that
+  /// takes no less time than one after the other.
+  void (*backward)(const BackwardDataArgs<T>& args, Wide<T>* dvalues, Wide<T>* dbias,
+                   Stream& stream) = nullptr;
 };
 
 template <class T>

@@ -19,7 +19,8 @@
     backward_weights(a, t);                                                                     \
   }
 
-#define SPDNN_LINEAR_TABLE(table, op, T, suffix)                            \
+/// The table `table<T>()`; what follows `suffix`, if anything, is its `backward`.
+#define SPDNN_LINEAR_TABLE(table, op, T, suffix, ...)                       \
   template <>                                                               \
   const LinearKernels<T>& table<T>() {                                      \
     static constexpr LinearKernels<T> kernels = {                           \
@@ -31,19 +32,23 @@
         },                                                                  \
         [](const BackwardWeightsArgs<T>& args, Stream& stream) {            \
           HWY_DYNAMIC_DISPATCH(op##_weights_##suffix)(args, stream.team()); \
-        }};                                                                 \
+        } __VA_OPT__(, ) __VA_ARGS__};                                      \
     return kernels;                                                         \
+  }
+
+/// Once, in namespace spdnn, before tables.
+#define SPDNN_LINEAR_EXPORT(op) \
+  namespace {                   \
+  HWY_EXPORT(op##_forward_f32); \
+  HWY_EXPORT(op##_forward_f64); \
+  HWY_EXPORT(op##_data_f32);    \
+  HWY_EXPORT(op##_data_f64);    \
+  HWY_EXPORT(op##_weights_f32); \
+  HWY_EXPORT(op##_weights_f64); \
   }
 
 /// Once, in namespace spdnn: defines `table<float>()` and `table<double>()`.
 #define SPDNN_LINEAR_DISPATCH(table, op)    \
-  namespace {                               \
-  HWY_EXPORT(op##_forward_f32);             \
-  HWY_EXPORT(op##_forward_f64);             \
-  HWY_EXPORT(op##_data_f32);                \
-  HWY_EXPORT(op##_data_f64);                \
-  HWY_EXPORT(op##_weights_f32);             \
-  HWY_EXPORT(op##_weights_f64);             \
-  }                                         \
+  SPDNN_LINEAR_EXPORT(op)                   \
   SPDNN_LINEAR_TABLE(table, op, float, f32) \
   SPDNN_LINEAR_TABLE(table, op, double, f64)

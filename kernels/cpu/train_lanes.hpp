@@ -69,21 +69,65 @@ struct StoreMasked {
   }
 };
 
-/// Halves the number of vectors until one is left, whose lane i is the sum over v[i]'s lanes: each
-/// step adds the even and the odd lanes of two neighbours.
-template <int kCount, class T, class D = Tag<T>>
-HWY_INLINE hn::Vec<D> sums_across(hn::Vec<D>* v) {
-#if HWY_TARGET != HWY_SCALAR
-  if constexpr (kCount > 1) {
-    const D d;
-    for (int i = 0; i < kCount / 2; ++i) {
-      v[i] = hn::Add(hn::ConcatEven(d, v[2 * i + 1], v[2 * i]),
-                     hn::ConcatOdd(d, v[2 * i + 1], v[2 * i]));
-    }
-    return sums_across<kCount / 2, T, D>(v);
+/// Adds halves of every 2 · kGroup lanes: the sums of a's in groups of even number, of b's in odd
+/// ones. Half of the lanes stay where they are, which a blend does on any port; a shuffle does not.
+template <int kGroup, class D>
+HWY_INLINE hn::Vec<D> add_groups(D d, hn::Vec<D> a, hn::Vec<D> b) {
+#if HWY_TARGET == HWY_SCALAR
+  static_cast<void>(d);
+  static_cast<void>(b);
+  return a;
+#else
+  constexpr std::size_t kBytes = kGroup * sizeof(hn::TFromD<D>);
+  if constexpr (2 * kGroup == hn::MaxLanes(D())) {
+    return hn::Add(hn::ConcatUpperLower(d, b, a), hn::ConcatLowerUpper(d, b, a));
+  } else if constexpr (kBytes == 16) {
+    return hn::Add(hn::OddEvenBlocks(b, a), hn::SwapAdjacentBlocks(hn::OddEvenBlocks(a, b)));
+  } else {
+    const hn::Repartition<hwy::UnsignedFromSize<kBytes>, D> groups;
+    const auto a_groups = hn::BitCast(groups, a);
+    const auto b_groups = hn::BitCast(groups, b);
+    return hn::Add(hn::BitCast(d, hn::OddEven(b_groups, a_groups)),
+                   hn::BitCast(d, hn::Reverse2(groups, hn::OddEven(a_groups, b_groups))));
   }
 #endif
-  return v[0];
+}
+
+/// Sums across the lanes of the vectors `of(first)`, …, `of(first + kCount - 1)`, computed in this
+/// order and added up two by two as soon as they are there, so that few are kept: lane i of the
+/// result is part of the sum over the lanes of vector i % kCount.
+template <int kCount, class D, class Of>
+HWY_INLINE hn::Vec<D> partial_sums(D d, const Of& of, int first = 0) {
+  if constexpr (kCount == 1) {
+    return of(first);
+  } else {
+    const auto a = partial_sums<kCount / 2>(d, of, first);
+    const auto b = partial_sums<kCount / 2>(d, of, first + kCount / 2);
+    return add_groups<kCount / 2>(d, a, b);
+  }
+}
+
+/// Adds up the groups of kCount lanes: lane i of the result is the sum over lanes i % kCount.
+template <int kCount, class D>
+HWY_INLINE hn::Vec<D> fold_groups(D d, hn::Vec<D> sums) {
+  if constexpr (kCount < hn::MaxLanes(D())) {
+    return fold_groups<2 * kCount>(d, add_groups<kCount>(d, sums, sums));
+  } else {
+    return sums;
+  }
+}
+
+/// Lane i is the sum over the lanes of `of(i % kCount)`; computed in order.
+template <int kCount, class T, class Of>
+HWY_INLINE Vec<T> sums_of(const Of& of) {
+  const Tag<T> d;
+  return fold_groups<kCount>(d, partial_sums<kCount>(d, of));
+}
+
+/// Lane i is the sum over the lanes of v[i]; as many vectors as lanes.
+template <int kCount, class T, class D = Tag<T>>
+HWY_INLINE hn::Vec<D> sums_across(const hn::Vec<D>* v) {
+  return partial_sums<kCount>(D(), [&](int i) { return v[i]; });
 }
 
 /// db: each row's sum over all panels.

@@ -1,14 +1,19 @@
-// Forward and backward of sparse layers on panels, vectorised over the images.
+// Forward and backward of sparse layers on panels, vectorised over the images. A piece of work is a
+// run of rows or columns with all images, a strip of them after the other.
 //
 // forward and backward_data are one loop: a row (of W, or of Wᵀ through its CSC view) sums its
-// entries' activations, a panel at a time. Work: rows of one panel. Bytes for an entry and panel:
-// 128 of activations from the second-level cache, which a panel fits up to 4096 features, 8 of
-// index and value; the floor is that cache's load rate. Wᵀ's values are gathered into CSC order
-// once a call, which neighbouring columns do from the same cache lines.
+// entries' activations. Bytes for an entry and 16 images: 64 of activations, from the second-level
+// cache, which a strip fits up to 4096 features; the floor is that cache's load rate. Wᵀ's values
+// are gathered into CSC order, which neighbouring columns do from the same cache lines.
 //
-// backward_weights takes as many entries as a vector has lanes and sums, for each, the products of
-// its row of dZ and its row of X over the images of several panels, then across lanes for all of
-// them at once. Work: a run of rows with all their images, so that no two threads add to one entry.
+// backward_weights multiplies a row of dZ, which stays in registers, by the rows of X that its
+// entries name, and adds up the lanes of a vector's worth of entries at once. The floor is the
+// same.
+//
+// backward does both: a column of W keeps its row of X in registers, and every row of dZ that its
+// entries name is loaded once, multiplied by the value for dX and by X for dW. Two multiply–adds a
+// load: the floor is the rate of multiply–adds. dW is scattered from CSC order at the end; to do so
+// between the products would keep loads waiting for stores.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/train_sparse.cpp"
 #include <hwy/foreach_target.h>
@@ -19,6 +24,7 @@
 #include "cpu/cpu_kernels.hpp"
 #include "cpu/train_dispatch.hpp"
 #include "cpu/train_lanes.hpp"
+#include "cpu/train_strips.hpp"
 
 HWY_BEFORE_NAMESPACE();
 namespace spdnn::HWY_NAMESPACE {
@@ -33,75 +39,116 @@ struct Lists {
   const T* values;
 };
 
-/// Vectors of images summed side by side, and chains for each of them: enough additions in flight
-/// to hide their latency.
-template <class T>
-inline constexpr int kVectors = HWY_MIN(4, 32 / kLanes<T>);
-template <class T>
-inline constexpr int kChains = 4 / kVectors<T>;
+/// x86 before AVX-512 has 16 vector registers, the other targets have 32.
+constexpr bool kFewRegisters = HWY_ARCH_X86 && HWY_TARGET > HWY_AVX3;
+/// Sums that a row keeps for each vector, of entries in turn: enough additions in flight to hide
+/// their latency where there are few vectors. As many for any number of vectors, so that an image's
+/// sums are the same whoever stands beside it.
+constexpr int kChains = HWY_TARGET == HWY_SCALAR || kFewRegisters ? 1 : 2;
 
-/// The sums of some rows for `vectors` vectors of images from `lane` on. Chains are as many for any
-/// number of vectors, so that an image's sums are the same whoever stands beside it.
-template <int vectors, class T, class Store>
-HWY_INLINE void sum_vectors(const Lists<T>& lists, Range rows, const T* in, std::int64_t width,
-                            std::int64_t lane, const Store& store) {
-  const Tag<T> d;
-  constexpr int chains = kChains<T>;
-  for (std::int64_t row = rows.begin; row < rows.end; ++row) {
-    Vec<T> sum[chains][vectors];
-    for (auto& chain : sum) {
-      for (Vec<T>& s : chain) s = hn::Zero(d);
+/// A row's sums.
+template <int kVectors, class T>
+struct Sums {
+  Vec<T> chain[kChains][kVectors];
+  HWY_INLINE Sums() {
+    for (auto& vectors : chain) {
+      for (Vec<T>& v : vectors) v = hn::Zero(Tag<T>());
     }
-    const auto add = [&](std::int64_t k, Vec<T>(&chain)[vectors]) HWY_ATTR {
-      const T* from = in + std::int64_t{lists.indices[k]} * width + lane;
+  }
+  [[nodiscard]] HWY_INLINE Vec<T> operator[](int v) const {
+    Vec<T> sum = chain[0][v];
+    for (int c = 1; c < kChains; ++c) sum = hn::Add(sum, chain[c][v]);
+    return sum;
+  }
+};
+
+/// y = h(sum + bias), the end of a forward sum.
+template <int kVectors, class T>
+struct ActivationStore {
+  ActivationStore(const ForwardArgs<T>& args, std::int64_t first)
+      : y(strip_of<kVectors>(args.y, first)),
+        bias(args.layer.bias),
+        width(args.y.width),
+        lower(hn::Set(Tag<T>(), T{args.activation.lower})),
+        upper(hn::Set(Tag<T>(), T{args.activation.upper})) {}
+  Strip<kVectors, T> y;
+  const T* bias;
+  std::int64_t width;
+  Vec<T> lower, upper;
+  HWY_INLINE void operator()(std::int64_t row, const Sums<kVectors, T>& sums) const {
+    const Tag<T> d;
+    const auto b = hn::Set(d, bias[row]);
+    for (int v = 0; v < kVectors; ++v) {
+      hn::StoreU(hn::Min(hn::Max(hn::Add(sums[v], b), lower), upper), d, y(row * width, v));
+    }
+  }
+};
+
+/// dx = sum where x lies between the bounds of its activation, else 0: the end of a backward sum.
+template <int kVectors, class T>
+struct MaskedStore {
+  MaskedStore(const BackwardDataArgs<T>& args, std::int64_t first)
+      : x(strip_of<kVectors>(args.x, first)),
+        dx(strip_of<kVectors>(args.dx, first)),
+        width(args.x.width),
+        lower(hn::Set(Tag<T>(), T{args.activation.lower})),
+        upper(hn::Set(Tag<T>(), T{args.activation.upper})) {}
+  Strip<kVectors, const T> x;
+  Strip<kVectors, T> dx;
+  std::int64_t width;
+  Vec<T> lower, upper;
+  HWY_INLINE void operator()(std::int64_t row, const Sums<kVectors, T>& sums) const {
+    const Tag<T> d;
+    for (int v = 0; v < kVectors; ++v) {
+      const auto at = hn::LoadU(d, x(row * width, v));
+      const auto inside = hn::And(hn::Gt(at, lower), hn::Lt(at, upper));
+      hn::StoreU(hn::IfThenElseZero(inside, sums[v]), d, dx(row * width, v));
+    }
+  }
+};
+
+/// The sums of some rows for the images of a strip.
+template <int kVectors, class T, class Store>
+void sum_rows(const Lists<T>& lists, Range rows, const Panels<const T>& in, std::int64_t first,
+              const Store& store) {
+  const Tag<T> d;
+  const Strip<kVectors, const T> strip = strip_of<kVectors>(in, first);
+  const std::int64_t width = in.width;
+  for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    Sums<kVectors, T> sums;
+    const auto add = [&](std::int64_t k, Vec<T>(&chain)[kVectors]) HWY_ATTR {
+      const std::int64_t from = std::int64_t{lists.indices[k]} * width;
       const auto value = hn::Set(d, lists.values[k]);
-      for (int v = 0; v < vectors; ++v) {
-        chain[v] = hn::MulAdd(value, hn::LoadU(d, from + v * kLanes<T>), chain[v]);
+      for (int v = 0; v < kVectors; ++v) {
+        chain[v] = hn::MulAdd(value, hn::LoadU(d, strip(from, v)), chain[v]);
       }
     };
     std::int64_t k = lists.offsets[row];
     const std::int64_t end = lists.offsets[row + 1];
-    for (; k + chains <= end; k += chains) {
-      for (int c = 0; c < chains; ++c) add(k + c, sum[c]);
+    for (; k + kChains <= end; k += kChains) {
+      for (int c = 0; c < kChains; ++c) add(k + c, sums.chain[c]);
     }
-    for (; k < end; ++k) add(k, sum[0]);
-    for (int v = 0; v < vectors; ++v) {
-      for (int c = 1; c < chains; ++c) sum[0][v] = hn::Add(sum[0][v], sum[c][v]);
-      store(row, lane + v * kLanes<T>, sum[0][v]);
-    }
+    for (; k < end; ++k) add(k, sums.chain[0]);
+    store(row, sums);
   }
 }
 
-/// The same for the lanes of a panel, of which the first `used` have images.
-template <class T, class Store>
-void sum_rows(const Lists<T>& lists, Range rows, const T* in, std::int64_t width, std::int64_t used,
-              const Store& store) {
-  constexpr std::int64_t together = kVectors<T> * kLanes<T>;
-  std::int64_t lane = 0;
-  for (; lane + together <= used; lane += together) {
-    sum_vectors<kVectors<T>>(lists, rows, in, width, lane, store);
-  }
-  for (; lane < used; lane += kLanes<T>) sum_vectors<1>(lists, rows, in, width, lane, store);
-  for (; lane < width; lane += kLanes<T>) {
-    for (std::int64_t row = rows.begin; row < rows.end; ++row) store.clear(row, lane);
-  }
-}
-
-/// Sums all rows for all panels on a team; `store_of(panel)` is what follows the sums of one.
-template <class T, class StoreOf>
-void sum_panels(const Lists<T>& lists, const Panels<const T>& in, ThreadTeam& team,
-                const StoreOf& store_of) {
-  const std::int64_t panels = in.count();
-  // Enough pieces that threads finish together, but no fewer rows than amortise a piece.
-  const std::int64_t parts = team.size() == 1 || panels >= 4 * team.size()
-                                 ? 1
-                                 : HWY_MIN(std::int64_t{4} * team.size(), lists.rows / 16 + 1);
-  team.parallel_for(panels * parts, 1, [&](std::int64_t begin, std::int64_t end) {
+/// Sums all rows for all images on a team. `prepare(rows)` comes before a piece, what follows the
+/// sums of a strip is `Store<vectors, T>(args, first)`, and `out` is where it puts them.
+template <template <int, class> class Store, class T, class Args, class Prepare>
+void sum_strips(const Lists<T>& lists, const Panels<const T>& in, const Args& args,
+                const Panels<T>& out, ThreadTeam& team, const Prepare& prepare) {
+  const std::int64_t used = vectors_used(in);
+  const Pieces pieces = pieces_of(lists.rows, lists.offsets, in.features, team.size());
+  team.parallel_for(pieces.count, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t piece = begin; piece < end; ++piece) {
-      const std::int64_t panel = piece / parts;
-      const std::int64_t part = piece % parts;
-      sum_rows(lists, {lists.rows * part / parts, lists.rows * (part + 1) / parts}, in.panel(panel),
-               in.width, lanes_used<T>(in, panel), store_of(panel));
+      const Range rows = pieces[piece];
+      prepare(rows);
+      for_strips(used, [&]<int kVectors>(std::int64_t first) {
+        const Store<kVectors, T> store(args, first);
+        sum_rows<kVectors>(lists, rows, in, first, store);
+      });
+      clear_unused(out, rows);
     }
   });
 }
@@ -110,85 +157,80 @@ template <class T>
 void forward(const ForwardArgs<T>& args, ThreadTeam& team) {
   const PatternView& w = args.layer.pattern;
   const Lists<T> lists = {w.rows, w.row_offsets, w.col_indices, args.layer.values};
-  sum_panels(lists, args.x, team, [&](std::int64_t panel) {
-    return StoreActivation<T>{args.layer.bias, args.y.panel(panel), args.y.width,
-                              T{args.activation.lower}, T{args.activation.upper}};
-  });
+  sum_strips<ActivationStore>(lists, args.x, args, args.y, team, [](Range /*rows*/) {});
+}
+
+/// Brings the values of some columns into CSC order; returns which entries these are.
+template <class T>
+Range gather_values(const BackwardDataArgs<T>& args, Range cols) {
+  const PatternView& w = args.layer.pattern;
+  const Range entries = {w.col_offsets[cols.begin], w.col_offsets[cols.end]};
+  for (std::int64_t k = entries.begin; k < entries.end; ++k) {
+    args.workspace[k] = args.layer.values[w.entries[k]];
+  }
+  return entries;
 }
 
 template <class T>
 void backward_data(const BackwardDataArgs<T>& args, ThreadTeam& team) {
   const PatternView& w = args.layer.pattern;
-  team.parallel_for(w.nnz, std::int64_t{1} << 14U, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t k = begin; k < end; ++k) {
-      args.workspace[k] = args.layer.values[w.entries[k]];
-    }
-  });
   const Lists<T> lists = {w.cols, w.col_offsets, w.row_indices, args.workspace};
-  sum_panels(lists, args.dz, team, [&](std::int64_t panel) {
-    return StoreMasked<T>{args.x.panel(panel), args.dx.panel(panel), args.x.width,
-                          T{args.activation.lower}, T{args.activation.upper}};
-  });
+  sum_strips<MaskedStore>(lists, args.dz, args, args.dx, team,
+                          [&](Range cols) { gather_values(args, cols); });
 }
 
-/// The gradient of `kLanes` entries from k on, of which `count` are there, from panels `panels`.
-/// Most vectors lie within a row, whose dZ is then loaded once for all of their entries.
-template <bool kOneRow, class T>
-HWY_INLINE Vec<T> sum_entries(const BackwardWeightsArgs<T>& args, Range panels, std::int64_t k,
-                              int count, std::int64_t row) {
+/// Adds lanes `[0, kCount)` of `sums` to what `to` holds, or puts them there.
+template <int kCount, class T>
+HWY_INLINE void put(Vec<T> sums, bool add, T* to) {
+  const Tag<T> d;
+  if constexpr (kCount == kLanes<T>) {
+    if (add) sums = hn::Add(sums, hn::LoadU(d, to));
+    hn::StoreU(sums, d, to);
+  } else {
+    HWY_ALIGN T lanes[kLanes<T>];
+    hn::Store(sums, d, lanes);
+    for (int i = 0; i < kCount; ++i) to[i] = (add ? to[i] : T{0}) + lanes[i];
+  }
+}
+
+/// Puts the sums over the lanes of `of(k, i)`, k in `[begin, end)` and called in this order, to
+/// `to[k]`, or adds them to what is there. i is known as this is compiled, and even where k - begin
+/// is.
+template <class T, class Of>
+HWY_INLINE void put_sums(std::int64_t begin, std::int64_t end, bool add, T* to, const Of& of) {
+  constexpr int kFew = HWY_MIN(4, kLanes<T>);
+  constexpr int kTwo = HWY_MIN(2, kLanes<T>);
+  std::int64_t k = begin;
+  const auto next = [&](int i) HWY_ATTR { return of(k + i, i); };
+  for (; k + kLanes<T> <= end; k += kLanes<T>) {
+    put<kLanes<T>>(sums_of<kLanes<T>, T>(next), add, to + k);
+  }
+  for (; k + kFew <= end; k += kFew) put<kFew>(sums_of<kFew, T>(next), add, to + k);
+  for (; k + kTwo <= end; k += kTwo) put<kTwo>(sums_of<kTwo, T>(next), add, to + k);
+  for (; k < end; ++k) put<1>(sums_of<1, T>(next), add, to + k);
+}
+
+/// The products of some rows of dZ and X for the images of a strip.
+template <int kVectors, class T>
+void multiply_rows(const BackwardWeightsArgs<T>& args, Range rows, std::int64_t first) {
   const Tag<T> d;
   const PatternView& w = args.pattern;
+  const Strip<kVectors, const T> x = strip_of<kVectors>(args.x, first);
+  const Strip<kVectors, const T> dz = strip_of<kVectors>(args.dz, first);
   const std::int64_t width = args.x.width;
-  const T* dz_at[kLanes<T>];
-  const T* x_at[kLanes<T>];
-  for (int j = 0; j < kLanes<T>; ++j) {
-    const std::int64_t entry = k + HWY_MIN(j, count - 1);
-    while (!kOneRow && entry >= w.row_offsets[row + 1]) ++row;
-    dz_at[j] = args.dz.data + row * width;
-    x_at[j] = args.x.data + std::int64_t{w.col_indices[entry]} * width;
-  }
-  Vec<T> sum[kLanes<T>];
-  for (Vec<T>& s : sum) s = hn::Zero(d);
-  for (std::int64_t p = panels.begin; p < panels.end; ++p) {
-    const std::int64_t used = lanes_used<T>(args.x, p);
-    for (std::int64_t lane = 0; lane < used; lane += kLanes<T>) {
-      const std::int64_t dz_from = p * w.rows * width + lane;
-      const std::int64_t x_from = p * w.cols * width + lane;
-      const auto shared = hn::LoadU(d, dz_at[0] + dz_from);
-      for (int j = 0; j < kLanes<T>; ++j) {
-        const auto dz = kOneRow ? shared : hn::LoadU(d, dz_at[j] + dz_from);
-        sum[j] = hn::MulAdd(dz, hn::LoadU(d, x_at[j] + x_from), sum[j]);
-      }
-    }
-  }
-  return sums_across<kLanes<T>, T>(sum);
-}
-
-/// The gradient of all entries of `rows`.
-template <class T>
-void sum_products(const BackwardWeightsArgs<T>& args, Range rows, std::int64_t together) {
-  const Tag<T> d;
-  const PatternView& w = args.pattern;
-  const std::int64_t end = w.row_offsets[rows.end];
-  HWY_ALIGN T last[kLanes<T>];
-  for (std::int64_t p = 0; p < args.x.count(); p += together) {
-    const Range panels = {p, HWY_MIN(p + together, args.x.count())};
-    std::int64_t row = rows.begin;
-    for (std::int64_t k = w.row_offsets[rows.begin]; k < end; k += kLanes<T>) {
-      while (k >= w.row_offsets[row + 1]) ++row;
-      const int count = static_cast<int>(HWY_MIN(std::int64_t{kLanes<T>}, end - k));
-      auto sum = k + count <= w.row_offsets[row + 1]
-                     ? sum_entries<true>(args, panels, k, count, row)
-                     : sum_entries<false>(args, panels, k, count, row);
-      T* to = args.dvalues + k;
-      if (count == kLanes<T>) {
-        if (p > 0) sum = hn::Add(sum, hn::LoadU(d, to));
-        hn::StoreU(sum, d, to);
-      } else {
-        hn::Store(sum, d, last);
-        for (int j = 0; j < count; ++j) to[j] = (p > 0 ? to[j] : T{0}) + last[j];
-      }
-    }
+  const std::uint32_t* const cols = w.col_indices;
+  for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    Vec<T> dz_row[kVectors];
+    for (int v = 0; v < kVectors; ++v) dz_row[v] = hn::LoadU(d, dz(row * width, v));
+    put_sums(w.row_offsets[row], w.row_offsets[row + 1], first > 0, args.dvalues,
+             [&](std::int64_t k, int /*i*/) HWY_ATTR {
+               const std::int64_t from = std::int64_t{cols[k]} * width;
+               auto sum = hn::Mul(dz_row[0], hn::LoadU(d, x(from, 0)));
+               for (int v = 1; v < kVectors; ++v) {
+                 sum = hn::MulAdd(dz_row[v], hn::LoadU(d, x(from, v)), sum);
+               }
+               return sum;
+             });
   }
 }
 
@@ -196,24 +238,121 @@ template <class T>
 void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
   const PatternView& w = args.pattern;
   if (args.x.batch == 0) std::fill_n(args.dvalues, w.nnz, T{0});
-  const std::int64_t together = panels_together<T>(w.cols, args.x.width);
-  const std::int64_t parts = team.size() == 1 ? 1 : HWY_MIN(8 * team.size(), w.rows / 4 + 1);
-  team.parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) {
-    const Range rows = {w.rows * begin / parts, w.rows * end / parts};
-    sum_products(args, rows, together);
-    sum_bias(args.dz, rows, args.dbias);
+  const std::int64_t used = vectors_used(args.x);
+  const Pieces pieces = pieces_of(w.rows, w.row_offsets, w.cols, team.size());
+  team.parallel_for(pieces.count, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t piece = begin; piece < end; ++piece) {
+      const Range rows = pieces[piece];
+      for_strips(used, [&]<int kVectors>(std::int64_t first) {
+        multiply_rows<kVectors>(args, rows, first);
+      });
+      sum_bias(args.dz, rows, args.dbias);
+    }
+  });
+}
+
+/// Loads a vector that several operations use. g++ would put the load into each of them, and loads
+/// are what these kernels have too many of.
+template <class T>
+HWY_INLINE Vec<T> load_once(const T* from) {
+  auto v = hn::LoadU(Tag<T>(), from);
+#if HWY_COMPILER_GCC && HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  asm("" : "+v"(v.raw));
+#endif
+  return v;
+}
+
+/// Both gradients of some columns, whose values are gathered, for the images of a strip. `sums` are
+/// dW in CSC order.
+template <int kVectors, class T>
+void multiply_columns(const BackwardDataArgs<T>& args, Range cols, std::int64_t first, T* sums) {
+  const Tag<T> d;
+  const PatternView& w = args.layer.pattern;
+  const Strip<kVectors, const T> x = strip_of<kVectors>(args.x, first);
+  const Strip<kVectors, const T> dz = strip_of<kVectors>(args.dz, first);
+  const MaskedStore<kVectors, T> store(args, first);
+  const std::int64_t width = args.x.width;
+  const std::uint32_t* const rows = w.row_indices;
+  const T* const values = args.workspace;
+  for (std::int64_t col = cols.begin; col < cols.end; ++col) {
+    Vec<T> x_row[kVectors];
+    for (int v = 0; v < kVectors; ++v) x_row[v] = hn::LoadU(d, x(col * width, v));
+    Sums<kVectors, T> dx;
+    put_sums(w.col_offsets[col], w.col_offsets[col + 1], first > 0, sums,
+             [&](std::int64_t k, int i) HWY_ATTR {
+               const std::int64_t from = std::int64_t{rows[k]} * width;
+               const auto value = hn::Set(d, values[k]);
+               auto& chain = dx.chain[i % kChains];
+               auto dz_row = load_once(dz(from, 0));
+               auto sum = hn::Mul(x_row[0], dz_row);
+               chain[0] = hn::MulAdd(value, dz_row, chain[0]);
+               for (int v = 1; v < kVectors; ++v) {
+                 dz_row = load_once(dz(from, v));
+                 sum = hn::MulAdd(x_row[v], dz_row, sum);
+                 chain[v] = hn::MulAdd(value, dz_row, chain[v]);
+               }
+               return sum;
+             });
+    store(col, dx);
+  }
+}
+
+template <class T>
+void backward(const BackwardDataArgs<T>& args, T* dvalues, T* dbias, ThreadTeam& team) {
+  const PatternView& w = args.layer.pattern;
+  T* const sums = args.workspace + w.nnz;
+  const std::int64_t used = vectors_used(args.x);
+  const Pieces pieces = pieces_of(w.cols, w.col_offsets, w.rows, team.size());
+  team.parallel_for(pieces.count, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t piece = begin; piece < end; ++piece) {
+      const Range cols = pieces[piece];
+      const Range entries = gather_values(args, cols);
+      for_strips(used, [&]<int kVectors>(std::int64_t first) {
+        multiply_columns<kVectors>(args, cols, first, sums);
+      });
+      clear_unused(args.dx, cols);
+      for (std::int64_t k = entries.begin; k < entries.end; ++k) {
+        dvalues[w.entries[k]] = used > 0 ? sums[k] : T{0};
+      }
+      sum_bias(args.dz, {w.rows * piece / pieces.count, w.rows * (piece + 1) / pieces.count},
+               dbias);
+    }
   });
 }
 
 }  // namespace
 
 SPDNN_LINEAR_TARGETS(sparse)
+void sparse_backward_f32(const BackwardDataArgs<float>& args, float* dvalues, float* dbias,
+                         ThreadTeam& team) {
+  backward(args, dvalues, dbias, team);
+}
+void sparse_backward_f64(const BackwardDataArgs<double>& args, double* dvalues, double* dbias,
+                         ThreadTeam& team) {
+  backward(args, dvalues, dbias, team);
+}
 
 }  // namespace spdnn::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace spdnn {
-SPDNN_LINEAR_DISPATCH(train_sparse_cpu, sparse)
+namespace {
+HWY_EXPORT(sparse_backward_f32);
+HWY_EXPORT(sparse_backward_f64);
+}  // namespace
+SPDNN_LINEAR_EXPORT(sparse)
+SPDNN_LINEAR_TABLE(train_sparse_cpu, sparse, float, f32,
+                   [](const BackwardDataArgs<float>& args, float* dvalues, float* dbias,
+                      Stream& stream) {
+                     HWY_DYNAMIC_DISPATCH(sparse_backward_f32)
+                     (args, dvalues, dbias, stream.team());
+                   })
+SPDNN_LINEAR_TABLE(train_sparse_cpu, sparse, double, f64,
+                   [](const BackwardDataArgs<double>& args, double* dvalues, double* dbias,
+                      Stream& stream) {
+                     HWY_DYNAMIC_DISPATCH(sparse_backward_f64)
+                     (args, dvalues, dbias, stream.team());
+                   })
 }  // namespace spdnn
 #endif  // HWY_ONCE

@@ -332,12 +332,6 @@ void BatchPass<T>::backward_layers(const Visit& visit) {
   const std::vector<Range> parts = chunks();
   const std::size_t layers = network_.layers().size();
   for (std::size_t l = layers; l-- > 0;) {
-    for (const Range& chunk : parts) {
-      if (l + 1 < layers && exchanges_[l + 1] != nullptr) {
-        exchanges_[l + 1]->finish_backward(delta(l), chunk, network_.stream());
-      }
-      if (l > 0) backward_data_of(l, chunk);
-    }
     const TrainLayer& layer = network_.layers()[l];
     const Panels<const T> x = input_of(l);
     const Panels<const T> dz = delta(l);
@@ -345,14 +339,32 @@ void BatchPass<T>::backward_layers(const Visit& visit) {
                                  const Panels<const T>& input, W* dvalues, W* dbias) {
       train::backward_weights(as, kernels_, pattern, dz, input, dvalues, dbias, network_.stream());
     };
-    W* gradient = network_.gradient();
-    gradient_on(layer, network_.view(l).pattern, x, gradient + network_.values_of(l).begin,
-                gradient + network_.biases_of(l).begin);
+    W* const dvalues = network_.gradient() + network_.values_of(l).begin;
+    W* const dbias = network_.gradient() + network_.biases_of(l).begin;
+    if (l > 0 && !exchanges()) {
+      train::backward(layer, kernels_,
+                      {view(l),
+                       dz,
+                       network_.layers()[l - 1].activation,
+                       x,
+                       delta(l - 1),
+                       workspace_.template as<T>(),
+                       {}},
+                      dvalues, dbias, network_.stream());
+    } else {
+      for (const Range& chunk : parts) {
+        if (l + 1 < layers && exchanges_[l + 1] != nullptr) {
+          exchanges_[l + 1]->finish_backward(delta(l), chunk, network_.stream());
+        }
+        if (l > 0) backward_data_of(l, chunk);
+      }
+      gradient_on(layer, network_.view(l).pattern, x, dvalues, dbias);
+    }
     if (!visit) continue;
-    visit(l, [&](const TrainLayer& as, const Panels<const W>* input, W* dvalues, W* dbias) {
+    visit(l, [&](const TrainLayer& as, const Panels<const W>* input, W* values, W* biases) {
       const Panels<const T>* other = nullptr;
       if constexpr (!kIsNarrow<T>) other = input;
-      gradient_on(as, as.pattern.view(), other == nullptr ? x : *other, dvalues, dbias);
+      gradient_on(as, as.pattern.view(), other == nullptr ? x : *other, values, biases);
     });
   }
 }

@@ -42,8 +42,8 @@ std::int64_t TrainLayer::features_per_unit() const {
 }
 
 std::int64_t TrainLayer::workspace() const {
-  const bool linear = std::holds_alternative<LinearForm>(form);
-  return linear && pattern.is_dense() ? 0 : pattern.nnz();
+  if (!std::holds_alternative<LinearForm>(form)) return pattern.nnz();
+  return pattern.is_dense() ? 0 : 2 * pattern.nnz();
 }
 
 TrainLayer TrainLayer::slice(Range range) const {
@@ -129,6 +129,19 @@ void backward_weights(const TrainLayer& layer, const TrainKernels<T>& kernels,
              layer.form);
 }
 
+template <class T>
+void backward(const TrainLayer& layer, const TrainKernels<T>& kernels,
+              const BackwardDataArgs<T>& args, Wide<T>* dvalues, Wide<T>* dbias, Stream& stream) {
+  const PatternView& pattern = args.layer.pattern;
+  const bool linear = std::holds_alternative<LinearForm>(layer.form);
+  if (const auto& own = choose(pattern, kernels.sparse, kernels.dense); linear && own.backward) {
+    return own.backward(args, dvalues, dbias, stream);
+  }
+  backward_data(layer, kernels, args.layer, args.dz, args.activation, args.x, args.dx,
+                args.workspace, stream);
+  backward_weights(layer, kernels, pattern, args.dz, args.x, dvalues, dbias, stream);
+}
+
 #define SPDNN_INSTANTIATE(T)                                                                    \
   template void forward(const TrainLayer&, const TrainKernels<T>&, const LinearView<T>&,        \
                         const Panels<const T>&, const Panels<T>&, Stream&);                     \
@@ -137,7 +150,9 @@ void backward_weights(const TrainLayer& layer, const TrainKernels<T>& kernels,
                               const Panels<T>&, T*, Stream&);                                   \
   template void backward_weights(const TrainLayer&, const TrainKernels<T>&, const PatternView&, \
                                  const Panels<const T>&, const Panels<const T>&, Wide<T>*,      \
-                                 Wide<T>*, Stream&)
+                                 Wide<T>*, Stream&);                                            \
+  template void backward(const TrainLayer&, const TrainKernels<T>&, const BackwardDataArgs<T>&, \
+                         Wide<T>*, Wide<T>*, Stream&)
 SPDNN_INSTANTIATE(float);
 SPDNN_INSTANTIATE(double);
 SPDNN_INSTANTIATE(Half);

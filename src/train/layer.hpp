@@ -65,4 +65,9 @@ void backward_weights(const TrainLayer& layer, const TrainKernels<T>& kernels,
                       const PatternView& pattern, const Panels<const T>& dz,
                       const Panels<const T>& x, Wide<T>* dvalues, Wide<T>* dbias, Stream& stream);
 
+/// Both, at once where the device has a kernel for that. The layer's own window counts.
+template <class T>
+void backward(const TrainLayer& layer, const TrainKernels<T>& kernels,
+              const BackwardDataArgs<T>& args, Wide<T>* dvalues, Wide<T>* dbias, Stream& stream);
+
 }  // namespace spdnn::train

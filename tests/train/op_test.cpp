@@ -22,11 +22,12 @@ struct Case {
   double density;  ///< 1: a dense layer
   std::int64_t batch;
   Epilogue activation;
+  bool skewed = false;  ///< one row and one column with every connection, few elsewhere
 };
 
 std::string name_of(const Case& c) {
-  return fmt::format("{}x{} density {} batch {} h [{}, {}]", c.rows, c.cols, c.density, c.batch,
-                     c.activation.lower, c.activation.upper);
+  return fmt::format("{}x{} density {}{} batch {} h [{}, {}]", c.rows, c.cols, c.density,
+                     c.skewed ? ", skewed" : "", c.batch, c.activation.lower, c.activation.upper);
 }
 
 std::vector<Case> cases() {
@@ -46,7 +47,25 @@ std::vector<Case> cases() {
   all.push_back({513, 211, 0.02, 130, clipped});
   all.push_back({40, 50, 0.0, 40, relu});   // no connection at all
   all.push_back({2, 9000, 0.3, 64, relu});  // panels past the second-level cache
+  all.push_back({150, 170, 0.02, 113, relu, true});
   return all;
+}
+
+train::Pattern pattern_of(const Case& c, std::mt19937_64& random) {
+  if (c.density >= 1.0) return train::Pattern::dense(c.rows, c.cols);
+  if (!c.skewed) return test::random_pattern(c.rows, c.cols, c.density, random);
+  std::bernoulli_distribution there(c.density);
+  std::vector<std::int64_t> offsets = {0};
+  std::vector<std::uint32_t> indices;
+  for (std::int64_t row = 0; row < c.rows; ++row) {
+    for (std::int64_t col = 0; col < c.cols; ++col) {
+      if (row == c.rows / 3 || col == c.cols / 2 || there(random)) {
+        indices.push_back(static_cast<std::uint32_t>(col));
+      }
+    }
+    offsets.push_back(std::ssize(indices));
+  }
+  return {c.rows, c.cols, std::move(offsets), std::move(indices)};
 }
 
 /// A layer with its inputs and a gradient, and sums over its connections in long double.
@@ -58,8 +77,7 @@ struct Problem {
   Epilogue activation;
 
   Problem(const Case& c, std::int64_t width, std::mt19937_64& random)
-      : pattern(c.density < 1.0 ? test::random_pattern(c.rows, c.cols, c.density, random)
-                                : train::Pattern::dense(c.rows, c.cols)),
+      : pattern(pattern_of(c, random)),
         values(test::random_values<T>(pattern.nnz(), random)),
         bias(test::random_values<T>(c.rows, random)),
         x(c.cols, c.batch, width),
@@ -105,6 +123,25 @@ std::unique_ptr<Outputs<T>> compute(const Problem<T>& problem, const LinearKerne
       {pattern.view(), problem.dz.view, problem.x.view, out->dvalues.data(), out->dbias.data()},
       stream);
   return out;
+}
+
+/// Both gradients at once have the bits of one after the other.
+template <class T>
+void check_both(const Problem<T>& problem, const LinearKernels<T>& kernels, const Outputs<T>& out,
+                Stream& stream) {
+  if (kernels.backward == nullptr) return;
+  const auto nnz = static_cast<std::size_t>(problem.pattern.nnz());
+  OwnedPanels<T> dx(problem.pattern.cols(), problem.x.view.batch, problem.x.view.width);
+  std::vector<T> dvalues(nnz, T{9});
+  std::vector<T> dbias(problem.bias.size(), T{9});
+  std::vector<T> workspace(2 * nnz, std::numeric_limits<T>::quiet_NaN());
+  std::fill(dx.data.begin(), dx.data.end(), T{9});
+  kernels.backward({problem.layer(), problem.dz.view, problem.activation, problem.x.view, dx.view,
+                    workspace.data()},
+                   dvalues.data(), dbias.data(), stream);
+  EXPECT_EQ(out.dx.data, dx.data);
+  EXPECT_EQ(out.dvalues, dvalues);
+  EXPECT_EQ(out.dbias, dbias);
 }
 
 template <class T>
@@ -174,6 +211,8 @@ void run_all_cases() {
       EXPECT_EQ(one->dx.data, three->dx.data);
       EXPECT_EQ(one->dvalues, three->dvalues);
       EXPECT_EQ(one->dbias, three->dbias);
+      check_both(problem, linear, *one, *stream);
+      check_both(problem, linear, *one, *team_stream);
     }
   }
 }
