@@ -64,7 +64,7 @@ Times measure(const Options& options, const std::vector<TrainLayer>& layers, con
   run_ranks(
       options.ranks,
       [&](Communicator& comm) {
-        const auto device = open_device({});
+        const auto device = open_device(device_of(comm));
         const auto stream = device->make_stream();
         Silent silent(comm);
         const TrainKernels<float>& kernels = train_kernels<float>().front();

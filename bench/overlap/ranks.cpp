@@ -89,7 +89,7 @@ std::vector<double> measure(const Options& options, const Network& network,
   run_ranks(
       partition.parts(),
       [&](Communicator& comm) {
-        const auto device = open_device({});
+        const auto device = open_device(device_of(comm));
         const auto stream = device->make_stream();
         Step step(network.layers, partition.layers, batch, comm, train_kernels<float>().front(),
                   *device, *stream);

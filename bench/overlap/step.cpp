@@ -7,6 +7,13 @@ namespace spdnn::bench {
 
 using namespace train;
 
+DeviceSpec device_of(const Communicator& comm) {
+  DeviceSpec spec;
+  const std::vector<int> cores = usable_cores();
+  if (comm.size() <= std::ssize(cores)) spec.cores = {cores[static_cast<std::size_t>(comm.rank())]};
+  return spec;
+}
+
 TrainKernels<float> idle_kernels() {
   TrainKernels<float> idle = train_kernels<float>().front();
   const LinearKernels<float> nothing = {[](const ForwardArgs<float>&, Stream&) {},
@@ -47,10 +54,10 @@ Step::Step(const std::vector<TrainLayer>& layers, const std::vector<LayerPartiti
 }
 
 void Step::run() {
-  static_cast<void>(pass_->forward({x_.data(), inputs_, batch_, pass_->width(), nullptr}));
-  static_cast<void>(
-      pass_->loss(Loss::cross_entropy, labels_.data(), 1.0F / static_cast<float>(batch_), nullptr));
+  pass_->start({x_.data(), inputs_, batch_, pass_->width(), nullptr}, Loss::cross_entropy,
+               labels_.data(), 1.0F / static_cast<float>(batch_));
   pass_->backward();
+  static_cast<void>(pass_->finish_loss(nullptr));
   UpdateArgs<float> update;
   update.count = network_->parameter_count();
   update.parameters = network_->parameters();

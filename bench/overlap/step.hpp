@@ -49,6 +49,9 @@ class Silent final : public Communicator {
   Communicator& group_;
 };
 
+/// A rank's device: one thread, with a core to itself where there are enough, as a run pins it.
+[[nodiscard]] DeviceSpec device_of(const Communicator& comm);
+
 /// Kernels that do nothing: what a step sends, without what it computes.
 [[nodiscard]] TrainKernels<float> idle_kernels();
 

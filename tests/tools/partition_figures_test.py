@@ -73,6 +73,27 @@ class PartitionFigures(unittest.TestCase):
             self.assertEqual(len(lines), 2 * panels * 4)
         self.assertIn("| 125 / 125 / 125 / 125 | 8e+03 / 8e+03 / 8e+03 / 8e+03 |", text)
 
+    def test_measured_steps_stand_beside_predicted_ones(self):
+        ranks = {"neurons": 64, "layers": 3, "cases": [
+            {"ranks": count, "model": "random", "batch": batch, "declared_link": link, "other_cores": 0.25,
+             "step": {"median_s": 0.004 / count}, "predicted_over_measured": 0.9 + batch / 1000}
+            for count in (1, 2) for batch in (1, 64) for link in ((False, True) if count > 1 else (False,))]}
+        (self.docs / "ranks.json").write_text(json.dumps(ranks))
+        self.assertEqual(self.run_tool("measure", self.program, self.study, "--neurons", "64").returncode, 0)
+        draw = ["draw", self.study, self.docs, "--ranks", self.docs / "ranks.json"]
+        self.assertEqual(self.run_tool(*draw).returncode, 1)  # the page has no place for them
+        page = self.docs / "partitioning.md"
+        page.write_text(page.read_text() + "<!-- steps -->\nolder\n<!-- end -->\nlast\n")
+        for _ in range(2):
+            result = self.run_tool(*draw)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            text = page.read_text()
+            self.assertNotIn("older", text)
+            self.assertIn("| 1 | random | 4.0 ms, 0.90 | 4.0 ms, 0.96 | – | – |", text)
+            self.assertIn("| 2 | random | 2.0 ms, 0.90 | 2.0 ms, 0.96 | 2.0 ms, 0.90 | 2.0 ms, 0.96 |", text)
+            self.assertIn("2 ranks: 0.90 to 0.96.", text)
+            self.assertTrue(text.endswith("last\n"))
+
     def test_random_networks_are_made(self):
         result = self.run_tool("measure", self.program, self.study, "--neurons", "64", "--parts", "2", "--random")
         self.assertEqual(result.returncode, 0, result.stderr)
