@@ -72,6 +72,10 @@ class Communicator {
                                                                 std::span<const Message> receives,
                                                                 Stream* stream) = 0;
 
+  /// Whether what a call finds in the memory of a device goes to others from there; else it is
+  /// copied to the host first, which a caller with host memory of its own does better itself.
+  [[nodiscard]] virtual bool reaches_devices() const { return false; }
+
   /// A group of the ranks that give the same `color`, in order of `key`, then rank.
   [[nodiscard]] virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
 

@@ -6,14 +6,17 @@
 // parts of the gradient the opposite way, to be added up at the owner.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "spdnn/comm.hpp"
+#include "spdnn/message_op.hpp"
 #include "spdnn/partition.hpp"
 
 namespace spdnn {
@@ -108,27 +111,42 @@ struct RowSlice {
                                            std::int64_t features_per_unit,
                                            const std::vector<std::uint32_t>& own_units);
 
+/// A number of images that is a whole number of panels on each rank, whose panels are `width`
+/// images wide. All ranks call it.
+[[nodiscard]] std::int64_t common_panels(Communicator& comm, std::int64_t width);
+
+/// A batch in panels as chunks whose exchanges are hidden behind one another's work: two halves,
+/// the first no smaller, or all of it where that has no more than `grain` images.
+[[nodiscard]] std::vector<Range> halves(std::int64_t batch, std::int64_t width, std::int64_t grain);
+
 /// Where messages lie. Exchanges of which one ends before the other begins may share it.
-template <class T>
 struct HaloRoom {
-  std::vector<T> own_side, input_side;  ///< messages of owned features, and of the halo's
+  Buffer own_side, input_side;  ///< messages of owned features, and of the halo's
+  Buffer own_host, input_host;  ///< the same on their way through the host; empty without one
 };
 
-/// The exchanges of one halo, for panels of CPU memory. A batch goes in chunks, each a range of
-/// panels; several may be under way, and all ranks begin them in the same order. Messages hold the
-/// images of a batch alone, not the rest of its last panel.
+/// The exchanges of one halo, for panels in the memory of a device, which packs and unpacks what
+/// they send. From a GPU a message goes to other GPUs as it is where the communicator reaches them
+/// (`Communicator::reaches_devices`), else through pinned memory of the host. A batch goes in
+/// chunks, each a range of panels; several may be under way, and all ranks begin and end them in
+/// the same order. Messages hold the images of a batch alone, not the rest of its last panel, so
+/// that panels may be of another width on each rank, as long as chunks are of the same images.
 template <class T>
 class HaloExchange {
  public:
-  /// Room for `most_images` images. The halo and the communicator must live as long.
-  HaloExchange(const Halo& halo, Communicator& comm, std::int64_t most_images);
+  /// Room for `most_images` images. The halo, the communicator and the device must live as long;
+  /// calls get the same stream.
+  HaloExchange(const Halo& halo, Communicator& comm, Device& device, Stream& stream,
+               std::int64_t most_images);
   /// In `room`, which grows as is needed and must live as long.
-  HaloExchange(const Halo& halo, Communicator& comm, std::int64_t most_images, HaloRoom<T>& room);
+  HaloExchange(const Halo& halo, Communicator& comm, Device& device, Stream& stream,
+               std::int64_t most_images, HaloRoom& room);
   HaloExchange(const HaloExchange&) = delete;
   HaloExchange& operator=(const HaloExchange&) = delete;
   ~HaloExchange();
 
-  /// Sends what others read of `own` and copies what this rank reads itself to `inputs`.
+  /// Sends what others read of `own` and copies what this rank reads itself to `inputs`. What goes
+  /// through the host is sent no later than by the end of this exchange.
   void start_forward(const Panels<const T>& own, const Panels<T>& inputs, Range panels,
                      Stream& stream);
   /// Puts what came into its rows of `inputs`.
@@ -139,28 +157,64 @@ class HaloExchange {
                       Stream& stream);
   /// Adds what came to `own`, in order of rank.
   void finish_backward(const Panels<T>& own, Range panels, Stream& stream);
+  /// Sends all that is still to be sent. Comes before another exchange on the same communicator
+  /// that begins and ends meanwhile: the others began this one first.
+  void send_now(Stream& stream);
+  /// The rows of `inputs` that this rank owns go to their rows of `own`; nothing is sent.
+  void keep_own(const Panels<const T>& inputs, const Panels<T>& own, Range panels, Stream& stream);
 
-  [[nodiscard]] std::int64_t buffer_bytes() const;
+  /// On the device, and pinned on the host beside it.
+  [[nodiscard]] std::int64_t device_bytes() const;
+  [[nodiscard]] std::int64_t host_bytes() const;
   /// Bytes this rank sent so far.
   [[nodiscard]] std::int64_t forward_bytes() const { return forward_bytes_; }
   [[nodiscard]] std::int64_t backward_bytes() const { return backward_bytes_; }
 
  private:
+  /// Rows of messages in the device's memory.
+  struct Rows {
+    const std::uint32_t* data = nullptr;
+    std::int64_t count = 0;
+  };
+  /// One side of the halo: who it goes to or comes from, and its messages.
+  struct Side {
+    const std::vector<HaloPiece>& pieces;
+    std::vector<Rows> rows;  ///< by piece, or all of them at once
+    std::int64_t words = 0;  ///< of all, for an image
+    Buffer& room;
+    Buffer& host;
+  };
   struct UnderWay {
-    Range panels;
+    std::vector<Communicator::Message> sends, receives;
+    std::unique_ptr<Event> packed;  ///< null on the CPU, which has packed by then
+    bool is_sent = false;
     std::unique_ptr<Communicator::Pending> pending;
   };
-  void start(const Panels<const T>& from, const std::vector<HaloPiece>& out, std::vector<T>& sent,
-             const std::vector<HaloPiece>& in, std::vector<T>& received, Range panels,
-             Stream& stream, std::int64_t& bytes);
-  void wait_for(Range panels);
-  void make_room(std::int64_t most_images);
+  HaloExchange(const Halo& halo, Communicator& comm, Device& device, Stream& stream,
+               std::int64_t most_images, std::unique_ptr<HaloRoom> own, HaloRoom* shared);
+  [[nodiscard]] Rows to_device(const std::vector<std::uint32_t>& list, Stream& stream);
+  void list_rows(Stream& stream);
+  void list_sums(Stream& stream);
+  void start(const Panels<const T>& from, Side& out, Side& in, Range panels, Stream& stream,
+             std::int64_t& bytes);
+  void send(UnderWay& exchange, Stream& stream);
+  [[nodiscard]] T* receive(Side& in, std::int64_t before, std::int64_t images, Stream& stream);
 
   const Halo& halo_;
   Communicator& comm_;
-  std::unique_ptr<HaloRoom<T>> own_room_;
-  HaloRoom<T>& room_;
-  std::vector<UnderWay> under_way_;
+  Device& device_;
+  const MessageKernels<T>& kernels_;
+  bool on_host_;  ///< the device's memory is the host's
+  bool staged_;   ///< messages go through the host
+  std::unique_ptr<HaloRoom> own_room_;
+  HaloRoom& room_;
+  Side own_side_, input_side_;
+  Rows own_from_, own_to_;
+  /// What comes back of each own row: rows of the messages, in order of rank. Made when first used.
+  Rows sum_rows_, sum_offsets_, sum_sources_;
+  std::array<std::vector<std::uint32_t>, 3> sums_;  ///< these three on the CPU
+  std::vector<Buffer> uploaded_;
+  std::deque<UnderWay> under_way_;
   std::int64_t forward_bytes_ = 0, backward_bytes_ = 0;
 };
 

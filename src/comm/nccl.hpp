@@ -50,6 +50,7 @@ class NcclCommunicator final : public CheckedCommunicator {
   [[nodiscard]] std::unique_ptr<Pending> start_exchange(std::span<const Message> sends,
                                                         std::span<const Message> receives,
                                                         Stream* stream) override;
+  [[nodiscard]] bool reaches_devices() const override { return true; }
   /// Splits the host communicator and connects the new group anew.
   [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override;
   void abort(const std::string& reason) override;

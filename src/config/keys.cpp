@@ -216,7 +216,8 @@ void add_rest(std::vector<Key>& t) {
                 .forms = {words({"auto", "in_process", "mpi", "nccl"})},
                 .fallback = R"("auto")",
                 .about = "Whether there may be several processes, or have to be; nccl: GPUs that "
-                         "train are joined by NCCL, as they are with auto where that is possible"},
+                         "train or share rows are joined by NCCL, as they are with auto where that "
+                         "is possible"},
                {.pointer = "/comm/patience_seconds",
                 .forms = {above(0.0, 1e6)},
                 .fallback = "20",

@@ -1,182 +1,260 @@
-// Packing rows of panels into messages and back. A message is `[panel][row][image]`, images that
-// are there alone; the messages of a chunk lie one after the other, those of a later chunk behind
-// them.
+// Packing rows of panels into messages and back. A chunk's messages are `[row][image]`, those of a
+// piece one after the other, as are the pieces; those of a later chunk lie behind them.
 #include <algorithm>
+#include <numeric>
+#include <utility>
 
 #include "spdnn/halo.hpp"
 
 namespace spdnn {
 namespace {
 
-/// Images in the panels before `panel`, and in it.
+/// Images in the panels before `panel`.
 template <class P>
 std::int64_t images_before(const P& x, std::int64_t panel) {
   return std::min(x.batch, panel * x.width);
 }
-template <class P>
-std::int64_t images_of(const P& x, std::int64_t panel) {
-  return images_before(x, panel + 1) - images_before(x, panel);
-}
 
-/// Rows worth handing to another thread.
-constexpr std::int64_t kRowGrain = 256;
-
-/// Calls `row(row of x, its images in the panel, elements of the message)` for all rows of a piece.
-template <class P, class T, class Row>
-void for_each_row(const P& x, const std::vector<std::uint32_t>& rows, T* message, Range panels,
-                  ThreadTeam& team, const Row& row) {
-  const auto count = std::ssize(rows);
-  for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    const std::int64_t images = images_of(x, panel);
-    team.parallel_for(count, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) {
-        row(x.panel(panel) + std::int64_t{rows[i]} * x.width, images, message + i * images);
-      }
-    });
-    message += count * images;
-  }
+/// The images of some panels.
+template <class T>
+Panels<T> cut(const Panels<T>& x, Range panels) {
+  return {x.panel(panels.begin), x.features,
+          images_before(x, panels.end) - images_before(x, panels.begin), x.width, nullptr};
 }
 
 }  // namespace
 
-template <class T>
-HaloExchange<T>::HaloExchange(const Halo& halo, Communicator& comm, std::int64_t most_images)
-    : halo_(halo), comm_(comm), own_room_(std::make_unique<HaloRoom<T>>()), room_(*own_room_) {
-  make_room(most_images);
+std::int64_t common_panels(Communicator& comm, std::int64_t width) {
+  std::vector<std::int64_t> widths(static_cast<std::size_t>(comm.size()));
+  const std::vector<std::int64_t> ones(widths.size(), 1);
+  comm.all_gather(&width, widths.data(), ones, DType::i64, nullptr);
+  std::int64_t common = 1;
+  for (const std::int64_t w : widths) common = std::lcm(common, w);
+  return common;
+}
+
+std::vector<Range> halves(std::int64_t batch, std::int64_t width, std::int64_t grain) {
+  const std::int64_t panels = (batch + width - 1) / width;
+  const std::int64_t grains = (batch + grain - 1) / grain;
+  if (grains < 2) return {{0, panels}};
+  const std::int64_t middle = (grains + 1) / 2 * (grain / width);
+  return {{0, middle}, {middle, panels}};
 }
 
 template <class T>
-HaloExchange<T>::HaloExchange(const Halo& halo, Communicator& comm, std::int64_t most_images,
-                              HaloRoom<T>& room)
-    : halo_(halo), comm_(comm), room_(room) {
-  make_room(most_images);
+HaloExchange<T>::HaloExchange(const Halo& halo, Communicator& comm, Device& device, Stream& stream,
+                              std::int64_t most_images)
+    : HaloExchange(halo, comm, device, stream, most_images, std::make_unique<HaloRoom>(), nullptr) {
 }
 
 template <class T>
-void HaloExchange<T>::make_room(std::int64_t most_images) {
-  const auto grow = [](std::vector<T>& side, std::int64_t elements) {
-    if (std::ssize(side) < elements) side.resize(static_cast<std::size_t>(elements));
+HaloExchange<T>::HaloExchange(const Halo& halo, Communicator& comm, Device& device, Stream& stream,
+                              std::int64_t most_images, HaloRoom& room)
+    : HaloExchange(halo, comm, device, stream, most_images, nullptr, &room) {}
+
+template <class T>
+HaloExchange<T>::HaloExchange(const Halo& halo, Communicator& comm, Device& device, Stream& stream,
+                              std::int64_t most_images, std::unique_ptr<HaloRoom> own,
+                              HaloRoom* shared)
+    : halo_(halo),
+      comm_(comm),
+      device_(device),
+      kernels_(message_kernels<T>(device.info().kind)),
+      on_host_(device.info().kind == DeviceKind::cpu),
+      staged_(!on_host_ && !comm.reaches_devices()),
+      own_room_(std::move(own)),
+      room_(shared == nullptr ? *own_room_ : *shared),
+      own_side_{halo.sends, {}, halo.words_sent(), room_.own_side, room_.own_host},
+      input_side_{halo.receives, {}, halo.words_received(), room_.input_side, room_.input_host} {
+  list_rows(stream);
+  const auto grow = [&](Side& side) {
+    const auto bytes = static_cast<std::size_t>(side.words * most_images) * sizeof(T);
+    if (side.room.bytes() < bytes) side.room = device_.allocate(bytes);
+    if (staged_ && side.host.bytes() < bytes) side.host = device_.allocate_host(bytes);
   };
-  grow(room_.own_side, halo_.words_sent() * most_images);
-  grow(room_.input_side, halo_.words_received() * most_images);
+  grow(own_side_);
+  grow(input_side_);
 }
 
 template <class T>
 HaloExchange<T>::~HaloExchange() = default;
 
+/// The list where kernels can read it. On the CPU that is where it is.
 template <class T>
-void HaloExchange<T>::start(const Panels<const T>& from, const std::vector<HaloPiece>& out,
-                            std::vector<T>& sent, const std::vector<HaloPiece>& in,
-                            std::vector<T>& received, Range panels, Stream& stream,
-                            std::int64_t& bytes) {
+typename HaloExchange<T>::Rows HaloExchange<T>::to_device(const std::vector<std::uint32_t>& list,
+                                                          Stream& stream) {
+  if (on_host_) return {list.data(), std::ssize(list)};
+  uploaded_.push_back(device_.allocate(list.size() * sizeof(std::uint32_t)));
+  stream.copy(uploaded_.back().data(), list.data(), uploaded_.back().bytes());
+  stream.synchronize();
+  return {uploaded_.back().template as<const std::uint32_t>(), std::ssize(list)};
+}
+
+template <class T>
+void HaloExchange<T>::list_rows(Stream& stream) {
+  for (Side* side : {&own_side_, &input_side_}) {
+    std::vector<std::uint32_t> all;  // one launch for all pieces
+    for (const HaloPiece& piece : side->pieces) {
+      if (on_host_) side->rows.push_back(to_device(piece.rows, stream));
+      if (!on_host_) all.insert(all.end(), piece.rows.begin(), piece.rows.end());
+    }
+    if (!on_host_) side->rows.push_back(to_device(all, stream));
+  }
+  own_from_ = to_device(halo_.own_from, stream);
+  own_to_ = to_device(halo_.own_to, stream);
+}
+
+/// By own row that others read, which rows of the messages that come back are added to it.
+template <class T>
+void HaloExchange<T>::list_sums(Stream& stream) {
+  std::vector<std::uint32_t> ends(static_cast<std::size_t>(halo_.own) + 1);
+  for (const HaloPiece& piece : halo_.sends) {
+    for (const std::uint32_t row : piece.rows) ++ends[row + 1];
+  }
+  std::vector<std::uint32_t> rows;
+  std::vector<std::uint32_t> offsets = {0};
+  for (std::uint32_t row = 0; row < halo_.own; ++row) {
+    const bool is_sent = ends[row + 1] > 0;
+    ends[row + 1] += ends[row];
+    if (!is_sent) continue;
+    rows.push_back(row);
+    offsets.push_back(ends[row + 1]);
+  }
+  std::vector<std::uint32_t> sources(offsets.back());
+  std::uint32_t message_row = 0;
+  for (const HaloPiece& piece : halo_.sends) {
+    for (const std::uint32_t row : piece.rows) sources[ends[row]++] = message_row++;
+  }
+  sums_ = {std::move(rows), std::move(offsets), std::move(sources)};
+  sum_rows_ = to_device(sums_[0], stream);
+  sum_offsets_ = to_device(sums_[1], stream);
+  sum_sources_ = to_device(sums_[2], stream);
+  if (!on_host_) sums_ = {};
+}
+
+template <class T>
+void HaloExchange<T>::start(const Panels<const T>& from, Side& out, Side& in, Range panels,
+                            Stream& stream, std::int64_t& bytes) {
   const std::int64_t before = images_before(from, panels.begin);
-  const std::int64_t images = images_before(from, panels.end) - before;
-  // Where each piece's message is, in buffers that hold all images of a batch.
-  const auto place = [&](const std::vector<HaloPiece>& pieces, std::vector<T>& buffer) {
-    std::int64_t words = 0;
-    for (const HaloPiece& piece : pieces) words += std::ssize(piece.rows);
-    T* at = buffer.data() + words * before;
+  const Panels<const T> chunk = cut(from, panels);
+  const auto place = [&](const Side& side) {
+    T* at = (staged_ ? side.host : side.room).template as<T>() + side.words * before;
     std::vector<Communicator::Message> messages;
-    for (const HaloPiece& piece : pieces) {
-      const std::int64_t elements = std::ssize(piece.rows) * images;
+    for (const HaloPiece& piece : side.pieces) {
+      const std::int64_t elements = std::ssize(piece.rows) * chunk.batch;
       messages.push_back({piece.peer, at, static_cast<std::size_t>(elements) * sizeof(T)});
       at += elements;
     }
     return messages;
   };
-  const std::vector<Communicator::Message> sends = place(out, sent);
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    for_each_row(from, out[i].rows, static_cast<T*>(sends[i].data), panels, stream.team(),
-                 [](const T* row, std::int64_t count, T* to) { std::copy_n(row, count, to); });
-    bytes += static_cast<std::int64_t>(sends[i].bytes);
+  UnderWay exchange = {place(out), place(in), nullptr, false, nullptr};
+  T* message = out.room.template as<T>() + out.words * before;
+  for (const Rows& rows : out.rows) {
+    kernels_.pack({chunk, rows.data, rows.count, message}, stream);
+    message += rows.count * chunk.batch;
   }
-  under_way_.push_back({panels, halo_.crosses
-                                    ? comm_.start_exchange(sends, place(in, received), nullptr)
-                                    : nullptr});
+  const std::int64_t sent = out.words * chunk.batch * static_cast<std::int64_t>(sizeof(T));
+  bytes += sent;
+  if (staged_ && sent > 0) {
+    stream.copy(exchange.sends[0].data, out.room.template as<T>() + out.words * before,
+                static_cast<std::size_t>(sent));
+  }
+  if (!on_host_) exchange.packed = stream.record();
+  if (!staged_) send(exchange, stream);
+  under_way_.push_back(std::move(exchange));
 }
 
 template <class T>
-void HaloExchange<T>::wait_for(Range panels) {
-  const auto found =
-      std::find_if(under_way_.begin(), under_way_.end(),
-                   [&](const UnderWay& exchange) { return exchange.panels == panels; });
-  if (found->pending != nullptr) found->pending->finish();
-  under_way_.erase(found);
+void HaloExchange<T>::send(UnderWay& exchange, Stream& stream) {
+  if (std::exchange(exchange.is_sent, true) || !halo_.crosses) return;
+  if (staged_) exchange.packed->wait();
+  exchange.pending = comm_.start_exchange(exchange.sends, exchange.receives,
+                                          on_host_ || staged_ ? nullptr : &stream);
+}
+
+/// Ends the exchange that was begun first; what came is then in the device's memory. Waiting for
+/// the device to have packed comes before waiting for others, and is this rank's own work. What
+/// passes through the host is sent here: the host would have to wait for it before, and with it for
+/// the work that it could hide behind.
+template <class T>
+T* HaloExchange<T>::receive(Side& in, std::int64_t before, std::int64_t images, Stream& stream) {
+  UnderWay exchange = std::move(under_way_.front());
+  under_way_.pop_front();
+  if (exchange.packed != nullptr) exchange.packed->wait();
+  send(exchange, stream);
+  if (exchange.pending != nullptr) exchange.pending->finish();
+  T* const messages = in.room.template as<T>() + in.words * before;
+  if (staged_) {
+    stream.copy(messages, in.host.template as<T>() + in.words * before,
+                static_cast<std::size_t>(in.words * images) * sizeof(T));
+  }
+  return messages;
+}
+
+template <class T>
+void HaloExchange<T>::send_now(Stream& stream) {
+  for (UnderWay& exchange : under_way_) send(exchange, stream);
 }
 
 template <class T>
 void HaloExchange<T>::start_forward(const Panels<const T>& own, const Panels<T>& inputs,
                                     Range panels, Stream& stream) {
-  start(own, halo_.sends, room_.own_side, halo_.receives, room_.input_side, panels, stream,
-        forward_bytes_);
+  start(own, own_side_, input_side_, panels, stream, forward_bytes_);
   if (halo_.in_place && own.data == inputs.data) return;
-  for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    const T* from = own.panel(panel);
-    T* to = inputs.panel(panel);
-    stream.team().parallel_for(
-        std::ssize(halo_.own_to), kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t i = begin; i < end; ++i) {
-            std::copy_n(from + std::int64_t{halo_.own_from[i]} * own.width, own.width,
-                        to + std::int64_t{halo_.own_to[i]} * own.width);
-          }
-        });
-  }
+  kernels_.copy_rows(
+      {cut(own, panels), cut(inputs, panels), own_from_.data, own_to_.data, own_to_.count}, stream);
 }
 
 template <class T>
 void HaloExchange<T>::finish_forward(const Panels<T>& inputs, Range panels, Stream& stream) {
-  wait_for(panels);
-  T* message =
-      room_.input_side.data() + halo_.words_received() * images_before(inputs, panels.begin);
-  for (const HaloPiece& piece : halo_.receives) {
-    for_each_row(inputs, piece.rows, message, panels, stream.team(),
-                 [&](T* row, std::int64_t count, const T* from) {
-                   std::copy_n(from, count, row);
-                   // Lanes without an image must be finite: they meet gradients of 0.
-                   std::fill_n(row + count, inputs.width - count, T{0});
-                 });
-    message += std::ssize(piece.rows) *
-               (images_before(inputs, panels.end) - images_before(inputs, panels.begin));
+  const Panels<T> chunk = cut(inputs, panels);
+  const T* message = receive(input_side_, images_before(inputs, panels.begin), chunk.batch, stream);
+  for (const Rows& rows : input_side_.rows) {
+    // Lanes without an image must be finite: they meet gradients of 0.
+    kernels_.unpack({chunk, rows.data, rows.count, message}, stream);
+    message += rows.count * chunk.batch;
   }
 }
 
 template <class T>
 void HaloExchange<T>::start_backward(const Panels<const T>& inputs, const Panels<T>& own,
                                      Range panels, Stream& stream) {
-  start(inputs, halo_.receives, room_.input_side, halo_.sends, room_.own_side, panels, stream,
-        backward_bytes_);
+  start(inputs, input_side_, own_side_, panels, stream, backward_bytes_);
   if (halo_.in_place && own.data == inputs.data) return;
-  for (std::int64_t panel = panels.begin; panel < panels.end; ++panel) {
-    const T* from = inputs.panel(panel);
-    T* to = own.panel(panel);
-    std::fill_n(to, own.features * own.width, T{0});
-    stream.team().parallel_for(
-        std::ssize(halo_.own_to), kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-          for (std::int64_t i = begin; i < end; ++i) {
-            std::copy_n(from + std::int64_t{halo_.own_to[i]} * own.width, own.width,
-                        to + std::int64_t{halo_.own_from[i]} * own.width);
-          }
-        });
+  keep_own(inputs, own, panels, stream);
+}
+
+template <class T>
+void HaloExchange<T>::keep_own(const Panels<const T>& inputs, const Panels<T>& own, Range panels,
+                               Stream& stream) {
+  if (own_from_.count < halo_.own) {
+    const std::int64_t elements = panels.size() * own.features * own.width;
+    stream.zero(own.panel(panels.begin), static_cast<std::size_t>(elements) * sizeof(T));
   }
+  kernels_.copy_rows(
+      {cut(inputs, panels), cut(own, panels), own_to_.data, own_from_.data, own_to_.count}, stream);
 }
 
 template <class T>
 void HaloExchange<T>::finish_backward(const Panels<T>& own, Range panels, Stream& stream) {
-  wait_for(panels);
-  const T* message = room_.own_side.data() + halo_.words_sent() * images_before(own, panels.begin);
-  for (const HaloPiece& piece : halo_.sends) {
-    for_each_row(own, piece.rows, message, panels, stream.team(),
-                 [](T* row, std::int64_t count, const T* from) {
-                   for (std::int64_t i = 0; i < count; ++i) row[i] += from[i];
-                 });
-    message += std::ssize(piece.rows) *
-               (images_before(own, panels.end) - images_before(own, panels.begin));
-  }
+  if (sum_offsets_.count == 0) list_sums(stream);
+  const Panels<T> chunk = cut(own, panels);
+  const T* messages = receive(own_side_, images_before(own, panels.begin), chunk.batch, stream);
+  kernels_.add(
+      {chunk, sum_rows_.data, sum_offsets_.data, sum_sources_.data, sum_rows_.count, messages},
+      stream);
 }
 
 template <class T>
-std::int64_t HaloExchange<T>::buffer_bytes() const {
-  return static_cast<std::int64_t>((room_.own_side.size() + room_.input_side.size()) * sizeof(T));
+std::int64_t HaloExchange<T>::device_bytes() const {
+  std::size_t bytes = room_.own_side.bytes() + room_.input_side.bytes();
+  for (const Buffer& list : uploaded_) bytes += list.bytes();
+  return static_cast<std::int64_t>(bytes);
+}
+
+template <class T>
+std::int64_t HaloExchange<T>::host_bytes() const {
+  return static_cast<std::int64_t>(room_.own_host.bytes() + room_.input_host.bytes());
 }
 
 template class HaloExchange<float>;

@@ -25,7 +25,7 @@ double time_exchange(Communicator& comm, Device& device, Stream& stream, std::in
   std::iota(own.begin(), own.end(), comm.rank() == 0 ? 0U : count);
   std::iota(needed.begin(), needed.end(), comm.rank() == 0 ? count : 0U);
   const Halo halo = make_halo(comm, owners, own, needed);
-  HaloExchange<float> exchange(halo, comm, kBatch);
+  HaloExchange<float> exchange(halo, comm, device, stream, kBatch);
   const std::int64_t width = panel_width(device.info());
   const auto size = Panels<float>{nullptr, features, kBatch, width, nullptr}.size();
   std::vector<float> from(static_cast<std::size_t>(size), 1.0F);

@@ -255,21 +255,15 @@ void choose_strategy(const Profile& profile, const PlanRequest& request, Plan& p
             "CPU ranks of one process");
       }
       break;
-    case Strategy::model:
-      if (!all_cpu) {
-        throw InputError(
-            "/strategy: 'model' divides rows between CPU ranks of one process in this version; use "
-            "'data', 'task_stealing' or 'auto' with GPUs");
-      }
-      plan.helping = Helping::rows;
-      break;
+    case Strategy::model: plan.helping = Helping::rows; break;
     case Strategy::grid:
       throw InputError(
           "/strategy: 'grid' is not available in this version; use 'data', 'model', "
           "'data_then_model', 'task_manager', 'task_stealing' or 'auto'");
   }
   const bool by_request = plan.strategy == Strategy::model;
-  plan.own_rows = by_request && request.own_rows;
+  // CPU ranks may share rows of one memory; a GPU's own ones lie in its own.
+  plan.own_rows = by_request && (request.own_rows || !all_cpu);
   plan.rebalance_rows =
       !plan.own_rows && (!by_request || request.split.kind == SplitKind::profiled);
 }

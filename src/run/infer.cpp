@@ -275,7 +275,6 @@ void count_rows(const Outcome& outcome, RowTraffic& rows) {
 }
 
 RunResult infer(const RunConfig& config, Progress& progress, World& world) {
-  check_needs_no_nccl(config);
   RunResult result;
   const Job job = make_job(config, world);
   const Sources sources = load(config, world, progress, result);
@@ -285,6 +284,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
   result.plan = plan_job(config, stats_of(network.model, work.images), profile, world);
+  if (!result.plan.own_rows) check_needs_no_nccl(config);
   const std::vector<LayerPartition> owners =
       divide_job(config, network.model, job, progress, result);
 
@@ -309,7 +309,11 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   context.progress = &progress;
   context.forms = &forms;
   context.rows = &owners;
-  Outcome outcome = run_all_ranks(context, job, config.profile_range);
+  RunRanks run_ranks;
+  if (result.plan.own_rows) {
+    run_ranks = [&](const auto& body) { run_joined(config, job, body, result.notes); };
+  }
+  Outcome outcome = run_all_ranks(context, job, config.profile_range, run_ranks);
   if (!job.leads()) return {};
   for (auto& [image, outputs] : outcome.outputs) outputs = expand_outputs(network, outputs);
   progress.phase = "verifying";

@@ -59,7 +59,7 @@ void run_joined(const RunConfig& config, const Job& job,
     } catch (const CommError& error) {
       // All ranks come here alike, and the host's group still stands.
       if (asked) throw;
-      if (host.rank() == 0) note = fmt::format("sums pass through the host: {}", error.what());
+      if (host.rank() == 0) note = fmt::format("messages pass through the host: {}", error.what());
     }
     body(joined == nullptr ? host : *joined);
   });
@@ -69,8 +69,8 @@ void run_joined(const RunConfig& config, const Job& job,
 void check_needs_no_nccl(const RunConfig& config) {
   if (config.comm.backend != "nccl") return;
   throw InputError(
-      "/comm/backend: 'nccl' joins GPUs that train, and inference sends nothing from GPU to GPU; "
-      "leave it at 'auto'");
+      "/comm/backend: 'nccl' joins GPUs that train or share rows, and inference by images sends "
+      "nothing from GPU to GPU; leave it at 'auto', or set /strategy to 'model'");
 }
 
 }  // namespace spdnn

@@ -1,4 +1,4 @@
-// How the ranks of a job that trains are joined.
+// How the ranks of a job that trains, or whose ranks own rows, are joined.
 #pragma once
 
 #include <functional>

@@ -107,7 +107,8 @@ void join_results(const Job& job, std::vector<PassResult>& ranks) {
 
 }  // namespace
 
-Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_range) {
+Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_range,
+                      const RunRanks& run_ranks) {
   Outcome outcome;
   std::vector<std::int64_t> origin_of;
   const std::size_t ranks = job.specs.size();
@@ -118,7 +119,7 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
   std::optional<HelpDesk> help;
   if (!alone && shared.plan->helping == Helping::images_then_rows) help.emplace(job);
   outcome.ranks.resize(ranks);
-  job.run_ranks([&](Communicator& comm) {
+  const auto body = [&](Communicator& comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
     const std::unique_ptr<Device> device = open_device(job.specs[rank]);
     comm.show_device(device->info().name);
@@ -150,7 +151,12 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
     std::int64_t bytes = job.specs[rank].kind == DeviceKind::cuda ? device->peak_bytes() : 0;
     comm.all_reduce(&bytes, &bytes, 1, DType::i64, Reduction::max, nullptr);
     if (rank == 0) outcome.peak_device_bytes = bytes;
-  });
+  };
+  if (run_ranks) {
+    run_ranks(body);
+  } else {
+    job.run_ranks(body);
+  }
   join_results(job, outcome.ranks);
   if (!job.leads()) return outcome;
   for (PassResult& rank : outcome.ranks) outcome.outputs.merge(rank.outputs);

@@ -170,6 +170,10 @@ RowLayers cut_layers(const Model& model, const std::vector<LayerPartition>& owne
     rows.activation = layer_activation(layer);
     rows.each = features_per_unit(layer);
     if (l == segment->first + segment->count) ++segment;
+    // A GPU takes all rows of a chunk in one launch, while it is sent the other chunk.
+    const bool divided = rows.rows[0].size() > 0 && rows.rows[1].size() > 0;
+    if (divided && device.info().kind == DeviceKind::cuda)
+      rows.rows = {Range{}, {0, rows.rows[1].end}};
     rows.kernel = &kernel_for(rows, segment->kernels[comm.rank()][l - segment->first], device);
     prepare(rows, device, stream);
     before = feature_owners(*split, rows.each, own);

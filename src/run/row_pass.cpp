@@ -2,7 +2,8 @@
 //
 // A batch goes in two chunks of panels, so that what one of them sends travels while the other is
 // computed; within a chunk the rows that read own inputs alone are computed before its exchange
-// has to be there. Messages of a layer end before those of the next but one begin.
+// has to be there. Messages of a layer end before those of the next but one begin. The host sees
+// flags and ids at the ends of segments alone, where it meets the other ranks.
 #include "row_pass.hpp"
 
 #include <algorithm>
@@ -36,11 +37,12 @@ struct RowPass::State {
   Pace pace;
   std::unique_ptr<Stream> stream;
   std::int64_t width;
+  std::int64_t grain;  ///< images that are whole panels on all ranks
   std::int64_t capacity;
 
   RowLayers cut_out;
   std::vector<Buffer> biases;  ///< by layer
-  std::array<HaloRoom<float>, 2> rooms;
+  std::array<HaloRoom, 2> rooms;
   /// By layer, and for the outputs: null where a layer reads what this rank put out, as it is.
   std::vector<std::unique_ptr<HaloExchange<float>>> exchanges;
   std::array<Buffer, 2> outputs;  ///< of this rank's rows
@@ -48,6 +50,8 @@ struct RowPass::State {
   std::array<Buffer, 2> ids;      ///< which image a slot holds
   std::array<Buffer, 2> alive;    ///< flags by the interior rows, and by the others
   Buffer parent, live, workspace;
+  Buffer host_flags, host_ids;  ///< for the host: both `alive`, and the ids of the current images
+  std::vector<std::int32_t> parents;  ///< which image goes on for each, or −1, as known last
 
   std::size_t current = 0;  ///< which of `outputs` holds the activations
   std::size_t listed = 0;   ///< which of `ids` is right
@@ -62,6 +66,7 @@ struct RowPass::State {
         pace(spec),
         stream(d.make_stream()),
         width(panel_width(d.info())),
+        grain(common_panels(with, width)),
         capacity(c.plan->batch[with.rank()]) {}
 
   [[nodiscard]] std::size_t layers() const { return context.model->layers.size(); }
@@ -78,9 +83,9 @@ struct RowPass::State {
     for (std::size_t l = 0; l <= layers(); ++l) {
       const Halo& halo = l < layers() ? layer(l).halo : cut_out.outputs;
       const bool moves = l > 0 && (halo.crosses || !halo.in_place);
-      exchanges.push_back(
-          moves ? std::make_unique<HaloExchange<float>>(halo, comm, capacity, rooms[l % 2])
-                : nullptr);
+      exchanges.push_back(moves ? std::make_unique<HaloExchange<float>>(halo, comm, device, *stream,
+                                                                        capacity, rooms[l % 2])
+                                : nullptr);
       if (moves) most_inputs[l % 2] = std::max(most_inputs[l % 2], halo.inputs);
       if (l == layers()) continue;
       most_outputs = std::max(most_outputs, layer(l).outputs());
@@ -94,13 +99,16 @@ struct RowPass::State {
       ids[i] = device.allocate(static_cast<std::size_t>(capacity) * sizeof(std::int32_t));
       alive[i] = device.allocate(static_cast<std::size_t>(lanes));
     }
-    parent =
-        device.allocate(static_cast<std::size_t>(context.images->rows()) * sizeof(std::int32_t));
-    std::fill_n(parent.as<std::int32_t>(), context.images->rows(), -1);
+    host_flags = device.allocate_host(static_cast<std::size_t>(2 * capacity));
+    host_ids = device.allocate_host(static_cast<std::size_t>(capacity) * sizeof(std::int32_t));
+    parents.assign(static_cast<std::size_t>(context.images->rows()), -1);
+    parent = device.allocate(parents.size() * sizeof(std::int32_t));
+    stream->copy(parent.data(), parents.data(), parent.bytes());
     live = device.allocate(sizeof(std::int32_t));
     workspace = device.allocate(
         layout_kernels<float>(device.info().kind).compact_workspace_bytes(capacity));
     result.images_per_layer.resize(layers());
+    stream->synchronize();
   }
 
   [[nodiscard]] Panels<float> own(std::size_t which, std::int64_t features) const {
@@ -114,9 +122,8 @@ struct RowPass::State {
   }
   /// The current images in two halves where an exchange can be hidden behind the other's work.
   [[nodiscard]] std::vector<Range> chunks() const {
-    const std::int64_t panels = own(0, 1).count();
-    if (comm.size() == 1 || panels < 2) return {{0, panels}};
-    return {{0, (panels + 1) / 2}, {(panels + 1) / 2, panels}};
+    if (comm.size() == 1) return {{0, own(0, 1).count()}};
+    return halves(bound, width, grain);
   }
 
   void load(Range images) {
@@ -125,20 +132,25 @@ struct RowPass::State {
     const PreparedWeights csr =
         upload_csr(context.images->view().slice_rows(images), device, *stream);
     layout_kernels<float>(device.info().kind).expand({csr.csr, input_of(0)}, *stream);
-    auto* list = ids[listed].as<std::int32_t>();
+    auto* list = host_ids.as<std::int32_t>();
     std::iota(list, list + bound, static_cast<std::int32_t>(images.begin));
+    stream->copy(ids[listed].data(), list, static_cast<std::size_t>(bound) * sizeof *list);
+    stream->synchronize();
   }
 
-  /// Some rows of a layer for some images, a panel at a time: rows of one panel lie together.
+  /// Some rows of a layer for some images: all rows at once, others a panel at a time, for the rows
+  /// of one panel lie together.
   void run_rows(std::size_t l, std::size_t part, Range panels, const Panels<const float>& x,
                 const Panels<float>& y, std::uint8_t* flags) {
     const RowLayer& rows = layer(l);
     const Range range = rows.rows[part];
-    for (std::int64_t p = panels.begin; p < panels.end; ++p) {
-      const Panels<const float> from = cut(x, {p, p + 1});
-      std::uint8_t* of_panel = flags == nullptr ? nullptr : flags + p * width;
+    const bool whole = range.size() == 0 || range.size() == rows.rows[1].end;
+    const std::int64_t step = whole ? panels.size() : 1;
+    for (std::int64_t p = panels.begin; p < panels.end; p += step) {
+      const Panels<const float> from = cut(x, {p, p + step});
+      std::uint8_t* of_panels = flags == nullptr ? nullptr : flags + p * width;
       if (range.size() == 0) {
-        if (of_panel != nullptr) std::fill_n(of_panel, from.batch, std::uint8_t{0});
+        if (flags != nullptr) stream->zero(of_panels, static_cast<std::size_t>(from.batch));
         continue;
       }
       const std::int64_t stride = rows.bias.size() > 1 ? 1 : 0;
@@ -146,8 +158,8 @@ struct RowPass::State {
                               {biases[l].as<float>() + stride * range.begin, stride},
                               rows.activation,
                               from,
-                              cut(y, {p, p + 1}),
-                              of_panel,
+                              cut(y, {p, p + step}),
+                              of_panels,
                               {},
                               rows.kind,
                               rows.window};
@@ -211,8 +223,13 @@ struct RowPass::State {
 
   /// An image lives where any rank's rows have a nonzero.
   void combine_alive() {
-    auto* flags = alive[0].as<std::uint8_t>();
-    const auto* others = alive[1].as<const std::uint8_t>();
+    auto* flags = host_flags.as<std::uint8_t>();
+    const auto* others = flags + bound;
+    for (std::size_t part = 0; part < 2; ++part) {
+      stream->copy(flags + static_cast<std::int64_t>(part) * bound, alive[part].data(),
+                   static_cast<std::size_t>(bound));
+    }
+    stream->synchronize();
     for (std::int64_t i = 0; i < bound; ++i) flags[i] |= others[i];
     if (comm.size() == 1) return;
     pace.begin_wait();
@@ -223,15 +240,16 @@ struct RowPass::State {
   /// Packs this rank's rows of the living images, after which layer `end` follows. All ranks come
   /// to the same list.
   void pack(std::size_t end) {
-    const auto* flags = alive[0].as<std::uint8_t>();
+    const auto* flags = host_flags.as<std::uint8_t>();
     const auto dead = std::count(flags, flags + bound, std::uint8_t{0});
     if (end < layers() && static_cast<double>(dead) <= kWorthPacking * static_cast<double>(bound)) {
       return;
     }
     const ProfileRange range("pack", static_cast<std::int64_t>(end));
     const std::int64_t features = layer(end - 1).outputs();
+    stream->copy(alive[0].data(), flags, static_cast<std::size_t>(bound));
     const CompactArgs<float> args = {own(current, features),
-                                     flags,
+                                     alive[0].as<std::uint8_t>(),
                                      ids[listed].as<std::int32_t>(),
                                      static_cast<std::int64_t>(end) < context.dead_from,
                                      parent.as<std::int32_t>(),
@@ -243,7 +261,11 @@ struct RowPass::State {
     layout_kernels<float>(device.info().kind).compact(args, *stream);
     current = 1 - current;
     listed = 1 - listed;
-    const std::int64_t left = *live.as<std::int32_t>();
+    std::int32_t left = 0;
+    stream->copy(&left, live.data(), sizeof left);
+    stream->copy(host_ids.data(), ids[listed].data(),
+                 static_cast<std::size_t>(bound) * sizeof(std::int32_t));
+    stream->synchronize();
     add_progress((bound - left) * static_cast<std::int64_t>(layers() - end));
     bound = left;
   }
@@ -255,7 +277,9 @@ struct RowPass::State {
   /// Records the images that went through all layers, and gathers their outputs on rank 0 where
   /// any of them are to be kept.
   void collect() {
-    const auto* list = ids[listed].as<std::int32_t>();
+    const auto* list = host_ids.as<std::int32_t>();
+    stream->copy(parents.data(), parent.data(), parent.bytes());
+    stream->synchronize();
     std::vector<std::int64_t> slots;
     const std::vector<std::int64_t> wanted = wanted_images();
     for (std::int64_t slot = 0; slot < bound; ++slot) {
@@ -272,7 +296,14 @@ struct RowPass::State {
     start_exchange(layers(), all);
     finish_exchange(layers(), all);
     if (comm.rank() != 0) return;
-    const Panels<const float> y = input_of(layers());
+    Panels<const float> y = input_of(layers());
+    std::vector<float> found;
+    if (device.info().kind != DeviceKind::cpu) {
+      found.resize(static_cast<std::size_t>(y.size()));
+      stream->copy(found.data(), y.data, found.size() * sizeof(float));
+      stream->synchronize();
+      y.data = found.data();
+    }
     for (const std::int64_t slot : slots) {
       std::vector<float>& of_image = result.outputs[list[slot]];
       for (std::int64_t f = 0; f < y.features; ++f) of_image.push_back(y.at(f, slot));
@@ -282,7 +313,6 @@ struct RowPass::State {
   /// Images whose outputs are to be kept, and those that went on for them, ascending.
   [[nodiscard]] std::vector<std::int64_t> wanted_images() const {
     std::vector<std::int64_t> wanted;
-    const auto* parents = parent.as<const std::int32_t>();
     for (std::int64_t id : *context.keep_ids) {
       for (; parents[id] >= 0; id = parents[id]) wanted.push_back(id);
       wanted.push_back(id);
@@ -313,7 +343,6 @@ struct RowPass::State {
       return std::move(result);
     }
     result.begun = context.images->rows();
-    const auto* parents = parent.as<const std::int32_t>();
     for (std::int64_t image = 0; image < context.images->rows(); ++image) {
       if (parents[image] < 0) continue;
       result.merged.push_back(image);

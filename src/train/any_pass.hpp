@@ -49,8 +49,9 @@ class AnyBatchPass {
   [[nodiscard]] virtual std::int64_t workspace_bytes() const = 0;
   /// Of images and values that are stored in 16 bits beside those of T.
   [[nodiscard]] virtual std::int64_t copy_bytes() const = 0;
-  /// Messages and copies of the halos.
+  /// Messages and copies of the halos on the device; messages on their way through the host.
   [[nodiscard]] virtual std::int64_t halo_bytes() const = 0;
+  [[nodiscard]] virtual std::int64_t halo_host_bytes() const = 0;
   /// Calls of `start` and `backward` that were replayed.
   [[nodiscard]] virtual std::int64_t replayed() const = 0;
   [[nodiscard]] const BatchTransfer<T>& transfer() const noexcept { return transfer_; }

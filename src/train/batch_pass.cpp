@@ -54,18 +54,17 @@ Panels<T> cut(const Panels<T>& x, Range panels) {
           x.width, x.live};
 }
 
-/// The rows of `range` of a layer's weights.
+/// The rows of `range` of a layer's weights; `pattern` is what the host knows of it.
 template <class T>
-LinearView<T> cut(const LinearView<T>& layer, Range range) {
+LinearView<T> cut(const LinearView<T>& layer, const Pattern& pattern, Range range) {
   LinearView<T> part = layer;
   part.pattern.rows = range.size();
   part.bias += range.begin;
-  if (layer.pattern.row_offsets == nullptr) {
+  if (pattern.is_dense()) {
     part.pattern.nnz = range.size() * layer.pattern.cols;
     part.values += range.begin * layer.pattern.cols;
   } else {
-    part.pattern.nnz =
-        layer.pattern.row_offsets[range.end] - layer.pattern.row_offsets[range.begin];
+    part.pattern.nnz = pattern.row_offsets()[range.end] - pattern.row_offsets()[range.begin];
     part.pattern.row_offsets += range.begin;
   }
   return part;
@@ -104,7 +103,9 @@ BatchPass<T>::BatchPass(Network<W>& network, std::optional<Shard> own, const Sha
     const bool copied = l > 0 && !halo.in_place;
     inputs_.push_back(allocate<T>(device, copied ? halo.inputs * lanes : 0));
     exchanges_.push_back(
-        halo.crosses || copied ? std::make_unique<Exchange>(halo, *comm, most_images) : nullptr);
+        halo.crosses || copied
+            ? std::make_unique<Exchange>(halo, *comm, device, network.stream(), most_images)
+            : nullptr);
     if (copied && l < layers) widest_read = std::max(widest_read, halo.inputs);
     if (l == layers) continue;
     const TrainLayer& layer = network.layers()[l];
@@ -112,6 +113,7 @@ BatchPass<T>::BatchPass(Network<W>& network, std::optional<Shard> own, const Sha
     widest_own = std::max(widest_own, layer.outputs());
     most_values = std::max(most_values, layer.workspace());
   }
+  grain_ = comm == nullptr || comm->size() == 1 ? width_ : common_panels(*comm, width_);
   for (Buffer& delta : deltas_) delta = allocate<T>(device, widest_own * lanes);
   partials_ = allocate<T>(device, widest_read * lanes);
   loss_gradient_ =
@@ -191,9 +193,8 @@ bool BatchPass<T>::exchanges() const {
 /// The whole batch, or two halves where an exchange can be hidden behind the other's work.
 template <class T>
 std::vector<Range> BatchPass<T>::chunks() const {
-  const std::int64_t panels = x_.count();
-  if (!exchanges() || panels < 2) return {{0, panels}};
-  return {{0, (panels + 1) / 2}, {(panels + 1) / 2, panels}};
+  if (!exchanges()) return {{0, x_.count()}};
+  return halves(x_.batch, width_, grain_);
 }
 
 template <class T>
@@ -205,7 +206,7 @@ void BatchPass<T>::forward_rows(std::size_t layer, Range units, Range chunk) {
   if (units.size() < slice.units()) {
     // Rows of one panel lie together.
     const std::int64_t each = slice.features_per_unit();
-    weights = cut(weights, units);
+    weights = cut(weights, slice.pattern, units);
     y.data += units.begin * each * width_;
     y.features = units.size() * each;
   }
@@ -295,12 +296,7 @@ void BatchPass<T>::queue_loss(Loss loss, const std::int32_t* labels, W scale) {
   kernels_.loss(args, network_.stream());
   this->transfer_.start_back(x_.batch);
   if (halo.in_place) return;
-  for (std::int64_t panel = 0; panel < own.count(); ++panel) {
-    for (std::size_t i = 0; i < halo.own_from.size(); ++i) {
-      std::copy_n(args.dz.panel(panel) + std::int64_t{halo.own_to[i]} * width_, width_,
-                  own.panel(panel) + std::int64_t{halo.own_from[i]} * width_);
-    }
-  }
+  exchanges_.back()->keep_own(args.dz, own, Range{0, own.count()}, network_.stream());
 }
 
 /// The gradient by the inputs of a layer, and what of it belongs to others on its way.
@@ -361,6 +357,7 @@ void BatchPass<T>::backward_layers(const Visit& visit) {
       gradient_on(layer, network_.view(l).pattern, x, dvalues, dbias);
     }
     if (!visit) continue;
+    if (exchanges_[l] != nullptr) exchanges_[l]->send_now(network_.stream());
     visit(l, [&](const TrainLayer& as, const Panels<const W>* input, W* values, W* biases) {
       const Panels<const T>* other = nullptr;
       if constexpr (!kIsNarrow<T>) other = input;
@@ -404,7 +401,14 @@ template <class T>
 std::int64_t BatchPass<T>::halo_bytes() const {
   std::int64_t bytes = bytes_of(partials_) + bytes_of(loss_gradient_);
   for (const Buffer& buffer : inputs_) bytes += bytes_of(buffer);
-  for (const auto& exchange : exchanges_) bytes += exchange ? exchange->buffer_bytes() : 0;
+  for (const auto& exchange : exchanges_) bytes += exchange ? exchange->device_bytes() : 0;
+  return bytes;
+}
+
+template <class T>
+std::int64_t BatchPass<T>::halo_host_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& exchange : exchanges_) bytes += exchange ? exchange->host_bytes() : 0;
   return bytes;
 }
 

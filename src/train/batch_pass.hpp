@@ -13,14 +13,17 @@ namespace spdnn::train {
 /// Ranks that share rows exchange them as they compute them, and store no 16 bits.
 template <class T>
 struct NoExchange {
-  NoExchange(const Halo& /*halo*/, Communicator& /*comm*/, std::int64_t /*most_images*/) {
+  explicit NoExchange(const auto&...) {
     throw InputError("/precision: ranks that share the rows of a network store 'fp32'");
   }
   void start_forward(const auto&...) {}
   void finish_forward(const auto&...) {}
   void start_backward(const auto&...) {}
   void finish_backward(const auto&...) {}
-  [[nodiscard]] std::int64_t buffer_bytes() const { return 0; }
+  void send_now(const auto&...) {}
+  void keep_own(const auto&...) {}
+  [[nodiscard]] std::int64_t device_bytes() const { return 0; }
+  [[nodiscard]] std::int64_t host_bytes() const { return 0; }
 };
 
 /// What one batch needs on its way: what every layer reads and puts out, and two deltas, stored as
@@ -68,6 +71,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   [[nodiscard]] std::int64_t workspace_bytes() const override;
   [[nodiscard]] std::int64_t copy_bytes() const override;
   [[nodiscard]] std::int64_t halo_bytes() const override;
+  [[nodiscard]] std::int64_t halo_host_bytes() const override;
   [[nodiscard]] std::int64_t replayed() const override { return kept_.replayed(); }
 
  private:
@@ -107,6 +111,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   std::optional<Shard> own_shard_;
   const Shard& shard_;
   std::int64_t width_;
+  std::int64_t grain_;  ///< images that are whole panels on all ranks that share the rows
   KeptWork<Part> kept_;
   std::vector<Buffer> activations_;
   std::vector<Buffer> inputs_;  ///< by layer and for the loss; empty where read in place

@@ -27,6 +27,7 @@ class PacedCommunicator final : public Communicator {
   [[nodiscard]] std::unique_ptr<Pending> start_exchange(std::span<const Message> sends,
                                                         std::span<const Message> receives,
                                                         Stream* stream) override;
+  [[nodiscard]] bool reaches_devices() const override { return comm_.reaches_devices(); }
   /// The group that comes of it keeps the same clock.
   [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override;
   void abort(const std::string& reason) override { comm_.abort(reason); }

@@ -31,6 +31,8 @@ std::vector<MemoryItem> RankTrainer::own_memory() {
   const AnyBatchPass<float>& pass = worker_.pass();
   MemoryItem batches = item("batches", pass.transfer().device_bytes());
   batches.bytes += loader_.bytes() + pass.transfer().host_bytes();
+  MemoryItem halos = item("halos", pass.halo_bytes());
+  halos.bytes += pass.halo_host_bytes();
   return {item("values and biases", parameters),
           item("gradient", parameters),
           item("optimizer state", worker_.optimizer().bytes()),
@@ -40,7 +42,7 @@ std::vector<MemoryItem> RankTrainer::own_memory() {
           item("deltas", pass.delta_bytes()),
           item("values by columns", pass.workspace_bytes()),
           item("copies in 16 bits", pass.copy_bytes()),
-          item("halos", pass.halo_bytes()),
+          halos,
           {"rewiring", rewirer_.bytes(), on_host ? 0 : rewirer_.bytes() / 2},
           batches};
 }

@@ -170,11 +170,14 @@ void RankTrainer::sum_gradients() {
                    Reduction::sum, shares_memory(device_) ? nullptr : stream_.get());
 }
 
-/// Sums over the ranks, and the mean of the loss.
+/// Sums over the ranks, and the mean of the loss, the same on all of them.
 void RankTrainer::reduce(Measure& measure) {
+  std::vector<std::int64_t> first(static_cast<std::size_t>(model_.size()));
   const auto sum = [&](void* data, std::int64_t count, DType type) {
-    // Those that share rows measure the same.
     if (data_.size() > 1) data_.all_reduce(data, data, count, type, Reduction::sum, nullptr);
+    // Those that share rows measure the same images; unlike devices do so with other bits.
+    first[0] = count;
+    if (model_.size() > 1) model_.all_gather(data, data, first, type, nullptr);
   };
   sum(&measure.images, 1, DType::i64);
   sum(&measure.correct, 1, DType::i64);

@@ -78,18 +78,20 @@ class WholeInput {
     const Halo halo =
         halo_of_all(worker.model(), worker.layers(), worker.partition(), worker.shard(), layer);
     Panels<float> all = {nullptr, halo.inputs, own.batch, own.width, nullptr};
-    data_.resize(static_cast<std::size_t>(all.size()));
-    all.data = data_.data();
-    HaloExchange<float> exchange(halo, worker.model(), own.batch);
-    exchange.start_forward(own, all, {0, own.count()}, worker.network().stream());
-    exchange.finish_forward(all, {0, own.count()}, worker.network().stream());
+    Device& device = worker.network().device();
+    Stream& stream = worker.network().stream();
+    data_ = device.allocate(static_cast<std::size_t>(all.size()) * sizeof(float));
+    all.data = data_.as<float>();
+    HaloExchange<float> exchange(halo, worker.model(), device, stream, own.batch);
+    exchange.start_forward(own, all, {0, own.count()}, stream);
+    exchange.finish_forward(all, {0, own.count()}, stream);
     view_ = all;
   }
   /// Null where the slice reads everything.
   [[nodiscard]] const Panels<const float>* view() const { return view_ ? &*view_ : nullptr; }
 
  private:
-  std::vector<float> data_;
+  Buffer data_;
   std::optional<Panels<const float>> view_;
 };
 

@@ -8,14 +8,17 @@
 #include <functional>
 #include <numeric>
 
+#include "host_view.hpp"
+#include "spdnn/halo.hpp"
 #include "spdnn/plan.hpp"
 
 namespace spdnn::train {
 namespace {
 
 constexpr int kRuns = 4;
-/// Floats of a message that shows the rate of a link.
+/// Floats of a message that shows the rate of a link, and of how many images they are.
 constexpr std::int64_t kMessage = std::int64_t{1} << 18U;
+constexpr std::int64_t kMessageImages = 64;
 
 std::int64_t parameters_of(const std::vector<TrainLayer>& layers) {
   std::int64_t count = 0;
@@ -38,12 +41,15 @@ double fastest_together(Communicator& comm, const std::function<void()>& call) {
 }
 
 /// What summing gradients costs this group, from a short and a full sum.
-CollectiveCost measure_sums(Communicator& comm, std::int64_t parameters) {
+CollectiveCost measure_sums(Communicator& comm, Device& device, std::int64_t parameters) {
   if (comm.size() == 1) return {};
-  std::vector<float> numbers(static_cast<std::size_t>(parameters));
+  const std::unique_ptr<Stream> stream = device.make_stream();
+  const Buffer numbers = device.allocate(static_cast<std::size_t>(parameters) * sizeof(float));
+  stream->zero(numbers.data(), numbers.bytes());
   const auto sum = [&](std::int64_t count) {
     return fastest_together(comm, [&] {
-      comm.all_reduce(numbers.data(), numbers.data(), count, DType::f32, Reduction::sum, nullptr);
+      comm.all_reduce(numbers.data(), numbers.data(), count, DType::f32, Reduction::sum,
+                      shares_memory(device) ? nullptr : stream.get());
     });
   };
   const double shortest = sum(1);
@@ -56,39 +62,44 @@ CollectiveCost measure_sums(Communicator& comm, std::int64_t parameters) {
   return cost;
 }
 
-/// What it costs that every rank gets what the others have, packed and unpacked as halos are.
-CollectiveCost measure_halos(Communicator& comm) {
-  if (comm.size() == 1) return {};
-  const int ranks = comm.size();
-  std::vector<float> own(kMessage);
-  std::vector<float> packed(own.size());
-  std::vector<float> received(static_cast<std::size_t>(kMessage * ranks));
-  std::vector<float> unpacked(received.size());
-  const auto gather = [&](std::int64_t count) {
-    return fastest_together(comm, [&] {
-      std::copy_n(own.begin(), count, packed.begin());
-      std::vector<Communicator::Message> sends;
-      std::vector<Communicator::Message> receives;
-      const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(float);
-      for (int peer = 0; peer < ranks; ++peer) {
-        if (peer == comm.rank()) continue;
-        sends.push_back({peer, packed.data(), bytes});
-        receives.push_back({peer, received.data() + kMessage * peer, bytes});
-      }
-      comm.exchange(sends, receives, nullptr);
-      for (const Communicator::Message& message : receives) {
-        const auto* from = static_cast<const float*>(message.data);
-        std::copy_n(from, count, unpacked.data() + (from - received.data()));
-      }
-    });
+/// Seconds until every rank has `features` of each of the others, of so many images.
+double time_halo(Communicator& comm, Device& device, std::int64_t features, std::int64_t images) {
+  std::vector<std::uint32_t> all(static_cast<std::size_t>(features * comm.size()));
+  std::iota(all.begin(), all.end(), 0U);
+  std::vector<std::uint32_t> owners(all);
+  for (std::uint32_t& owner : owners) owner /= static_cast<std::uint32_t>(features);
+  const auto own = all.begin() + features * comm.rank();
+  const Halo halo = make_halo(comm, owners, std::vector<std::uint32_t>(own, own + features), all);
+  const std::unique_ptr<Stream> stream = device.make_stream();
+  HaloExchange<float> exchange(halo, comm, device, *stream, images);
+  std::vector<Buffer> memory;
+  const auto panels_of = [&](std::int64_t rows) {
+    Panels<float> panels = {nullptr, rows, images, panel_width(device.info()), nullptr};
+    memory.push_back(device.allocate(static_cast<std::size_t>(panels.size()) * sizeof(float)));
+    stream->zero(memory.back().data(), memory.back().bytes());
+    panels.data = memory.back().as<float>();
+    return panels;
   };
-  const double shortest = gather(1);
-  const double full = std::max(gather(kMessage), shortest);
+  const Panels<float> from = panels_of(halo.own);
+  const Panels<float> to = panels_of(halo.inputs);
+  return fastest_together(comm, [&] {
+    exchange.start_forward(from, to, {0, from.count()}, *stream);
+    exchange.finish_forward(to, {0, to.count()}, *stream);
+    stream->synchronize();
+  });
+}
+
+/// What it costs that every rank gets what the others have, as halos bring it.
+CollectiveCost measure_halos(Communicator& comm, Device& device) {
+  if (comm.size() == 1) return {};
+  const double shortest = time_halo(comm, device, 1, 1);
+  const double full =
+      std::max(time_halo(comm, device, kMessage / kMessageImages, kMessageImages), shortest);
   CollectiveCost cost;
-  cost.latency_s = shortest / std::ceil(std::log2(static_cast<double>(ranks)));
+  cost.latency_s = shortest / std::ceil(std::log2(static_cast<double>(comm.size())));
   // Each rank received the pieces of all others, as of an all_gather of them together.
-  cost.seconds_per_byte =
-      (full - shortest) / (4.0 * static_cast<double>(kMessage) * static_cast<double>(ranks - 1));
+  cost.seconds_per_byte = (full - shortest) / (4.0 * static_cast<double>(kMessage) *
+                                               static_cast<double>(comm.size() - 1));
   return cost;
 }
 
@@ -155,8 +166,8 @@ TrainCosts measure_costs(const TrainSpec& spec, const std::vector<TrainLayer>& l
       found.rows.push_back(points.empty() ? CostCurve() : CostCurve(points));
     }
   }
-  costs.sums = measure_sums(comm, parameters_of(layers));
-  if (rows) costs.halos = measure_halos(comm);
+  costs.sums = measure_sums(comm, device, parameters_of(layers));
+  if (rows) costs.halos = measure_halos(comm, device);
   return costs;
 }
 
@@ -256,9 +267,7 @@ Strategy strategy_of(const TrainSpec& spec, const std::vector<TrainLayer>& layer
   if (spec.precision != Precision::fp32) return Strategy::data;  // rows are shared in fp32 alone
   if (spec.model_ranks == ranks) return Strategy::model;
   if (spec.model_ranks > 1) return Strategy::grid;
-  const bool on_cpus = std::all_of(devices.begin(), devices.end(),
-                                   [](const DeviceSpec& d) { return d.kind == DeviceKind::cpu; });
-  const bool divides = on_cpus && !std::holds_alternative<PoolForm>(layers.front().form);
+  const bool divides = !std::holds_alternative<PoolForm>(layers.front().form);
   return divides ? Strategy::automatic : Strategy::data;
 }
 

@@ -100,14 +100,6 @@ void check_ranks(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) 
     throw InputError(fmt::format("/split: {} ratios for {} ranks that share rows; give one each",
                                  spec.row_shares.size(), spec.model_ranks));
   }
-  if (spec.model_ranks == 1) return;
-  for (const DeviceSpec& device : devices) {
-    if (device.kind != DeviceKind::cpu) {
-      throw InputError(
-          "/strategy: rows are shared between CPU devices in this version; name CPU "
-          "devices, or use strategy 'data'");
-    }
-  }
 }
 
 void check_precision(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) {

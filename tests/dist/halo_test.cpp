@@ -112,7 +112,7 @@ void check(Runner run, int ranks, std::uint64_t seed) {
     const auto stream = device->make_stream();
     const Halo halo = make_halo(comm, table.owners, table.own[me], table.read[me]);
     for (const std::int64_t width : {1, 32}) {
-      HaloExchange<T> exchange(halo, comm, kMost);
+      HaloExchange<T> exchange(halo, comm, *device, *stream, kMost);
       std::int64_t images = 0;
       for (const std::int64_t batch : {kMost, std::int64_t{1}, std::int64_t{33}}) {
         images += batch;
@@ -164,7 +164,7 @@ TEST_P(Halos, CallsOfNcclAreThoseOfTheLists) {
       const auto device = open_device({});
       const auto stream = device->make_stream();
       const Halo halo = make_halo(comm, table.owners, table.own[me], table.read[me]);
-      HaloExchange<float> exchange(halo, comm, kImages);
+      HaloExchange<float> exchange(halo, comm, *device, *stream, kImages);
       Matrix<float> own(halo.own, kImages, 32), inputs(halo.inputs, kImages, 32);
       const std::size_t before = test::nccl_calls(comm.rank()).size();
       const std::vector<Range> chunks = {{0, 1}, {1, 2}};  // 32 images and 8

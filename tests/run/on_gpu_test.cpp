@@ -59,15 +59,23 @@ class OnGpu : public testing::Test {
                  test::random_csr({64, 64, 40, Rows::equal, false}, random)});
   }
 
-  /// Runs, once on the CPU and once on the device, and compares categories and outputs.
-  RunResult expect_as_on_cpu(RunConfig config) {
+  /// Runs, once on the CPU and once on the device or on several (G: a GPU, c: a CPU rank), and
+  /// compares categories and outputs.
+  RunResult expect_as_on_cpu(RunConfig config, const std::string& ranks = "G") {
+    const Strategy strategy = std::exchange(config.plan.strategy, Strategy::data);
+    const PartitionSpec partition = std::exchange(config.partition, {});
     const std::string kernel = std::exchange(config.plan.kernel, "auto");
     const bool saved = config.save_outputs;
     config.devices.assign(1, {});
     const RunResult cpu = checked(config);
     const std::string outputs = saved ? text(config.output / "outputs.tsv") : "";
     config.plan.kernel = kernel;
-    config.devices[0].kind = DeviceKind::cuda;
+    config.plan.strategy = strategy;
+    config.partition = partition;
+    config.devices.resize(ranks.size());
+    for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+      if (ranks[rank] == 'G') config.devices[rank].kind = DeviceKind::cuda;
+    }
     RunResult gpu = checked(config);
     EXPECT_EQ(gpu.categories, cpu.categories);
     EXPECT_GT(cpu.categories.size(), 0U);
@@ -214,6 +222,40 @@ TEST_F(OnGpu, WeightsThatDoNotFitAreStaged) {
   }
 }
 
+/// Rows that GPUs own, among themselves and beside CPUs, whose panels are of another width.
+TEST_F(OnGpu, RowsAreSharedWithOthers) {
+  struct Case {
+    const char* ranks;
+    const char* partition;
+    std::int64_t batch;
+  };
+  for (const auto& [ranks, partition, batch] :
+       {Case{"GG", "hypergraph", 1000}, Case{"Gc", "cyclic", 30}, Case{"cGcG", "auto", 100}}) {
+    SCOPED_TRACE(fmt::format("{}, {}, batch {}", ranks, partition, batch));
+    RunConfig config = dying();
+    config.plan.strategy = Strategy::model;
+    config.partition.model = partition;
+    config.plan.batch = batch;
+    config.save_outputs = true;
+    const RunResult result = expect_as_on_cpu(config, ranks);
+    EXPECT_TRUE(result.plan.own_rows);
+    ASSERT_TRUE(result.rows);
+    for (const RowTraffic::Layer& layer : result.rows->layers) {
+      EXPECT_EQ(layer.forward, layer.predicted_forward);
+    }
+  }
+}
+
+/// Dead images that may revive go on as one, on all ranks.
+TEST_F(OnGpu, RanksThatShareRowsAgreeWhichImagesDie) {
+  RunConfig config = dying();
+  std::get<FileModel>(config.model).settings.bias[6] = 0.3F;
+  std::get<FileModel>(config.model).settings.bias[2] = -3.0F;
+  config.plan.strategy = Strategy::model;
+  config.save_outputs = true;
+  expect_as_on_cpu(config, "GcG");
+}
+
 /// A sparse convolution, one with a stride, both poolings and a dense layer.
 std::vector<LayerSpec> convolutional_layers() {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -272,6 +314,8 @@ TEST_F(OnGpu, WhatItTrainsRunsThereAndOnTheCpuWithTheSameBits) {
   const RunResult evaluated = expect_as_on_cpu(config);
   ASSERT_TRUE(evaluated.labelled);
   EXPECT_EQ(evaluated.labelled->confusion, trained.labelled->confusion);
+  config.plan.strategy = Strategy::model;
+  EXPECT_EQ(expect_as_on_cpu(config, "GcG").labelled->confusion, trained.labelled->confusion);
 }
 
 TEST_F(OnGpu, LowerPrecisionStaysWithinItsTolerance) {

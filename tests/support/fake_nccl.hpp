@@ -38,7 +38,8 @@ void add_exchange(std::vector<std::string>& calls, const std::vector<HaloPiece>&
 /// How often a group was ended by abort since.
 [[nodiscard]] int aborted_nccl_groups();
 
-/// A communicator whose calls are all those of a device: its memory is taken for that of a stream.
+/// A communicator whose calls are all those of a device: what comes without a device's stream is
+/// taken for memory of one.
 class OnFakeDevice final : public Communicator {
  public:
   explicit OnFakeDevice(std::unique_ptr<Communicator> comm) : comm_(std::move(comm)) {}
@@ -46,33 +47,37 @@ class OnFakeDevice final : public Communicator {
   [[nodiscard]] int size() const override { return comm_->size(); }
   void barrier() override { comm_->barrier(); }
   void all_gather(const void* send, void* receive, std::span<const std::int64_t> counts, DType type,
-                  Stream* /*stream*/) override {
-    comm_->all_gather(send, receive, counts, type, &stream_);
+                  Stream* stream) override {
+    comm_->all_gather(send, receive, counts, type, of(stream));
   }
   void all_reduce(const void* send, void* receive, std::int64_t count, DType type,
-                  Reduction reduction, Stream* /*stream*/) override {
-    comm_->all_reduce(send, receive, count, type, reduction, &stream_);
+                  Reduction reduction, Stream* stream) override {
+    comm_->all_reduce(send, receive, count, type, reduction, of(stream));
   }
   void reduce_scatter(const void* send, void* receive, std::span<const std::int64_t> counts,
-                      DType type, Reduction reduction, Stream* /*stream*/) override {
-    comm_->reduce_scatter(send, receive, counts, type, reduction, &stream_);
+                      DType type, Reduction reduction, Stream* stream) override {
+    comm_->reduce_scatter(send, receive, counts, type, reduction, of(stream));
   }
   void exchange(std::span<const Message> sends, std::span<const Message> receives,
-                Stream* /*stream*/) override {
-    comm_->exchange(sends, receives, &stream_);
+                Stream* stream) override {
+    comm_->exchange(sends, receives, of(stream));
   }
   [[nodiscard]] std::unique_ptr<Pending> start_exchange(std::span<const Message> sends,
                                                         std::span<const Message> receives,
-                                                        Stream* /*stream*/) override {
-    return comm_->start_exchange(sends, receives, &stream_);
+                                                        Stream* stream) override {
+    return comm_->start_exchange(sends, receives, of(stream));
   }
   [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override {
     return std::make_unique<OnFakeDevice>(comm_->split(color, key));
   }
   void abort(const std::string& reason) override { comm_->abort(reason); }
   [[nodiscard]] std::int64_t bytes_sent() const override { return comm_->bytes_sent(); }
+  [[nodiscard]] bool reaches_devices() const override { return comm_->reaches_devices(); }
 
  private:
+  [[nodiscard]] Stream* of(Stream* stream) {
+    return stream != nullptr && stream->native() != nullptr ? stream : &stream_;
+  }
   FakeStream stream_;
   std::unique_ptr<Communicator> comm_;
 };

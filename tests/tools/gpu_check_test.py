@@ -114,6 +114,14 @@ class Stages(unittest.TestCase):
 
 
 class Report(unittest.TestCase):
+    def test_ranks_that_share_rows_are_all_gpus_where_there_are_several(self):
+        one = gpu_check.row_devices([{"index": 0}])
+        self.assertEqual(one["one GPU twice"], [{"cuda": 0}, {"cuda": 0}])
+        self.assertEqual(one["GPU and CPU"], [{"cuda": 0}, {"cpu": {}}])
+        self.assertNotIn("all GPUs", one)
+        self.assertEqual(gpu_check.row_devices([{"index": 0}, {"index": 1}])["all GPUs"],
+                         [{"cuda": 0}, {"cuda": 1}])
+
     def test_what_was_not_measured_has_no_figure(self):
         report = {
             "devices": [{"name": "Some GPU"}], "started": "2030-01-01", "stages": {
@@ -134,6 +142,12 @@ class Report(unittest.TestCase):
                     "some": {"cuda": {"accuracy": 0.97, "epochs": 1, "seconds_per_step": 0.25},
                              "cpu": {"seconds_per_step": 0.5}},
                     "other": {"cuda": {"accuracy": 0.5, "epochs": 1, "seconds_per_step": 1}}}},
+                "rows": {"status": "passed", "seconds": 4, "shared": {
+                    "inference, one GPU twice": {
+                        "status": "verified", "seconds": {"infer": 0.5}, "accuracy": None, "train_s": None,
+                        "rows": {"layers": [{"forward_bytes": 3000000, "backward_bytes": 0}]}},
+                    "training, one GPU": {"status": "done", "seconds": {"infer": 0}, "accuracy": 0.9,
+                                          "train_s": 2.5, "rows": None}}},
                 "torch": {"status": "passed", "seconds": 2, "version": "9", "layers": {}, "networks": {
                     "784-1024-1024-10:128:0.05": {"eager": 0.001, "graph": 0.00025}}}}}
         text = gpu_check.markdown(report)
@@ -142,6 +156,8 @@ class Report(unittest.TestCase):
         self.assertIn("| ncu | left out | 0.1 | ncu is not installed |", text)
         self.assertIn("| train_mnist_sparse | 0.9800 | 3 | 0.5 | 0.2 |  | 4 | 1 | 0.25 |", text)
         self.assertIn("| some | 0.9700 | 1 | 250 |  |  | 500 |  |  |", text)
+        self.assertIn("| inference, one GPU twice | verified | 0.5 | 3 |  |", text)
+        self.assertIn("| training, one GPU | done | 2.5 | 0 | 0.9000 |", text)
         self.assertNotIn("| other |", text)
         self.assertIn("| 1024_120 | generated | verified | 60000 | 0.25 | 9.5 | 1 |", text)
 

@@ -1,5 +1,6 @@
 // Training over NCCL as a fake has it: every call of a step's forward, backward and gradient
-// exchange fits those of the other ranks, and the results are the bits of ranks that share memory.
+// exchange fits those of the other ranks, and the results are the bits of ranks without NCCL. Where
+// tests are built for the SIMT layer, its devices' memory is what goes over NCCL.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -7,11 +8,16 @@
 #include "batch_pass.hpp"
 #include "rows.hpp"
 #include "spdnn/random.hpp"
+#include "step_cost.hpp"
+#include "support/devices.hpp"
 #include "support/fake_nccl.hpp"
 #include "train/images.hpp"
 
 namespace spdnn {
 namespace {
+
+/// A CPU rank, or one on the SIMT layer.
+DeviceSpec a_device() { return test::tested_devices().front(); }
 
 TrainResult run(const TrainSpec& spec, int ranks, bool nccl) {
   TrainHooks hooks;
@@ -21,7 +27,7 @@ TrainResult run(const TrainSpec& spec, int ranks, bool nccl) {
     };
   }
   return train_network(spec, test::made_up_images(300, 1), test::made_up_images(50, 2),
-                       test::cpu_ranks(ranks), hooks);
+                       std::vector<DeviceSpec>(static_cast<std::size_t>(ranks), a_device()), hooks);
 }
 
 std::int64_t calls_that_start_with(const std::string& name, int ranks) {
@@ -112,29 +118,31 @@ TEST_P(NcclTrainingOf, CallsOfAStepAreThoseOfItsHalos) {
   const SharedNetwork shared(GetParam());
   test::reset_fake_nccl();
   test::run_nccl_ranks(GetParam(), [&](Communicator& comm) {
-    const auto device = open_device({});
+    const auto device = open_device(a_device());
     const auto stream = device->make_stream();
+    const std::int64_t width = panel_width(device->info());
     train::Shard shard = shared.shard_of(comm);
-    train::Network<float> network(std::move(shard.layers), train_kernels<float>().front(), *device,
+    train::Network<float> network(std::move(shard.layers), train::kernels_for(*device), *device,
                                   *stream);
     network.initialize(1);
-    train::BatchPass<float> pass(network, shard, comm, 64, 32);
-    const std::vector<float> x(std::size_t{64} * 20, 0.5F);
-    const std::vector<std::int32_t> labels(40);
+    train::BatchPass<float> pass(network, shard, comm, 2 * width);
+    const std::vector<float> x(static_cast<std::size_t>(2 * width * 20), 0.5F);
+    const std::vector<std::int32_t> labels(static_cast<std::size_t>(width + 8));
     const auto before = static_cast<std::ptrdiff_t>(test::nccl_calls(comm.rank()).size());
-    static_cast<void>(pass.forward({x.data(), 20, 40, 32, nullptr}));
+    static_cast<void>(pass.forward({x.data(), 20, width + 8, width, nullptr}));
     static_cast<void>(pass.loss(Loss::cross_entropy, labels.data(), 0.1F, nullptr));
     pass.backward();
-    std::vector<float> gradient(17);
-    comm.all_reduce(gradient.data(), gradient.data(), 17, DType::f32, Reduction::sum, nullptr);
+    const Buffer gradient = device->allocate(17 * sizeof(float));
+    stream->zero(gradient.data(), gradient.bytes());
+    comm.all_reduce(gradient.data(), gradient.data(), 17, DType::f32, Reduction::sum, stream.get());
     std::vector<std::string> expected;
     for (std::size_t l = 1; l < shard.halos.size(); ++l) {
-      for (const std::int64_t images : {32, 8}) {
+      for (const std::int64_t images : {width, std::int64_t{8}}) {
         test::add_exchange(expected, shard.halos[l].sends, shard.halos[l].receives, images);
       }
     }
     for (std::size_t l = shared.layers.size() - 1; l > 0; --l) {
-      for (const std::int64_t images : {32, 8}) {
+      for (const std::int64_t images : {width, std::int64_t{8}}) {
         test::add_exchange(expected, shard.halos[l].receives, shard.halos[l].sends, images);
       }
     }

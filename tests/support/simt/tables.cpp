@@ -6,6 +6,7 @@
 #include "cpu/cpu_kernels.hpp"
 #include "cuda/cuda_kernels.hpp"
 #include "cuda/train_kernels.hpp"
+#include "message_kernels.hpp"
 #include "reference/reference.hpp"
 
 namespace spdnn {
@@ -36,6 +37,15 @@ std::span<const ChainKernel<float>> chain_kernels<float>() {
 template <>
 const LayoutKernels<float>& layout_kernels<float>(DeviceKind kind) {
   return kind == DeviceKind::cuda ? layout_cuda() : layout_cpu();
+}
+
+template <>
+const MessageKernels<float>& message_kernels<float>(DeviceKind kind) {
+  return kind == DeviceKind::cuda ? message_cuda<float>() : message_cpu<float>();
+}
+template <>
+const MessageKernels<double>& message_kernels<double>(DeviceKind kind) {
+  return kind == DeviceKind::cuda ? message_cuda<double>() : message_cpu<double>();
 }
 
 std::int64_t panel_width(const DeviceInfo& device) {
