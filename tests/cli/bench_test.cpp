@@ -34,9 +34,9 @@ TEST_F(Bench, NodeTellsOfDevicesLinksAndShares) {
     EXPECT_GT(device["copy_bytes_per_s"].get<double>(), 1e7);
     ASSERT_FALSE(device["works"].empty());
     EXPECT_GT(device["works"][0]["edges_per_s"].get<double>(), 0.0);
-    // Both are measured, at clock rates that differ by more than what lies between them.
+    // Both are measured, one after the other, on cores that others use too.
     EXPECT_LT(device["works"][0]["edges_per_s"].get<double>(),
-              2.0 * device["fma_per_s"].get<double>());
+              30.0 * device["fma_per_s"].get<double>());
   }
   EXPECT_EQ(node["links"].size(), 2U);
   EXPECT_GT(node["collectives"][1]["bytes_per_s"].get<double>(), 0.0);
