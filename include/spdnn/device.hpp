@@ -33,6 +33,10 @@ struct DeviceInfo {
   double fma_per_s = 0.0;         ///< CUDA: fp32 multiply–adds at the highest clock
 };
 
+/// Names a device by what it can do, e.g. "NVIDIA H200 x132": those with equal names have equal
+/// measurements.
+[[nodiscard]] std::string name_of_kind(const DeviceInfo& info);
+
 /// From `at` on, a step or seconds since its rank began, a device is declared `factor` times
 /// slower.
 struct SlowdownChange {
@@ -45,11 +49,16 @@ struct DeviceSpec {
   DeviceKind kind = DeviceKind::cpu;
   int index = 0;          ///< CUDA ordinal
   int threads = 1;        ///< CPU threads of the rank
+  int sms = 0;            ///< CUDA: multiprocessors that the rank may use; 0: all
+  int sms_before = 0;     ///< CUDA: those before them, which other ranks have
   double slowdown = 1.0;  ///< declared: the rank works as if its device were this many times slower
   std::vector<SlowdownChange> slowdown_changes;  ///< of `slowdown`, `at` ascending
   bool slowdown_by_seconds = false;              ///< changes are at seconds, not at steps
   std::vector<int> cores;  ///< cores to pin the CPU threads to; empty leaves them free
 };
+
+/// Whether what one is measured to do holds for the other, declared slowdowns aside.
+[[nodiscard]] bool same_device(const DeviceSpec& a, const DeviceSpec& b);
 
 class Device;
 

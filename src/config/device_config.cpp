@@ -54,6 +54,21 @@ void check_cores(const DeviceSpec& spec, const std::string& pointer, const Fail&
   }
 }
 
+/// Ranks divide a GPU, or each of them has all of it.
+void check_parts(const std::vector<DeviceSpec>& specs, const Fail& fail) {
+  for (std::size_t i = 0; i < specs.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      const bool one_gpu = specs[i].kind == DeviceKind::cuda && specs[j].kind == DeviceKind::cuda &&
+                           specs[i].index == specs[j].index;
+      if (!one_gpu || (specs[i].sms > 0) == (specs[j].sms > 0)) continue;
+      const std::size_t whole = specs[i].sms > 0 ? j : i;
+      fail(fmt::format("/devices/{}", whole),
+           fmt::format("takes all of GPU {}, of which another rank has a part; give it `sms` too",
+                       specs[whole].index));
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<DeviceSpec> device_specs(const Json& root, const Fail& fail) {
@@ -67,6 +82,7 @@ std::vector<DeviceSpec> device_specs(const Json& root, const Fail& fail) {
     if (from.contains("cuda")) {
       to.kind = DeviceKind::cuda;
       to.index = from["cuda"];
+      if (from.contains("sms")) to.sms = from["sms"];
       load_slowdown(from, fmt::format("/devices/{}", i), trains, fail, to);
     } else {
       const Json& cpu = from["cpu"];
@@ -78,6 +94,7 @@ std::vector<DeviceSpec> device_specs(const Json& root, const Fail& fail) {
     }
     specs.push_back(std::move(to));
   }
+  check_parts(specs, fail);
   return specs;
 }
 

@@ -21,6 +21,12 @@ void add_devices(std::vector<Key>& t) {
                {.pointer = "/devices/*/cuda",
                 .forms = {integer(0, 1023)},
                 .about = "CUDA ordinal of a GPU; the same one may be listed more than once"},
+               {.pointer = "/devices/*/sms",
+                .forms = {integer(1, 1024)},
+                .about = "Multiprocessors of the GPU that the rank may use, so that the ranks "
+                         "listed for one GPU divide it; multiples of what the GPU parts itself by, "
+                         "the last rank may take what is left. All by default; goes with cuda",
+                .needs = "cuda"},
                {.pointer = "/devices/*/slowdown",
                 .forms = {number(1.0, 1e6), list(1)},
                 .fallback = "1",

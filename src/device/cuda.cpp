@@ -5,6 +5,7 @@
 
 #include "backend.hpp"
 #include "cuda_check.hpp"
+#include "green_context.hpp"
 
 namespace spdnn {
 namespace {
@@ -90,9 +91,15 @@ class CudaRecording final : public Recording {
 /// thread may hold several devices.
 class CudaStream final : public Stream {
  public:
-  explicit CudaStream(int device) : device_(device) {
+  /// On all of the device, or on the multiprocessors of a part of it.
+  CudaStream(int device, std::shared_ptr<const GreenContext> part)
+      : device_(device), part_(std::move(part)) {
     make_current();
-    check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    if (part_ != nullptr) {
+      stream_ = part_->make_stream();
+    } else {
+      check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    }
   }
   ~CudaStream() override { (void)cudaStreamDestroy(stream_); }
   CudaStream(const CudaStream&) = delete;
@@ -155,6 +162,7 @@ class CudaStream final : public Stream {
   void make_current() const { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); }
 
   int device_;
+  std::shared_ptr<const GreenContext> part_;
   cudaStream_t stream_ = nullptr;
 };
 
@@ -172,15 +180,20 @@ struct Accounting {
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(int index) : info_(info_of(index)) {
+  explicit CudaDevice(const DeviceSpec& spec) : info_(info_of(spec.index)) {
     make_current();
     // Creates the context now, so that a failing device fails here and not in the first copy.
     check_cuda(cudaFree(nullptr), "starting the device");
+    if (spec.sms == 0) return;
+    part_ = std::make_shared<const GreenContext>(green_functions(), spec.index, spec.sms_before,
+                                                 spec.sms);
+    info_.fma_per_s *= static_cast<double>(spec.sms) / info_.multiprocessors;
+    info_.multiprocessors = spec.sms;
   }
 
   [[nodiscard]] const DeviceInfo& info() const override { return info_; }
   [[nodiscard]] std::unique_ptr<Stream> make_stream() override {
-    return std::make_unique<CudaStream>(info_.index);
+    return std::make_unique<CudaStream>(info_.index, part_);
   }
 
   [[nodiscard]] Buffer allocate(std::size_t bytes) override {
@@ -234,6 +247,7 @@ class CudaDevice final : public Device {
   void make_current() const { check_cuda(cudaSetDevice(info_.index), "cudaSetDevice"); }
 
   DeviceInfo info_;
+  std::shared_ptr<const GreenContext> part_;  ///< of its multiprocessors; none: all
   std::shared_ptr<Accounting> accounting_ = std::make_shared<Accounting>();
 };
 
@@ -256,7 +270,7 @@ std::unique_ptr<Device> open_cuda(const DeviceSpec& spec) {
                     "another, or check CUDA_VISIBLE_DEVICES",
                     spec.index, count, count == 0 ? "none" : fmt::format("0 to {}", count - 1)));
   }
-  auto device = std::make_unique<CudaDevice>(spec.index);
+  auto device = std::make_unique<CudaDevice>(spec);
   if (device->info().compute_capability < kLeastCapability) {
     throw DeviceError(fmt::format(
         "{} (cuda {}) has compute capability {}.{}; {}.{} is needed: use "

@@ -34,6 +34,15 @@ std::int64_t openmp_threads() {
 
 std::string_view to_string(DeviceKind kind) { return kind == DeviceKind::cuda ? "cuda" : "cpu"; }
 
+std::string name_of_kind(const DeviceInfo& info) {
+  return fmt::format("{} x{}", info.name,
+                     info.kind == DeviceKind::cuda ? info.multiprocessors : info.threads);
+}
+
+bool same_device(const DeviceSpec& a, const DeviceSpec& b) {
+  return a.kind == b.kind && a.index == b.index && a.threads == b.threads && a.sms == b.sms;
+}
+
 ThreadTeam& Stream::team() { throw DeviceError("this stream has no CPU threads"); }
 
 std::unique_ptr<Device> open_device(const DeviceSpec& spec) {

@@ -104,14 +104,10 @@ std::string key_of(const DeviceInfo& device, const SpmmShape& s, std::string_vie
           : fmt::format("{} {}x{}x{} by {}x{}/{} pad {},{} to {}x{}|", to_string(s.kind),
                         w.channels, w.in_height, w.in_width, w.kernel_height, w.kernel_width,
                         w.stride, w.pad_top, w.pad_left, w.out_height, w.out_width);
-  return fmt::format("{}|{} x{}|{}|{}{}x{} nnz {} max {}|{}{}{}{}|{}", kVersion, device.name,
-                     device.threads, kernel, window, s.rows, s.cols, s.nnz, s.max_row_nnz,
-                     size_of(s.index_type), size_of(s.value_type), s.shared_value ? "s" : "",
-                     s.equal_rows ? "e" : "", batch);
-}
-
-bool same_device(const DeviceSpec& a, const DeviceSpec& b) {
-  return a.kind == b.kind && a.index == b.index && a.threads == b.threads;
+  return fmt::format("{}|{}|{}|{}{}x{} nnz {} max {}|{}{}{}{}|{}", kVersion, name_of_kind(device),
+                     kernel, window, s.rows, s.cols, s.nnz, s.max_row_nnz, size_of(s.index_type),
+                     size_of(s.value_type), s.shared_value ? "s" : "", s.equal_rows ? "e" : "",
+                     batch);
 }
 
 /// The times of every kernel of the device's kind on one shape, in table order. The reference is

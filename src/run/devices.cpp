@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <map>
 
 namespace spdnn {
 
@@ -32,6 +33,14 @@ void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs) {
   }
 }
 
+void part_gpus(std::vector<DeviceSpec>& specs) {
+  std::map<int, int> taken;  // of each GPU
+  for (DeviceSpec& spec : specs) {
+    spec.sms_before = taken[spec.index];
+    if (spec.kind == DeviceKind::cuda) taken[spec.index] += spec.sms;
+  }
+}
+
 std::vector<DeviceSpec> resolve_devices(const RunConfig& config) {
   std::vector<DeviceSpec> specs = config.devices;
   const std::vector<int> cores = usable_cores();
@@ -47,11 +56,12 @@ std::vector<DeviceSpec> resolve_devices(const RunConfig& config) {
   }
   if (specs.empty()) specs.resize(cores.size());
   pin_cpu_ranks(cores, specs);
+  part_gpus(specs);
   return specs;
 }
 
 bool is_logical(const DeviceSpec& spec) {
-  return spec.slowdown > 1.0 || !spec.slowdown_changes.empty();
+  return spec.slowdown > 1.0 || !spec.slowdown_changes.empty() || spec.sms > 0;
 }
 
 std::string device_label(const DeviceSpec& spec, const DeviceInfo& info) {
@@ -59,6 +69,7 @@ std::string device_label(const DeviceSpec& spec, const DeviceInfo& info) {
   if (spec.kind == DeviceKind::cpu) {
     label += fmt::format(", {} thread{}", spec.threads, spec.threads == 1 ? "" : "s");
   }
+  if (spec.sms > 0) label += fmt::format(", {} multiprocessors", spec.sms);
   if (spec.slowdown > 1.0) label += fmt::format(", slowed {}×", spec.slowdown);
   for (const SlowdownChange& change : spec.slowdown_changes) {
     label += fmt::format(", {}× from {} {} on", change.factor,

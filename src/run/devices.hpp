@@ -16,6 +16,9 @@ namespace spdnn {
 /// of their threads; otherwise they stay free.
 void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs);
 
+/// Gives each rank that has a part of a GPU the multiprocessors after those of the ranks before it.
+void part_gpus(std::vector<DeviceSpec>& specs);
+
 /// Where this user's measurements are kept; empty where there is no such place.
 [[nodiscard]] std::string profile_cache_file();
 

@@ -69,8 +69,18 @@ std::vector<DeviceSpec> listed_here(const RunConfig& config, World& world) {
         fmt::format("/devices: lists {} for {} processes; list one for each, or start {} processes",
                     listed, processes, listed));
   }
-  return {config.devices.begin() + listed * process / processes,
-          config.devices.begin() + listed * (process + 1) / processes};
+  std::vector<DeviceSpec> own = {config.devices.begin() + listed * process / processes,
+                                 config.devices.begin() + listed * (process + 1) / processes};
+  part_gpus(own);
+  const bool parts =
+      std::any_of(own.begin(), own.end(), [](const DeviceSpec& spec) { return spec.sms > 0; });
+  if (parts && world.local_processes() > 1) {
+    throw InputError(
+        fmt::format("/devices: `sms` divides a GPU between ranks of one process, and this host has "
+                    "{}; start one process a host, or leave `sms` out",
+                    world.local_processes()));
+  }
+  return own;
 }
 
 std::vector<DeviceSpec> devices_here(const RunConfig& config, World& world) {
@@ -96,8 +106,8 @@ std::vector<std::int64_t> counts_of(Communicator& comm, std::int64_t own) {
 template <class Archive, class Spec>
 requires std::is_same_v<std::remove_const_t<Spec>, DeviceSpec>
 void name_fields(Archive& archive, Spec& spec) {
-  archive(spec.kind, spec.index, spec.threads, spec.slowdown, spec.slowdown_changes,
-          spec.slowdown_by_seconds);
+  archive(spec.kind, spec.index, spec.threads, spec.sms, spec.sms_before, spec.slowdown,
+          spec.slowdown_changes, spec.slowdown_by_seconds);
 }
 
 /// `times` has a list for each shape.

@@ -202,7 +202,7 @@ NodeReport measure_node(const RunConfig& config, bool refresh) {
     speed.kind = to_string(spec.kind);
     speed.logical = is_logical(spec);
     const auto twin = std::find_if(specs.begin(), specs.end(), [&](const DeviceSpec& other) {
-      return other.kind == spec.kind && other.index == spec.index && other.threads == spec.threads;
+      return same_device(other, spec);
     });
     const auto first = static_cast<std::size_t>(twin - specs.begin());
     if (first + 1 < report.devices.size()) {

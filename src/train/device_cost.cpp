@@ -32,9 +32,9 @@ constexpr double kMemoryShare = 0.8;
 /// Identifies what was measured: another network, optimiser or batch is measured anew.
 std::string key_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                    const DeviceInfo& device, std::int64_t twins, std::int64_t images) {
-  std::string key = fmt::format("{}|step {} {}|{} x{}|{} at once|{}", kVersion,
-                                static_cast<int>(spec.optimizer.kind), to_string(spec.precision),
-                                device.name, device.threads, twins, images);
+  std::string key =
+      fmt::format("{}|step {} {}|{}|{} at once|{}", kVersion, static_cast<int>(spec.optimizer.kind),
+                  to_string(spec.precision), name_of_kind(device), twins, images);
   for (const TrainLayer& layer : layers) {
     key += fmt::format("|{} to {}:{}", layer.inputs(), layer.outputs(), layer.pattern.nnz());
   }
@@ -154,10 +154,10 @@ void measure_rows(const std::vector<TrainLayer>& layers, Device& device, StepClo
   for (const TrainLayer& layer : layers) {
     std::vector<CostCurve::Point>& points = cost.rows.emplace_back();
     for (const std::int64_t units : measured_units(layer)) {
-      double& seconds = known[fmt::format("{}|rows|{} x{}|{} at once|{} to {} of {}:{}|{}",
-                                          kVersion, device.info().name, device.info().threads,
-                                          company.twins, layer.inputs(), layer.outputs(),
-                                          layer.units(), layer.pattern.nnz(), units)];
+      double& seconds =
+          known[fmt::format("{}|rows|{}|{} at once|{} to {} of {}:{}|{}", kVersion,
+                            name_of_kind(device.info()), company.twins, layer.inputs(),
+                            layer.outputs(), layer.units(), layer.pattern.nnz(), units)];
       if (seconds == 0.0) seconds = measure_units(layer, units, kernels_for(device), device, clock);
       points.push_back({units, seconds});
     }

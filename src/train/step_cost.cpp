@@ -105,9 +105,7 @@ CollectiveCost measure_halos(Communicator& comm, Device& device) {
 
 /// By rank, the first one whose device is alike: it measures for all of them.
 std::vector<std::size_t> first_twins(Communicator& comm, const Device& device) {
-  const DeviceInfo& info = device.info();
-  const auto own = static_cast<std::int64_t>(std::hash<std::string>()(
-      fmt::format("{} {} x{}", to_string(info.kind), info.name, info.threads)));
+  const auto own = static_cast<std::int64_t>(std::hash<std::string>()(name_of_kind(device.info())));
   std::vector<std::int64_t> kinds(static_cast<std::size_t>(comm.size()));
   const std::vector<std::int64_t> ones(kinds.size(), 1);
   comm.all_gather(&own, kinds.data(), ones, DType::i64, nullptr);
@@ -255,8 +253,7 @@ void put_first(TrainLayout& layout) {
 bool all_alike(const std::vector<DeviceSpec>& devices) {
   return std::all_of(devices.begin(), devices.end(), [&](const DeviceSpec& d) {
     const DeviceSpec& first = devices.front();
-    return d.kind == first.kind && d.threads == first.threads && d.slowdown == first.slowdown &&
-           d.slowdown_changes.empty() && (d.kind == DeviceKind::cpu || d.index == first.index);
+    return same_device(d, first) && d.slowdown == first.slowdown && d.slowdown_changes.empty();
   });
 }
 

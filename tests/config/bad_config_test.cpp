@@ -221,6 +221,10 @@ TEST_F(BadConfig, BadDevices) {
   expect(slowed("[[5, 0.5]]"), {"makes the device 0.5 times slower; expected at least 1"});
   expect(with(R"("devices": [{"cpu": {"slowdown": [[5, 2]]}}])"),
          {"/devices/0/cpu/slowdown: changes at steps", "slowdown_by to 'seconds'"});
+  expect(with(R"("devices": [{"cpu": {}, "sms": 8}])"), {"/devices/0/sms: goes with 'cuda'"});
+  expect(with(R"("devices": [{"cuda": 0, "sms": 0}])"), {"/devices/0/sms: found 0"});
+  expect(with(R"("devices": [{"cuda": 0, "sms": 8}, {"cuda": 1}, {"cuda": 0}])"),
+         {"/devices/2: takes all of GPU 0, of which another rank has a part; give it `sms` too"});
   expect(with(R"("devices": [{"cpu": {}, "slowdown": 2}])"),
          {"/devices/0/slowdown: goes with 'cuda'"});
   expect(with(R"("devices": [{"cpu": {"cores": [1, 2]}}])"),

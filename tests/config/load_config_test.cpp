@@ -54,7 +54,7 @@ TEST_F(LoadConfig, ReadsEveryKey) {
     "model": {"graph_challenge": {"neurons": 2048, "layers": 3, "bias": -0.5, "clip": 8}},
     "input": {"graph_challenge": {"images": 7}, "repeat": 3},
     "verify": {"categories": true, "sample_against_reference": 0},
-    "devices": [{"cuda": 1, "slowdown": 2.5}, {"cpu": {"threads": 2, "slowdown": 3, "cores": [4, 5]}},
+    "devices": [{"cuda": 1, "slowdown": 2.5, "sms": 44}, {"cpu": {"threads": 2, "slowdown": 3, "cores": [4, 5]}},
                 {"cpu": {}}],
     "strategy": "task_stealing", "split": [1, 0, 2.5], "kernel": "panel", "compile": ["unread", "fold"],
     "compile_seconds": 2.5, "compile_cache": false, "deduplicate_images": false, "precision": "bf16", "batch": 128, "memory_limit": "1.5 GiB",
@@ -75,6 +75,7 @@ TEST_F(LoadConfig, ReadsEveryKey) {
   EXPECT_EQ(c.devices[0].kind, DeviceKind::cuda);
   EXPECT_EQ(c.devices[0].index, 1);
   EXPECT_EQ(c.devices[0].slowdown, 2.5);
+  EXPECT_EQ(c.devices[0].sms, 44);
   EXPECT_EQ(c.devices[1].kind, DeviceKind::cpu);
   EXPECT_EQ(c.devices[1].threads, 2);
   EXPECT_EQ(c.devices[1].slowdown, 3.0);
