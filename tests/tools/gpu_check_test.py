@@ -136,12 +136,13 @@ class Report(unittest.TestCase):
                     "data": "generated", "status": "verified", "images": 60000, "seconds": {"infer": 0.25},
                     "edges_per_s": {"nominal": 9.5e12, "executed": 1e12}}}},
                 "train": {"status": "failed", "seconds": 9, "reason": "late", "configurations": {
-                    "train_mnist_sparse": {"cuda": {"accuracy": 0.98, "epochs": 3, "seconds_per_step": 0.0005},
+                    "train_mnist_sparse": {"network": "784-1024-1024-10:128:0.05",
+                                           "cuda": {"accuracy": 0.98, "epochs": 3, "seconds_per_step": 0.0005},
                                            "bf16": {"accuracy": 0.97, "seconds_per_step": 0.0002},
                                            "cpu": {"seconds_per_step": 0.004}},
-                    "some": {"cuda": {"accuracy": 0.97, "epochs": 1, "seconds_per_step": 0.25},
+                    "some": {"network": None, "cuda": {"accuracy": 0.97, "epochs": 1, "seconds_per_step": 0.25},
                              "cpu": {"seconds_per_step": 0.5}},
-                    "other": {"cuda": {"accuracy": 0.5, "epochs": 1, "seconds_per_step": 1}}}},
+                    "other": {"network": None, "cuda": {"accuracy": 0.5, "epochs": 1, "seconds_per_step": 1}}}},
                 "rows": {"status": "passed", "seconds": 4, "shared": {
                     "inference, one GPU twice": {
                         "status": "verified", "seconds": {"infer": 0.5}, "accuracy": None, "train_s": None,
