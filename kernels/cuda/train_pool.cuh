@@ -31,7 +31,7 @@ struct PoolWindow {
 
 /// Grid of any size; a warp owns an output of a panel.
 template <class T>
-__global__ void __launch_bounds__(TrainTraits::block)
+__global__ void __launch_bounds__(TrainTraits::block, 1)
     train_pool_forward_kernel(PoolForwardArgs<T> args) {
   const Window2d& w = args.window;
   const bool mean = args.kind == LayerKind::average_pool;
