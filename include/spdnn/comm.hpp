@@ -49,6 +49,10 @@ class Communicator {
     int peer = 0;
     void* data = nullptr;  ///< not written when sent
     std::size_t bytes = 0;
+    /// Whoever has it keeps `data`; may be null. Where both ends of a started exchange give it,
+    /// threads of an in-process group copy nothing: the piece is lent (`Pending::lent`), and what
+    /// is sent must stay as it is while anybody has its owner.
+    std::shared_ptr<void> owner = nullptr;
   };
   /// Sends and receives all pieces; a send of rank a to b matches b's receive from a, of the same
   /// size. At most one piece each way for each pair.
@@ -64,6 +68,9 @@ class Communicator {
     virtual ~Pending() = default;
     /// Returns when all pieces are here and those sent may be written again. Once.
     virtual void finish() = 0;
+    /// After `finish`: where to read what `peer` sent, in its memory, which stays as long as this
+    /// lives; null where the piece is in its place.
+    [[nodiscard]] virtual const void* lent(int /*peer*/) const { return nullptr; }
   };
   /// Begins an exchange and returns at once; memory of the pieces belongs to it until `finish`, and
   /// what `stream` was given before is sent. Other calls may come in between, and several exchanges

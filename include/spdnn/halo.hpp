@@ -119,8 +119,24 @@ struct RowSlice {
 /// the first no smaller, or all of it where that has no more than `grain` images.
 [[nodiscard]] std::vector<Range> halves(std::int64_t batch, std::int64_t width, std::int64_t grain);
 
+/// Memory of messages. Ranks of this process read them where they are and may hold on to them, so
+/// that each comes back by itself. Copies share it.
+class MessagePool {
+ public:
+  MessagePool();
+  /// So many bytes, not set; they come back when nobody has them any more, from any thread.
+  [[nodiscard]] std::shared_ptr<std::byte> take(std::size_t bytes) const;
+  /// What was allocated so far.
+  [[nodiscard]] std::int64_t bytes() const;
+
+ private:
+  struct Blocks;
+  std::shared_ptr<Blocks> blocks_;
+};
+
 /// Where messages lie. Exchanges of which one ends before the other begins may share it.
 struct HaloRoom {
+  MessagePool messages;         ///< of the CPU, and nothing else
   Buffer own_side, input_side;  ///< messages of owned features, and of the halo's
   Buffer own_host, input_host;  ///< the same on their way through the host; empty without one
 };
@@ -130,7 +146,8 @@ struct HaloRoom {
 /// (`Communicator::reaches_devices`), else through pinned memory of the host. A batch goes in
 /// chunks, each a range of panels; several may be under way, and all ranks begin and end them in
 /// the same order. Messages hold the images of a batch alone, not the rest of its last panel, so
-/// that panels may be of another width on each rank, as long as chunks are of the same images.
+/// that panels may be of another width on each rank, as long as chunks are of the same images. CPU
+/// ranks of an in-process group read each other's messages where they are.
 template <class T>
 class HaloExchange {
  public:
@@ -189,6 +206,11 @@ class HaloExchange {
     std::unique_ptr<Event> packed;  ///< null on the CPU, which has packed by then
     bool is_sent = false;
     std::unique_ptr<Communicator::Pending> pending;
+    std::vector<const T*> messages;  ///< by entry of `Side::rows`, once received
+  };
+  /// What is added to own rows: to row `rows[i]` the message's rows `sources[offsets[i]]` ….
+  struct Sums {
+    Rows rows, offsets, sources;
   };
   HaloExchange(const Halo& halo, Communicator& comm, Device& device, Stream& stream,
                std::int64_t most_images, std::unique_ptr<HaloRoom> own, HaloRoom* shared);
@@ -198,7 +220,10 @@ class HaloExchange {
   void start(const Panels<const T>& from, Side& out, Side& in, Range panels, Stream& stream,
              std::int64_t& bytes);
   void send(UnderWay& exchange, Stream& stream);
-  [[nodiscard]] T* receive(Side& in, std::int64_t before, std::int64_t images, Stream& stream);
+  [[nodiscard]] std::vector<Communicator::Message> place(Side& side, std::int64_t before,
+                                                         std::int64_t images);
+  [[nodiscard]] UnderWay receive(Side& in, std::int64_t before, std::int64_t images,
+                                 Stream& stream);
 
   const Halo& halo_;
   Communicator& comm_;
@@ -210,9 +235,8 @@ class HaloExchange {
   HaloRoom& room_;
   Side own_side_, input_side_;
   Rows own_from_, own_to_;
-  /// What comes back of each own row: rows of the messages, in order of rank. Made when first used.
-  Rows sum_rows_, sum_offsets_, sum_sources_;
-  std::array<std::vector<std::uint32_t>, 3> sums_;  ///< these three on the CPU
+  std::vector<Sums> sums_;                ///< by entry of the own side's rows; made when first used
+  std::vector<std::uint32_t> ascending_;  ///< 0, 1, …: on the CPU a message has a row once
   std::vector<Buffer> uploaded_;
   std::deque<UnderWay> under_way_;
   std::int64_t forward_bytes_ = 0, backward_bytes_ = 0;

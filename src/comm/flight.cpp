@@ -14,7 +14,29 @@ bool settled(const Flight::Piece& piece) {
   return piece.message == nullptr || piece.state == Flight::State::done;
 }
 
+bool all_settled(const Flight& flight) {
+  return std::all_of(flight.to.begin(), flight.to.end(), settled) &&
+         std::all_of(flight.from.begin(), flight.from.end(), settled);
+}
+
 bool copying(const Flight::Piece& piece) { return piece.state == Flight::State::copying; }
+
+void land(Flight::Piece& sent, Flight::Piece& received) {
+  sent.state = received.state = Flight::State::done;
+  received.arrives = sent.arrives;
+}
+
+/// Lends the piece where both sides agree; else it is to be copied.
+void claim(Flight::Piece& sent, Flight::Piece& received) {
+  if (sent.message == nullptr) return;
+  if (sent.message->owner != nullptr && received.message->owner != nullptr) {
+    received.lent = sent.message->data;
+    received.owner = sent.message->owner;
+    land(sent, received);
+  } else {
+    sent.state = received.state = Flight::State::copying;
+  }
+}
 
 }  // namespace
 
@@ -39,11 +61,8 @@ void Group::pair_up(int rank, Flight& flight, const std::vector<Flight*>& others
   for (std::size_t peer = 0; peer < others.size(); ++peer) {
     Flight* other = others[peer];
     if (other == nullptr) continue;
-    const auto claim = [](Flight::Piece& a, Flight::Piece& b) {
-      if (a.message != nullptr) a.state = b.state = Flight::State::copying;
-    };
     claim(flight.to[peer], other->from[me]);
-    claim(flight.from[peer], other->to[me]);
+    claim(other->to[me], flight.from[peer]);
   }
 }
 
@@ -62,15 +81,26 @@ void Group::start(int rank, Flight& flight) {
     release(rank, flight, lock);
     throw;
   }
-  // Flights with a claimed piece stay until it is copied; the others may go as soon as unlocked.
+  // Flights with a piece to copy stay until it is; the others may go as soon as unlocked.
+  bool copies = false;
   for (std::size_t peer = 0; peer < others.size(); ++peer) {
-    if (flight.to[peer].message == nullptr && flight.from[peer].message == nullptr) {
+    if (copying(flight.to[peer]) || copying(flight.from[peer])) {
+      copies = true;
+    } else if (others[peer] != nullptr) {
+      wake_settled(*others[peer]);
       others[peer] = nullptr;
     }
   }
+  if (copies) copy_claimed(rank, flight, others, lock);
+}
+
+/// Copies the pieces claimed with others, without the lock.
+void Group::copy_claimed(int rank, Flight& flight, const std::vector<Flight*>& others,
+                         std::unique_lock<std::mutex>& lock) {
+  const auto me = static_cast<std::size_t>(rank);
   lock.unlock();
   const auto copy = [](const Flight::Piece& from, const Flight::Piece& to) {
-    if (from.message != nullptr && from.message->bytes > 0) {
+    if (copying(from) && from.message->bytes > 0) {
       std::memcpy(to.message->data, from.message->data, from.message->bytes);
     }
   };
@@ -83,24 +113,29 @@ void Group::start(int rank, Flight& flight) {
   for (std::size_t peer = 0; peer < others.size(); ++peer) {
     Flight* other = others[peer];
     if (other == nullptr) continue;
-    const auto land = [](Flight::Piece& sent, Flight::Piece& received) {
-      sent.state = received.state = Flight::State::done;
-      received.arrives = sent.arrives;
-    };
     land(flight.to[peer], other->from[me]);
     land(other->to[me], flight.from[peer]);
+    wake_settled(*other);
   }
-  moved_.notify_all();
+}
+
+/// Wakes whoever waits for a flight that is whole, or ends with the group.
+void Group::wake_settled(Flight& flight) const {
+  if (failure_ || all_settled(flight)) flight.moved.notify_all();
+}
+
+void Group::wake_flights() {
+  for (const auto& [number, present] : flights_) {
+    for (Flight* const flight : present) {
+      if (flight != nullptr) flight->moved.notify_all();
+    }
+  }
 }
 
 Time Group::finish(int rank, Flight& flight) {
-  const auto all = [&](const auto& holds) {
-    return std::all_of(flight.to.begin(), flight.to.end(), holds) &&
-           std::all_of(flight.from.begin(), flight.from.end(), holds);
-  };
   std::unique_lock lock(mutex_);
-  moved_.wait(lock, [&] {
-    if (failure_ || all(settled)) return true;
+  flight.moved.wait(lock, [&] {
+    if (failure_ || all_settled(flight)) return true;
     for (std::size_t peer = 0; peer < gone_.size(); ++peer) {
       const bool missing = flight.number >= started_[peer];
       if (missing && gone_[peer] && !(settled(flight.to[peer]) && settled(flight.from[peer]))) {
@@ -111,7 +146,7 @@ Time Group::finish(int rank, Flight& flight) {
     }
     return false;
   });
-  const bool whole = all(settled);
+  const bool whole = all_settled(flight);
   release(rank, flight, lock);
   if (!whole) throw_failure(rank, "finish()");
   Time last{};
@@ -127,7 +162,7 @@ void Group::withdraw(int rank, Flight& flight) noexcept {
 
 /// Takes the flight off the list once nobody copies from or to its memory.
 void Group::release(int rank, Flight& flight, std::unique_lock<std::mutex>& lock) {
-  moved_.wait(lock, [&] {
+  flight.moved.wait(lock, [&] {
     return std::none_of(flight.to.begin(), flight.to.end(), copying) &&
            std::none_of(flight.from.begin(), flight.from.end(), copying);
   });

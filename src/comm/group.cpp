@@ -171,7 +171,7 @@ void Group::retire(int rank) {
   const std::lock_guard lock(mutex_);
   if (retired_ < 0) retired_ = rank;
   gone_[static_cast<std::size_t>(rank)] = true;
-  moved_.notify_all();
+  wake_flights();
   if (failure_ || arrived_ == 0) return;
   const auto waiting =
       std::find_if(calls_.begin(), calls_.end(), [](const Call* call) { return call != nullptr; });
@@ -182,7 +182,7 @@ void Group::retire(int rank) {
 void Group::fail(Failure failure) {
   failure_ = std::move(failure);
   met_.notify_all();
-  moved_.notify_all();
+  wake_flights();
 }
 
 void Group::make_children() {

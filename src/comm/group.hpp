@@ -81,10 +81,13 @@ struct Flight {
   struct Piece {
     const Communicator::Message* message = nullptr;  ///< null: nothing goes that way
     State state = State::waiting;
-    Time arrives{};  ///< of what is sent
+    Time arrives{};              ///< of what is sent
+    const void* lent = nullptr;  ///< of what is received: where it is, kept by `owner`
+    std::shared_ptr<void> owner;
   };
   std::vector<Piece> to, from;
   std::uint64_t number = 0;
+  std::condition_variable moved;  ///< all pieces are there, or the group has failed
 };
 
 /// State that the ranks of one group share. All functions may be called from any thread.
@@ -111,10 +114,11 @@ class Group : public std::enable_shared_from_this<Group> {
     return *calls_[static_cast<std::size_t>(rank)];
   }
 
-  /// Begins `rank`'s next exchange. Whoever of a pair starts second copies its piece, so that
-  /// nobody waits for another to finish. Throws `CommError` where pieces do not fit.
+  /// Begins `rank`'s next exchange. Whoever of a pair starts second copies the pieces that are not
+  /// lent, so that nobody waits for another to finish. Throws `CommError` where pieces do not fit.
   void start(int rank, Flight& flight);
-  /// Blocks until all pieces of the flight are copied; returns when the last of them arrives.
+  /// Blocks until all pieces of the flight are copied or lent; returns when the last of them
+  /// arrives.
   [[nodiscard]] Time finish(int rank, Flight& flight);
   /// Fails the group because of a flight that nobody finishes, and lets go of its memory.
   void withdraw(int rank, Flight& flight) noexcept;
@@ -135,6 +139,10 @@ class Group : public std::enable_shared_from_this<Group> {
   void make_children();
   [[noreturn]] void throw_failure(int rank, const std::string& call) const;
   void pair_up(int rank, Flight& flight, const std::vector<Flight*>& others);
+  void copy_claimed(int rank, Flight& flight, const std::vector<Flight*>& others,
+                    std::unique_lock<std::mutex>& lock);
+  void wake_settled(Flight& flight) const;
+  void wake_flights();
   void release(int rank, Flight& flight, std::unique_lock<std::mutex>& lock);
 
   std::shared_ptr<Group> parent_;
@@ -149,7 +157,6 @@ class Group : public std::enable_shared_from_this<Group> {
   std::optional<Failure> failure_;
   int retired_ = -1;  ///< the first rank that retired, or -1
   // Exchanges under way.
-  std::condition_variable moved_;
   std::map<std::uint64_t, std::vector<Flight*>> flights_;  ///< by number, then rank
   std::vector<std::uint64_t> started_;                     ///< by rank: exchanges so far
   std::vector<bool> gone_;                                 ///< ranks that retired

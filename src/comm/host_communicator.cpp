@@ -51,6 +51,10 @@ class HostCommunicator::StagedExchange final : public Pending {
         receives_(receives.begin(), receives.end()),
         staging_(stream),
         call_(comm.exchange_call(sends_, receives_)) {
+    if (staging_.copies()) {  // what is lent is read on the host
+      for (Message& message : sends_) message.owner = nullptr;
+      for (Message& message : receives_) message.owner = nullptr;
+    }
     for (Message& message : sends_) {
       // Messages have one type for both ways; what is sent is only read.
       message.data = const_cast<void*>(staging_.input(message.data, message.bytes));
@@ -67,10 +71,10 @@ class HostCommunicator::StagedExchange final : public Pending {
   }
   void start(HostCommunicator& comm) { started_ = comm.start(call_); }
   void finish() override {
-    const std::unique_ptr<Pending> started = std::move(started_);
-    started->finish();
+    started_->finish();
     staging_.end();
   }
+  [[nodiscard]] const void* lent(int peer) const override { return started_->lent(peer); }
 
  private:
   std::vector<Message> sends_, receives_;

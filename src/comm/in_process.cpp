@@ -20,6 +20,19 @@ void copy_bytes(void* to, const void* from, std::size_t bytes) {
   if (bytes > 0 && to != from) std::memcpy(to, from, bytes);
 }
 
+/// Returns at `time`, or at once where that is past. A sleep ends late by what the system needs to
+/// wake a thread, which is as long as what a declared link takes: the end of the wait is spent
+/// awake.
+void wait_for_arrival(comm::Time time) {
+  constexpr std::chrono::microseconds kWaking{200};
+  auto now = std::chrono::steady_clock::now();
+  if (time - now > kWaking) std::this_thread::sleep_until(time - kWaking);
+  while (now < time) {
+    std::this_thread::yield();
+    now = std::chrono::steady_clock::now();
+  }
+}
+
 class InProcess final : public HostCommunicator {
  public:
   InProcess(std::shared_ptr<Group> group, int rank, std::shared_ptr<comm::Port> port)
@@ -72,7 +85,7 @@ void InProcess::perform(Call& call) {
   comm::Time last{};
   for (int r = 0; r < size(); ++r) last = std::max(last, group_->call_of(r).arrives);
   group_->leave();
-  std::this_thread::sleep_until(last);
+  wait_for_arrival(last);
 }
 
 void InProcess::collect_memory() noexcept {
@@ -124,12 +137,12 @@ class InProcess::InFlight final : public Pending {
  public:
   InFlight(InProcess& comm, const Call& call) : group_(comm.group_), rank_(comm.rank_) {
     for (int peer = 0; peer < comm.size(); ++peer) {
-      comm::Flight::Piece to = {call.to[peer], {}, {}};
+      comm::Flight::Piece to = {call.to[peer], {}, {}, {}, {}};
       if (to.message != nullptr && peer != rank_) {
         to.arrives = comm.port_->send(static_cast<std::int64_t>(to.message->bytes));
       }
       flight_.to.push_back(to);
-      flight_.from.push_back({call.from[peer], {}, {}});
+      flight_.from.push_back({call.from[peer], {}, {}, {}, {}});
     }
     group_->start(rank_, flight_);
     under_way_ = true;
@@ -141,7 +154,10 @@ class InProcess::InFlight final : public Pending {
   }
   void finish() override {
     under_way_ = false;
-    std::this_thread::sleep_until(group_->finish(rank_, flight_));
+    wait_for_arrival(group_->finish(rank_, flight_));
+  }
+  [[nodiscard]] const void* lent(int peer) const override {
+    return flight_.from[static_cast<std::size_t>(peer)].lent;
   }
 
  private:

@@ -17,6 +17,8 @@ class Staging {
   explicit Staging(Stream* stream)
       : stream_(stream), copies_(stream != nullptr && stream->native() != nullptr) {}
 
+  /// Whether it makes copies.
+  [[nodiscard]] bool copies() const { return copies_; }
   /// Memory with the contents of `data`, there once `begin` has returned.
   [[nodiscard]] const void* input(const void* data, std::size_t bytes) {
     if (!copies_ || bytes == 0) return data;

@@ -1,5 +1,5 @@
 // Packing rows of panels into messages and back. A chunk's messages are `[row][image]`, those of a
-// piece one after the other, as are the pieces; those of a later chunk lie behind them.
+// piece one after the other, as are the pieces; on a GPU those of a later chunk lie behind them.
 #include <algorithm>
 #include <numeric>
 #include <utility>
@@ -69,7 +69,7 @@ HaloExchange<T>::HaloExchange(const Halo& halo, Communicator& comm, Device& devi
   list_rows(stream);
   const auto grow = [&](Side& side) {
     const auto bytes = static_cast<std::size_t>(side.words * most_images) * sizeof(T);
-    if (side.room.bytes() < bytes) side.room = device_.allocate(bytes);
+    if (!on_host_ && side.room.bytes() < bytes) side.room = device_.allocate(bytes);
     if (staged_ && side.host.bytes() < bytes) side.host = device_.allocate_host(bytes);
   };
   grow(own_side_);
@@ -104,9 +104,17 @@ void HaloExchange<T>::list_rows(Stream& stream) {
   own_to_ = to_device(halo_.own_to, stream);
 }
 
-/// By own row that others read, which rows of the messages that come back are added to it.
+/// By own row that others read, which rows of the messages that come back are added to it, in order
+/// of rank: those of all messages at once on a GPU, of one after another on the CPU.
 template <class T>
 void HaloExchange<T>::list_sums(Stream& stream) {
+  if (on_host_) {
+    ascending_.resize(static_cast<std::size_t>(own_side_.words) + 1);
+    std::iota(ascending_.begin(), ascending_.end(), 0U);
+    const Rows each{ascending_.data(), std::ssize(ascending_)};
+    for (const Rows& rows : own_side_.rows) sums_.push_back({rows, each, each});
+    return;
+  }
   std::vector<std::uint32_t> ends(static_cast<std::size_t>(halo_.own) + 1);
   for (const HaloPiece& piece : halo_.sends) {
     for (const std::uint32_t row : piece.rows) ++ends[row + 1];
@@ -125,11 +133,29 @@ void HaloExchange<T>::list_sums(Stream& stream) {
   for (const HaloPiece& piece : halo_.sends) {
     for (const std::uint32_t row : piece.rows) sources[ends[row]++] = message_row++;
   }
-  sums_ = {std::move(rows), std::move(offsets), std::move(sources)};
-  sum_rows_ = to_device(sums_[0], stream);
-  sum_offsets_ = to_device(sums_[1], stream);
-  sum_sources_ = to_device(sums_[2], stream);
-  if (!on_host_) sums_ = {};
+  sums_.push_back(
+      {to_device(rows, stream), to_device(offsets, stream), to_device(sources, stream)});
+}
+
+/// Where a chunk's messages are as they travel.
+template <class T>
+std::vector<Communicator::Message> HaloExchange<T>::place(Side& side, std::int64_t before,
+                                                          std::int64_t images) {
+  std::shared_ptr<std::byte> lent;
+  T* at = nullptr;
+  if (on_host_ && side.words > 0) {
+    lent = room_.messages.take(static_cast<std::size_t>(side.words * images) * sizeof(T));
+    at = reinterpret_cast<T*>(lent.get());
+  } else if (!on_host_) {
+    at = (staged_ ? side.host : side.room).template as<T>() + side.words * before;
+  }
+  std::vector<Communicator::Message> messages;
+  for (const HaloPiece& piece : side.pieces) {
+    const std::int64_t elements = std::ssize(piece.rows) * images;
+    messages.push_back({piece.peer, at, static_cast<std::size_t>(elements) * sizeof(T), lent});
+    at += elements;
+  }
+  return messages;
 }
 
 template <class T>
@@ -137,27 +163,18 @@ void HaloExchange<T>::start(const Panels<const T>& from, Side& out, Side& in, Ra
                             Stream& stream, std::int64_t& bytes) {
   const std::int64_t before = images_before(from, panels.begin);
   const Panels<const T> chunk = cut(from, panels);
-  const auto place = [&](const Side& side) {
-    T* at = (staged_ ? side.host : side.room).template as<T>() + side.words * before;
-    std::vector<Communicator::Message> messages;
-    for (const HaloPiece& piece : side.pieces) {
-      const std::int64_t elements = std::ssize(piece.rows) * chunk.batch;
-      messages.push_back({piece.peer, at, static_cast<std::size_t>(elements) * sizeof(T)});
-      at += elements;
-    }
-    return messages;
-  };
-  UnderWay exchange = {place(out), place(in), nullptr, false, nullptr};
-  T* message = out.room.template as<T>() + out.words * before;
-  for (const Rows& rows : out.rows) {
-    kernels_.pack({chunk, rows.data, rows.count, message}, stream);
-    message += rows.count * chunk.batch;
+  UnderWay exchange;
+  exchange.sends = place(out, before, chunk.batch);
+  exchange.receives = place(in, before, chunk.batch);
+  T* const room = on_host_ ? nullptr : out.room.template as<T>() + out.words * before;
+  for (std::size_t i = 0; i < out.rows.size(); ++i) {
+    T* const message = on_host_ ? static_cast<T*>(exchange.sends[i].data) : room;
+    kernels_.pack({chunk, out.rows[i].data, out.rows[i].count, message}, stream);
   }
   const std::int64_t sent = out.words * chunk.batch * static_cast<std::int64_t>(sizeof(T));
   bytes += sent;
   if (staged_ && sent > 0) {
-    stream.copy(exchange.sends[0].data, out.room.template as<T>() + out.words * before,
-                static_cast<std::size_t>(sent));
+    stream.copy(exchange.sends[0].data, room, static_cast<std::size_t>(sent));
   }
   if (!on_host_) exchange.packed = stream.record();
   if (!staged_) send(exchange, stream);
@@ -177,18 +194,27 @@ void HaloExchange<T>::send(UnderWay& exchange, Stream& stream) {
 /// passes through the host is sent here: the host would have to wait for it before, and with it for
 /// the work that it could hide behind.
 template <class T>
-T* HaloExchange<T>::receive(Side& in, std::int64_t before, std::int64_t images, Stream& stream) {
+typename HaloExchange<T>::UnderWay HaloExchange<T>::receive(Side& in, std::int64_t before,
+                                                            std::int64_t images, Stream& stream) {
   UnderWay exchange = std::move(under_way_.front());
   under_way_.pop_front();
   if (exchange.packed != nullptr) exchange.packed->wait();
   send(exchange, stream);
   if (exchange.pending != nullptr) exchange.pending->finish();
+  if (on_host_) {
+    for (const Communicator::Message& message : exchange.receives) {
+      const void* lent = exchange.pending->lent(message.peer);
+      exchange.messages.push_back(static_cast<const T*>(lent != nullptr ? lent : message.data));
+    }
+    return exchange;
+  }
   T* const messages = in.room.template as<T>() + in.words * before;
   if (staged_) {
     stream.copy(messages, in.host.template as<T>() + in.words * before,
                 static_cast<std::size_t>(in.words * images) * sizeof(T));
   }
-  return messages;
+  exchange.messages.push_back(messages);
+  return exchange;
 }
 
 template <class T>
@@ -208,11 +234,12 @@ void HaloExchange<T>::start_forward(const Panels<const T>& own, const Panels<T>&
 template <class T>
 void HaloExchange<T>::finish_forward(const Panels<T>& inputs, Range panels, Stream& stream) {
   const Panels<T> chunk = cut(inputs, panels);
-  const T* message = receive(input_side_, images_before(inputs, panels.begin), chunk.batch, stream);
-  for (const Rows& rows : input_side_.rows) {
+  const UnderWay exchange =
+      receive(input_side_, images_before(inputs, panels.begin), chunk.batch, stream);
+  for (std::size_t i = 0; i < input_side_.rows.size(); ++i) {
+    const Rows& rows = input_side_.rows[i];
     // Lanes without an image must be finite: they meet gradients of 0.
-    kernels_.unpack({chunk, rows.data, rows.count, message}, stream);
-    message += rows.count * chunk.batch;
+    kernels_.unpack({chunk, rows.data, rows.count, exchange.messages[i]}, stream);
   }
 }
 
@@ -237,19 +264,23 @@ void HaloExchange<T>::keep_own(const Panels<const T>& inputs, const Panels<T>& o
 
 template <class T>
 void HaloExchange<T>::finish_backward(const Panels<T>& own, Range panels, Stream& stream) {
-  if (sum_offsets_.count == 0) list_sums(stream);
+  if (sums_.empty()) list_sums(stream);
   const Panels<T> chunk = cut(own, panels);
-  const T* messages = receive(own_side_, images_before(own, panels.begin), chunk.batch, stream);
-  kernels_.add(
-      {chunk, sum_rows_.data, sum_offsets_.data, sum_sources_.data, sum_rows_.count, messages},
-      stream);
+  const UnderWay exchange =
+      receive(own_side_, images_before(own, panels.begin), chunk.batch, stream);
+  for (std::size_t i = 0; i < sums_.size(); ++i) {
+    const Sums& sums = sums_[i];
+    kernels_.add({chunk, sums.rows.data, sums.offsets.data, sums.sources.data, sums.rows.count,
+                  exchange.messages[i]},
+                 stream);
+  }
 }
 
 template <class T>
 std::int64_t HaloExchange<T>::device_bytes() const {
   std::size_t bytes = room_.own_side.bytes() + room_.input_side.bytes();
   for (const Buffer& list : uploaded_) bytes += list.bytes();
-  return static_cast<std::int64_t>(bytes);
+  return static_cast<std::int64_t>(bytes) + room_.messages.bytes();
 }
 
 template <class T>

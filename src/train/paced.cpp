@@ -25,6 +25,7 @@ class PacedPending final : public Communicator::Pending {
     const Waiting waiting(pace_);
     pending_->finish();
   }
+  [[nodiscard]] const void* lent(int peer) const override { return pending_->lent(peer); }
 
  private:
   std::unique_ptr<Pending> pending_;

@@ -168,6 +168,51 @@ TEST_P(CommTest, ExchangeWithEveryRankAndItself) {
   });
 }
 
+TEST(CommLending, PieceIsReadWhereItsSenderHasIt) {
+  std::atomic<const void*> place = nullptr;
+  run_ranks(2, [&](Communicator& comm) {
+    const int other = 1 - comm.rank();
+    auto sent = std::make_shared<int>(comm.rank());
+    auto own = std::make_shared<int>(-1);
+    if (comm.rank() == 0) place = sent.get();
+    const Communicator::Message send{other, sent.get(), sizeof(int), sent};
+    // Rank 0 does not take what is lent.
+    const Communicator::Message receive{other, own.get(), sizeof(int),
+                                        comm.rank() == 0 ? nullptr : own};
+    const auto pending = comm.start_exchange({&send, 1}, {&receive, 1}, nullptr);
+    sent.reset();
+    pending->finish();
+    if (comm.rank() == 0) {
+      EXPECT_EQ(pending->lent(other), nullptr);
+      EXPECT_EQ(*own, 1);
+    } else {
+      ASSERT_EQ(pending->lent(other), place);
+      EXPECT_EQ(*own, -1);
+      EXPECT_EQ(*static_cast<const int*>(pending->lent(other)), 0);
+    }
+  });
+}
+
+TEST(CommLending, WhatIsLentOutlivesARankThatFails) {
+  std::weak_ptr<int> left;
+  const auto body = [&](Communicator& comm) {
+    const int other = 1 - comm.rank();
+    auto piece = std::make_shared<int>(comm.rank() + 7);
+    if (comm.rank() == 0) left = piece;
+    const Communicator::Message message{other, piece.get(), sizeof(int), piece};
+    auto pending = comm.start_exchange({&message, 1}, {&message, 1}, nullptr);
+    pending->finish();
+    if (comm.rank() == 0) throw InputError("this rank's memory goes");
+    // All that rank 0 had is gone by the time the group has failed.
+    EXPECT_THROW(comm.barrier(), CommError);
+    EXPECT_EQ(*static_cast<const int*>(pending->lent(other)), 7);
+    EXPECT_EQ(left.use_count(), 1);
+    pending.reset();
+    EXPECT_TRUE(left.expired());
+  };
+  EXPECT_THROW(run_ranks(2, body), InputError);
+}
+
 TEST_P(CommTest, SplitOrdersByKeyThenRank) {
   run([&](Communicator& comm) {
     // Colours of every sign; keys that turn each group around.

@@ -120,16 +120,21 @@ class Walk {
       for (std::size_t peer = 0; peer < ranks(); ++peer) {
         const int p = static_cast<int>(peer);
         if (bytes[me()][peer] >= 0) {
-          out[peer] = values_of<std::uint8_t>(step, comm.rank() * 64 + p, bytes[me()][peer]);
-          sends.push_back({p, out[peer].data(), out[peer].size()});
+          out[peer] = std::make_shared<std::vector<std::uint8_t>>(
+              values_of<std::uint8_t>(step, comm.rank() * 64 + p, bytes[me()][peer]));
+          sends.push_back({p, out[peer]->data(), out[peer]->size(), owner_of(walk, out[peer])});
         }
         if (bytes[peer][me()] >= 0) {
           in[peer].resize(static_cast<std::size_t>(bytes[peer][me()]));
-          receives.push_back({p, in[peer].data(), in[peer].size()});
+          receives.push_back({p, in[peer].data(), in[peer].size(), owner_of(walk, taker)});
         }
       }
       std::shuffle(sends.begin(), sends.end(), walk.delay_);
       std::shuffle(receives.begin(), receives.end(), walk.delay_);
+    }
+    /// Each rank decides by itself what it lends and what it takes so.
+    static std::shared_ptr<void> owner_of(Walk& walk, const std::shared_ptr<void>& owner) {
+      return below(walk.delay_, 2) == 0 ? nullptr : owner;
     }
     [[nodiscard]] std::size_t ranks() const { return static_cast<std::size_t>(comm.size()); }
     [[nodiscard]] std::size_t me() const { return static_cast<std::size_t>(comm.rank()); }
@@ -145,14 +150,20 @@ class Walk {
     void expect_received() const {
       for (std::size_t peer = 0; peer < ranks(); ++peer) {
         if (bytes[peer][me()] < 0) continue;
-        EXPECT_EQ(in[peer], values_of<std::uint8_t>(step, static_cast<int>(peer) * 64 + comm.rank(),
-                                                    bytes[peer][me()]));
+        const auto sent = static_cast<int>(peer);
+        const auto* lent =
+            pending == nullptr ? nullptr : static_cast<const std::uint8_t*>(pending->lent(sent));
+        const std::uint8_t* found = lent != nullptr ? lent : in[peer].data();
+        EXPECT_EQ(std::vector<std::uint8_t>(found, found + bytes[peer][me()]),
+                  values_of<std::uint8_t>(step, sent * 64 + comm.rank(), bytes[peer][me()]));
       }
     }
     std::uint64_t step;
     Communicator& comm;
     std::vector<std::vector<std::int64_t>> bytes;
-    std::vector<std::vector<std::uint8_t>> out, in;
+    std::vector<std::shared_ptr<std::vector<std::uint8_t>>> out;  ///< others may outlive this
+    std::vector<std::vector<std::uint8_t>> in;
+    std::shared_ptr<int> taker = std::make_shared<int>();
     std::vector<Communicator::Message> sends, receives;
     std::unique_ptr<Communicator::Pending> pending;
   };

@@ -184,6 +184,24 @@ TEST_P(Halos, CallsOfNcclAreThoseOfTheLists) {
   }
 }
 
+TEST(MessagePool, GivesOutAgainWhatCameBack) {
+  std::shared_ptr<std::byte> last;
+  {
+    const MessagePool pool;
+    std::shared_ptr<std::byte> first = pool.take(100);
+    const std::byte* const place = first.get();
+    const std::shared_ptr<std::byte> second = pool.take(100);
+    EXPECT_NE(second.get(), place) << "somebody still has it";
+    EXPECT_EQ(pool.bytes(), 200);
+    first.reset();
+    EXPECT_EQ(pool.take(60).get(), place);
+    EXPECT_EQ(pool.bytes(), 200);
+    last = pool.take(300);
+    EXPECT_EQ(pool.bytes(), 500);
+  }
+  *last = std::byte{1};  // it outlives the pool
+}
+
 TEST(HaloOfOneRank, NeedsNoCopies) {
   run_ranks(1, [](Communicator& comm) {
     const std::vector<std::uint32_t> owners(5), all = {0, 1, 2, 3, 4}, some = {1, 3};
