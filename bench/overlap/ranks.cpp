@@ -73,16 +73,6 @@ std::vector<Division> divide(const Model& model, int ranks, double effort) {
           {"hypergraph", hypergraph_partition(model, request)}};
 }
 
-/// What a message takes on both: this machine's memory, then the declared link.
-LinkClass behind(const LinkClass& measured, const Link& declared) {
-  LinkClass both = measured;
-  both.latency_s += declared.latency_s;
-  if (declared.bytes_per_s > 0.0) {
-    both.bytes_per_s = 1.0 / (1.0 / measured.bytes_per_s + 1.0 / declared.bytes_per_s);
-  }
-  return both;
-}
-
 std::vector<double> measure(const Options& options, const Network& network,
                             const Partition& partition, std::int64_t batch, const Link& link) {
   std::vector<double> seconds;
@@ -104,12 +94,12 @@ std::vector<double> measure(const Options& options, const Network& network,
 
 /// One step, measured and predicted.
 json compare(const Options& options, const Network& network, const Division& division,
-             const StepCost& cost, const LinkClass& measured_link, bool declared) {
+             const StepCost& cost, bool declared) {
   const Link link = declared ? options.link : Link{};
   const int ranks = division.partition.parts();
   Cluster cluster;
   cluster.ranks_per_process = cluster.ranks_per_node = ranks;
-  cluster.process = behind(measured_link, link);
+  cluster.process = {link.latency_s, 0.0, link.bytes_per_s};
   const Traffic traffic = count_traffic(network.model, division.partition);
   const StepTime predicted =
       simulate_step(division.partition, traffic, cost, cluster, {true, true});
@@ -137,24 +127,21 @@ json compare(const Options& options, const Network& network, const Division& div
 
 json run(const Options& options, const std::vector<std::string>& command) {
   const Network network = radix_network(options);
-  const LinkClass link = measure_process_link();
-  json result{
-      {"conditions", describe_conditions(command)},
-      {"neurons", options.neurons},
-      {"layers", options.layers},
-      {"declared_link",
-       {{"latency_s", options.link.latency_s}, {"bytes_per_s", options.link.bytes_per_s}}},
-      {"measured_link", {{"latency_s", link.latency_s}, {"bytes_per_s", link.bytes_per_s}}}};
-  std::vector<StepCost> costs;
-  for (const std::int64_t batch : options.batches) {
-    costs.push_back(measure_step_cost(DeviceSpec{}, batch));
-  }
+  json result{{"conditions", describe_conditions(command)},
+              {"neurons", options.neurons},
+              {"layers", options.layers},
+              {"declared_link",
+               {{"latency_s", options.link.latency_s}, {"bytes_per_s", options.link.bytes_per_s}}}};
   for (const int ranks : options.ranks) {
+    std::vector<StepCost> costs;
+    for (const std::int64_t batch : options.batches) {
+      costs.push_back(measure_step_cost(DeviceSpec{}, batch, ranks));
+    }
     for (const Division& division : divide(network.model, ranks, options.effort)) {
       for (const StepCost& cost : costs) {
         for (const bool declared : {false, true}) {
           if (declared && ranks == 1) continue;
-          result["cases"].push_back(compare(options, network, division, cost, link, declared));
+          result["cases"].push_back(compare(options, network, division, cost, declared));
         }
       }
     }

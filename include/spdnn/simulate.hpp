@@ -16,15 +16,28 @@ struct KernelCost {
   double row = 0.0;
 };
 
+/// What exchanges take of a rank's own time, in whichever memory or network they travel: nothing
+/// hides it. Seconds.
+struct ExchangeCost {
+  double call = 0.0;  ///< an exchange: beginning it, and waking up when it is there
+  double word = 0.0;  ///< a word of an image that is sent or received: packing or unpacking it
+  double own = 0.0;   ///< an own word of an image, on its way to what the next layer reads
+};
+
 /// What a rank's device takes for a batch of `batch` images.
 struct StepCost {
   std::int64_t batch = 1;
   KernelCost forward, backward_data, backward_weights;
-  double update = 0.0;  ///< seconds a weight, once a step, whatever the batch
+  double update = 0.0;         ///< seconds a weight, once a step, whatever the batch
+  double loss = 0.0;           ///< seconds an output and image; every rank takes all outputs
+  ExchangeCost exchange;       ///< of CPU ranks of one process, each with a core
+  std::int64_t exchanges = 1;  ///< that a batch goes in, to hide one behind the other's work
 };
 
-/// Measures the first of the device's training kernels on layers of random columns at a batch.
-[[nodiscard]] StepCost measure_step_cost(const DeviceSpec& spec, std::int64_t batch);
+/// Measures the first of the device's training kernels on layers of random columns at a batch, and
+/// exchanges within a process, while `ranks` such devices do the same: they share memory and caches
+/// as in a step, and the slowest counts.
+[[nodiscard]] StepCost measure_step_cost(const DeviceSpec& spec, std::int64_t batch, int ranks = 1);
 
 /// A class of links (Alexandrov et al., LogGP, SPAA 1995). Messages of a rank go through its link
 /// one after another, in both directions at once.
@@ -34,15 +47,11 @@ struct LinkClass {
   double bytes_per_s = 0.0;  ///< 0: no time
 };
 
-/// Measures exchanges between two ranks of this process, their packing included; all that does not
-/// grow with the bytes counts as latency.
-[[nodiscard]] LinkClass measure_process_link();
-
 /// Ranks by number: so many to a process, so many to a node.
 struct Cluster {
   std::int64_t ranks_per_process = 1;
   std::int64_t ranks_per_node = 1;
-  LinkClass process;  ///< between ranks of one process
+  LinkClass process;  ///< between ranks of one process; their memory takes no time beside copies
   LinkClass node;     ///< between processes of one node
   LinkClass network;  ///< between nodes
 };
@@ -56,11 +65,12 @@ struct StepTime {
 
 struct StepRequest {
   bool training = false;  ///< forward, backward and update; else forward alone
-  bool overlap = false;   ///< exchanges run beside the compute instead of before it
+  bool overlap = false;   ///< messages travel beside the compute instead of before it
 };
 
 /// The time of one step of a partitioned network, layer after layer, each as long as its slowest
-/// rank: exchange, then compute. Values are floats. `traffic` is the partition's.
+/// rank: exchange, then compute. A training step ends its way forward with the outputs on all ranks
+/// and the loss. Values are floats. `traffic` is the partition's.
 [[nodiscard]] StepTime simulate_step(const Partition& partition, const Traffic& traffic,
                                      const StepCost& cost, const Cluster& cluster,
                                      const StepRequest& request);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -48,9 +49,6 @@ void set_link(LinkClass& link, const std::vector<double>& given, const char* opt
 
 Cluster cluster_of(const Options& options) {
   Cluster cluster = options.cluster;
-  if (options.process.empty() && cluster.ranks_per_process > 1) {
-    cluster.process = measure_process_link();
-  }
   set_link(cluster.process, options.process, "--process-link");
   set_link(cluster.node, options.node, "--node-link");
   set_link(cluster.network, options.network, "--network-link");
@@ -103,13 +101,23 @@ Json json_of(const StepCost& cost) {
           {"forward", json_of(cost.forward)},
           {"backward_data", json_of(cost.backward_data)},
           {"backward_weights", json_of(cost.backward_weights)},
-          {"update_s", cost.update}};
+          {"update_s", cost.update},
+          {"loss_s", cost.loss},
+          {"exchange_call_s", cost.exchange.call},
+          {"exchange_word_s", cost.exchange.word},
+          {"exchange_own_word_s", cost.exchange.own}};
 }
 
-Json json_of(const Options& options, const Cluster& cluster, const std::vector<StepCost>& costs,
-             const Model& model, const std::vector<Row>& rows) {
+Json json_of(const Options& options, const Cluster& cluster,
+             const std::map<std::int64_t, std::vector<StepCost>>& costs, const Model& model,
+             const std::vector<Row>& rows) {
   Json measured = Json::array();
-  for (const StepCost& cost : costs) measured.push_back(json_of(cost));
+  for (const auto& [ranks, by_batch] : costs) {
+    for (const StepCost& cost : by_batch) {
+      measured.push_back(json_of(cost));
+      measured.back()["ranks_at_once"] = ranks;
+    }
+  }
   Json list = Json::array();
   for (const Row& row : rows) {
     list.push_back({{"model", row.model},
@@ -155,15 +163,38 @@ Chart chart_of(const Model& model, const std::vector<Row>& rows) {
   return chart;
 }
 
+/// What steps cost on as many ranks as share this machine's memory, each measured once.
+class Costs {
+ public:
+  Costs(const Options& options, const Cluster& cluster)
+      : batches_(options.batches), most_(cluster.ranks_per_node) {}
+  [[nodiscard]] const std::vector<StepCost>& of(std::int64_t ranks) {
+    const auto at_once = std::min({ranks, most_, std::ssize(usable_cores())});
+    std::vector<StepCost>& costs = known_[at_once];
+    for (std::size_t b = costs.size(); b < batches_.size(); ++b) {
+      costs.push_back(measure_step_cost(DeviceSpec{}, batches_[b], static_cast<int>(at_once)));
+    }
+    return costs;
+  }
+  /// By ranks at once.
+  [[nodiscard]] const std::map<std::int64_t, std::vector<StepCost>>& known() const {
+    return known_;
+  }
+
+ private:
+  std::vector<std::int64_t> batches_;
+  std::int64_t most_;
+  std::map<std::int64_t, std::vector<StepCost>> known_;
+};
+
 /// The steps of one partition, a row for each batch.
 void add_rows(const Model& model, const std::string& name, const HypergraphRequest& request,
-              const std::vector<StepCost>& costs, const Cluster& cluster, bool overlap,
-              std::vector<Row>& rows) {
+              Costs& costs, const Cluster& cluster, bool overlap, std::vector<Row>& rows) {
   const Stopwatch watch;
   const Partition partition = make_partition(name, model, request);
   const Elapsed elapsed = watch.elapsed();
   const Traffic traffic = count_traffic(model, partition);
-  for (const StepCost& cost : costs) {
+  for (const StepCost& cost : costs.of(partition.parts())) {
     rows.push_back({name, partition.parts(), cost.batch, traffic.words, traffic.messages,
                     traffic.max_sent, traffic.max_received, imbalance(traffic), elapsed,
                     simulate_step(partition, traffic, cost, cluster, {false, overlap}),
@@ -176,10 +207,7 @@ ExitStatus simulate_command(const Options& options) {
   const std::vector<HypergraphRequest> requests = requests_of(options);
   const Cluster cluster = cluster_of(options);
   const Model model = network_of(options);
-  std::vector<StepCost> costs;
-  for (const std::int64_t batch : options.batches) {
-    costs.push_back(measure_step_cost(DeviceSpec{}, batch));
-  }
+  Costs costs(options, cluster);
   std::vector<Row> rows;
   for (const std::string& name : options.models) {
     for (const HypergraphRequest& request : requests) {
@@ -189,15 +217,16 @@ ExitStatus simulate_command(const Options& options) {
   if (!options.chart.empty())
     write_file_atomically(options.chart, chart_svg(chart_of(model, rows)));
   if (options.json) {
-    const Json json = json_of(options, cluster, costs, model, rows);
+    const Json json = json_of(options, cluster, costs.known(), model, rows);
     print(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     return ExitStatus::done;
   }
-  print(fmt::format("{}: {} layers; steps from one CPU thread's kernels as measured and these "
-                    "links:\n",
-                    model.name, model.layers.size()) +
-        link_text("within a process", cluster.process) + link_text("within a node", cluster.node) +
-        link_text("between nodes", cluster.network) + table(rows));
+  print(
+      fmt::format("{}: {} layers; steps from kernels and exchanges of CPU threads as measured and "
+                  "these links:\n",
+                  model.name, model.layers.size()) +
+      link_text("within a process", cluster.process) + link_text("within a node", cluster.node) +
+      link_text("between nodes", cluster.network) + table(rows));
   return ExitStatus::done;
 }
 
@@ -227,7 +256,7 @@ void add_simulate(CLI::App& app, CommandLine& line) {
       ->type_name("N")
       ->capture_default_str();
   add_link(*command, "--process-link", options->process,
-           "Link between ranks of a process; else it is measured");
+           "Declared link between ranks of a process; else their memory");
   add_link(*command, "--node-link", options->node, "Link between processes of a node");
   add_link(*command, "--network-link", options->network, "Link between nodes");
   command->footer(

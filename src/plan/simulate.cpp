@@ -2,6 +2,7 @@
 #include "spdnn/simulate.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace spdnn {
 namespace {
@@ -24,38 +25,73 @@ const LinkClass& link_between(const Cluster& cluster, std::int64_t a, std::int64
   return a / cluster.ranks_per_node == b / cluster.ranks_per_node ? cluster.node : cluster.network;
 }
 
-/// Each rank's seconds of a layer's exchange; the way back takes as long.
-std::vector<double> exchange_of(const LayerTraffic& layer, const Cluster& cluster,
-                                std::int64_t batch) {
-  std::vector<Side> sent(layer.nonzeros.size());
-  std::vector<Side> received(layer.nonzeros.size());
-  for (const Transfer& transfer : layer.transfers) {
+/// Each rank's seconds of an exchange: those that its messages travel, and those of its own. The
+/// way back takes as long.
+struct Exchange {
+  std::vector<double> travel, own;
+};
+
+Exchange exchange_of(const std::vector<Transfer>& transfers, const std::vector<double>& own_rows,
+                     const StepCost& cost, const Cluster& cluster) {
+  std::vector<Side> sent(own_rows.size());
+  std::vector<Side> received(own_rows.size());
+  std::vector<double> words(own_rows.size());
+  const auto batch = static_cast<double>(cost.batch);
+  for (const Transfer& transfer : transfers) {
     const LinkClass& link = link_between(cluster, transfer.from, transfer.to);
-    const double bytes = kWordBytes * static_cast<double>(transfer.words * batch);
-    sent[transfer.from].add(link, bytes);
-    received[transfer.to].add(link, bytes);
+    const double count = static_cast<double>(transfer.words) * batch;
+    sent[transfer.from].add(link, kWordBytes * count);
+    received[transfer.to].add(link, kWordBytes * count);
+    words[transfer.from] += count;
+    words[transfer.to] += count;
   }
-  std::vector<double> seconds;
+  Exchange exchange;
   for (std::size_t p = 0; p < sent.size(); ++p) {
-    seconds.push_back(std::max(sent[p].seconds(), received[p].seconds()));
+    exchange.travel.push_back(std::max(sent[p].seconds(), received[p].seconds()));
+    exchange.own.push_back(static_cast<double>(cost.exchanges) * cost.exchange.call +
+                           cost.exchange.word * words[p] + cost.exchange.own * own_rows[p] * batch);
   }
-  return seconds;
+  return exchange;
+}
+
+/// The outputs go from every rank to every other, for the loss.
+std::vector<Transfer> all_outputs(const std::vector<std::int64_t>& offsets) {
+  std::vector<Transfer> transfers;
+  const auto ranks = static_cast<std::int64_t>(offsets.size()) - 1;
+  for (std::int64_t from = 0; from < ranks; ++from) {
+    const std::int64_t words = offsets[from + 1] - offsets[from];
+    for (std::int64_t to = 0; to < ranks && words > 0; ++to) {
+      if (from != to) transfers.push_back({static_cast<int>(from), static_cast<int>(to), words});
+    }
+  }
+  return transfers;
+}
+
+std::vector<double> rows_of(const std::vector<std::int64_t>& offsets) {
+  std::vector<double> rows;
+  for (std::size_t p = 0; p + 1 < offsets.size(); ++p) {
+    rows.push_back(static_cast<double>(offsets[p + 1] - offsets[p]));
+  }
+  return rows;
 }
 
 /// Adds up the phases of a step.
 class Step {
  public:
   explicit Step(bool overlap) : overlap_(overlap) {}
-  /// All ranks compute, and exchange what `exchange` says; empty: nothing.
-  void add(const std::vector<double>& compute, const std::vector<double>& exchange) {
+  /// All ranks compute, and exchange what `exchange` says; without ranks: nothing. It travels
+  /// beside the compute where that `hides` it.
+  void add(const std::vector<double>& compute, const Exchange& exchange, bool hides = true) {
     double longest = 0.0;
     double most_compute = 0.0;
     double most_exchange = 0.0;
     for (std::size_t p = 0; p < compute.size(); ++p) {
-      const double other = exchange.empty() ? 0.0 : exchange[p];
-      longest = std::max(longest, overlap_ ? std::max(compute[p], other) : compute[p] + other);
+      const double travel = exchange.travel.empty() ? 0.0 : exchange.travel[p];
+      const double own = exchange.own.empty() ? 0.0 : exchange.own[p];
+      const double work = compute[p] + own;
+      longest = std::max(longest, overlap_ && hides ? std::max(work, travel) : work + travel);
       most_compute = std::max(most_compute, compute[p]);
-      most_exchange = std::max(most_exchange, other);
+      most_exchange = std::max(most_exchange, travel + own);
     }
     time_.seconds += longest;
     time_.compute_s += most_compute;
@@ -87,14 +123,26 @@ StepTime simulate_step(const Partition& partition, const Traffic& traffic, const
       }
       return result;
     };
-    const std::vector<double> exchange =
-        layer.transfers.empty() ? std::vector<double>{} : exchange_of(layer, cluster, cost.batch);
-    step.add(seconds(cost.forward, 0.0), exchange);
+    Exchange exchange;
+    if (!layer.transfers.empty()) {
+      const std::vector<std::int64_t>& before = partition.layers[l - 1].offsets;
+      exchange = exchange_of(layer.transfers, rows_of(before), cost, cluster);
+    }
+    step.add(seconds(cost.forward, 0.0), exchange, cost.exchanges > 1);
     if (!request.training) continue;
     // The first layer's inputs want no gradient. The weights' gradient and the update are local,
     // and run while the partial sums are under way where exchanges overlap.
     if (l > 0) step.add(seconds(cost.backward_data, 0.0), {});
     step.add(seconds(cost.backward_weights, cost.update), exchange);
+  }
+  if (request.training) {
+    const std::vector<std::int64_t>& offsets = partition.layers.back().offsets;
+    const std::vector<double> rows = rows_of(offsets);
+    const std::vector<double> loss(
+        rows.size(), cost.loss * batch * std::accumulate(rows.begin(), rows.end(), 0.0));
+    step.add(loss,
+             rows.size() == 1 ? Exchange{} : exchange_of(all_outputs(offsets), rows, cost, cluster),
+             cost.exchanges > 1);
   }
   return step.time();
 }

@@ -11,6 +11,7 @@
 #include "sources.hpp"
 #include "spdnn/limits.hpp"
 #include "spdnn/run.hpp"
+#include "spdnn/timing.hpp"
 
 namespace spdnn {
 namespace {
@@ -119,21 +120,6 @@ void measure_steps(const RunConfig& config, const std::vector<DeviceSpec>& specs
   report.notes.insert(report.notes.end(), plan.notes.begin(), plan.notes.end());
 }
 
-/// Seconds of a call that all ranks make at once, as the slowest sees it.
-template <class Call>
-double together(Communicator& comm, const Call& call) {
-  double best = 0.0;
-  for (int run = 0; run <= kRuns; ++run) {
-    comm.barrier();
-    const double start = now_seconds();
-    call();
-    double seconds = now_seconds() - start;
-    comm.all_reduce(&seconds, &seconds, 1, DType::f64, Reduction::max, nullptr);
-    if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
-  }
-  return best;
-}
-
 /// Time of a full transfer less that of an empty one, as a rate.
 double rate_of(double bytes, double full, double least) {
   return bytes / std::max(full - least, 1e-9);
@@ -145,7 +131,7 @@ void measure_links(Communicator& comm, NodeReport& report) {
     for (int to = 0; to < comm.size(); ++to) {
       if (from == to) continue;
       const auto send = [&](std::int64_t bytes) {
-        return together(comm, [&] {
+        return fastest_together(comm, kRuns, [&] {
           std::vector<Communicator::Message> sends;
           std::vector<Communicator::Message> receives;
           const auto size = static_cast<std::size_t>(bytes);
@@ -169,11 +155,12 @@ void measure_collectives(Communicator& comm, NodeReport& report) {
   std::vector<float> all(piece.size());
   const auto gather = [&](std::int64_t bytes) {
     const std::vector<std::int64_t> counts(static_cast<std::size_t>(ranks), bytes / 4 / ranks);
-    return together(
-        comm, [&] { comm.all_gather(piece.data(), all.data(), counts, DType::f32, nullptr); });
+    return fastest_together(comm, kRuns, [&] {
+      comm.all_gather(piece.data(), all.data(), counts, DType::f32, nullptr);
+    });
   };
   const auto reduce = [&](std::int64_t bytes) {
-    return together(comm, [&] {
+    return fastest_together(comm, kRuns, [&] {
       comm.all_reduce(piece.data(), all.data(), bytes / 4, DType::f32, Reduction::sum, nullptr);
     });
   };

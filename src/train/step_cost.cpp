@@ -11,6 +11,7 @@
 #include "host_view.hpp"
 #include "spdnn/halo.hpp"
 #include "spdnn/plan.hpp"
+#include "spdnn/timing.hpp"
 
 namespace spdnn::train {
 namespace {
@@ -26,20 +27,6 @@ std::int64_t parameters_of(const std::vector<TrainLayer>& layers) {
   return count;
 }
 
-/// The fastest of a few calls that all ranks make at once, as the slowest of them sees it.
-double fastest_together(Communicator& comm, const std::function<void()>& call) {
-  double best = 0.0;
-  for (int run = 0; run <= kRuns; ++run) {
-    comm.barrier();
-    const double start = now_seconds();
-    call();
-    double seconds = now_seconds() - start;
-    comm.all_reduce(&seconds, &seconds, 1, DType::f64, Reduction::max, nullptr);
-    if (run > 0 && (best == 0.0 || seconds < best)) best = seconds;
-  }
-  return best;
-}
-
 /// What summing gradients costs this group, from a short and a full sum.
 CollectiveCost measure_sums(Communicator& comm, Device& device, std::int64_t parameters) {
   if (comm.size() == 1) return {};
@@ -47,7 +34,7 @@ CollectiveCost measure_sums(Communicator& comm, Device& device, std::int64_t par
   const Buffer numbers = device.allocate(static_cast<std::size_t>(parameters) * sizeof(float));
   stream->zero(numbers.data(), numbers.bytes());
   const auto sum = [&](std::int64_t count) {
-    return fastest_together(comm, [&] {
+    return fastest_together(comm, kRuns, [&] {
       comm.all_reduce(numbers.data(), numbers.data(), count, DType::f32, Reduction::sum,
                       shares_memory(device) ? nullptr : stream.get());
     });
@@ -82,7 +69,7 @@ double time_halo(Communicator& comm, Device& device, std::int64_t features, std:
   };
   const Panels<float> from = panels_of(halo.own);
   const Panels<float> to = panels_of(halo.inputs);
-  return fastest_together(comm, [&] {
+  return fastest_together(comm, kRuns, [&] {
     exchange.start_forward(from, to, {0, from.count()}, *stream);
     exchange.finish_forward(to, {0, to.count()}, *stream);
     stream->synchronize();

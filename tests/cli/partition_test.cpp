@@ -136,16 +136,17 @@ TEST_F(PartitionCommand, UnknownModelsAndNumbersAreRefused) {
 TEST_F(PartitionCommand, SimulatesStepsOnMoreRanks) {
   const Outcome o =
       run({"simulate", config(4), "--parts", "1,2,4", "--models", "block", "--batch", "2", "--json",
-           "--chart", "steps.svg", "--network-link", "1,0,0", "--ranks-per-node", "2"});
+           "--chart", "steps.svg", "--network-link", "1e6,0,0", "--ranks-per-node", "2"});
   ASSERT_EQ(o.status, 0) << o.err;
   const json steps = json::parse(o.out)["steps"];
   ASSERT_EQ(steps.size(), 3U);
   EXPECT_EQ(steps[0]["messages"], 0);
   EXPECT_EQ(steps[2]["batch"], 2);
   EXPECT_EQ(steps[0]["training"]["exchange_s"], 0.0);
-  EXPECT_LT(steps[1]["training"]["exchange_s"], 0.1);  // one node
-  // A second for each of three exchanges, both ways: on four ranks some words leave the node.
-  EXPECT_NEAR(steps[2]["training"]["exchange_s"].get<double>(), 6.0, 0.1);
+  // What ranks do themselves is measured, and next to nothing beside the link between nodes.
+  EXPECT_LT(steps[1]["training"]["exchange_s"], 1e5);  // one node
+  // Each of three exchanges, both ways, and the outputs: on four ranks some words leave the node.
+  EXPECT_NEAR(steps[2]["training"]["exchange_s"].get<double>(), 7e6, 1e5);
   EXPECT_TRUE(read_text(folder_ / "steps.svg").starts_with("<svg"));
   // Two batches are two rows of one partition.
   const Outcome both = run({"simulate", "net.json", "--parts", "2", "--models", "cyclic", "--batch",

@@ -2,11 +2,14 @@
 // meaning.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <thread>
 
 #include "comm/backends.hpp"
+#include "spdnn/timing.hpp"
 
 namespace spdnn::test {
 namespace {
@@ -211,6 +214,29 @@ TEST(CommLending, WhatIsLentOutlivesARankThatFails) {
     EXPECT_TRUE(left.expired());
   };
   EXPECT_THROW(run_ranks(2, body), InputError);
+}
+
+TEST_P(CommTest, TimesOfCallsTogetherAreThoseOfAllRanks) {
+  run([&](Communicator& comm) {
+    int calls = 0;
+    std::vector<double> times = {fastest_together(comm, 3, [&] { ++calls; })};
+    EXPECT_EQ(calls, 4);
+    std::int64_t most = 0;
+    times.push_back(fastest_in_a_row(comm, 3, [&](std::int64_t n) {
+      most = std::max(most, n);
+      // Every rank sees the time of the slowest: it is the last that makes a run long enough.
+      if (comm.rank() == size() - 1 && n >= 6) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(6));
+      }
+    }));
+    EXPECT_EQ(most % 3, 0);
+    for (const double time : times) {
+      EXPECT_GE(time, 0.0);
+      double highest = 0.0;
+      comm.all_reduce(&time, &highest, 1, DType::f64, Reduction::max, nullptr);
+      EXPECT_EQ(time, highest);
+    }
+  });
 }
 
 TEST_P(CommTest, SplitOrdersByKeyThenRank) {
