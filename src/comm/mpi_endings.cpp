@@ -13,8 +13,9 @@ constexpr int kTopic = 3;
 
 /// How long the others may take to notice that one has failed.
 constexpr double kPatience = 2.0;
-/// How long the one that speaks may take to do so: a launcher ends all once one has ended.
-constexpr auto kSpeech = std::chrono::milliseconds(300);
+/// How long the one that speaks may take to do so, on a busy host too: a launcher ends all once one
+/// has ended.
+constexpr auto kSpeech = std::chrono::seconds(1);
 
 }  // namespace
 
