@@ -28,7 +28,8 @@ struct HaloPiece {
 };
 
 /// One rank's side of the features between two layers. Features it owns are counted in an order of
-/// its own (`own`), those it reads in ascending order of their original numbers (`inputs`).
+/// its own (`own`), those it reads (`inputs`) in another, ascending in their original numbers
+/// unless it was asked for otherwise.
 struct Halo {
   std::int64_t own = 0, inputs = 0;
   std::vector<HaloPiece> sends;     ///< rows of own; by peer, none empty
@@ -58,7 +59,7 @@ struct FeatureOwners {
   std::vector<std::uint32_t> owners;  ///< by feature; equal on all ranks
   std::vector<std::uint32_t> own;     ///< this rank's, in its order
 };
-/// What a rank reads of the features between two layers: `needed`, ascending.
+/// What a rank reads of the features between two layers: `needed`, in its order.
 struct HaloRequest {
   FeatureOwners features;
   std::vector<std::uint32_t> needed;
@@ -98,8 +99,9 @@ struct RowSlice {
   std::vector<std::uint32_t> columns;  ///< where the rows read everything
 };
 /// Cuts out the rows of `rank`. `before` is null for a first layer, whose inputs every rank has.
+/// With `keep_order` rows stay in the order given, and none count as interior unless all are.
 [[nodiscard]] RowSlice slice_rows(int rank, const RowPattern& rows, const InputItems& items,
-                                  const FeatureOwners* before);
+                                  const FeatureOwners* before, bool keep_order = false);
 
 /// The original features of units (neurons, filters, channels), which have so many each.
 [[nodiscard]] std::vector<std::uint32_t> features_of(const std::vector<std::uint32_t>& units,

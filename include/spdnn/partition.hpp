@@ -148,14 +148,23 @@ struct PartitionSpec {
 [[nodiscard]] Partition choose_partition(const PartitionSpec& spec, const Model& model,
                                          const std::vector<double>& speeds);
 
+/// How ranks that share the rows of a network divide the weights of a layer (Moreno-Álvarez et al.,
+/// 2021): by outputs, each rank having its units' rows, which read inputs of others, so that inputs
+/// are gathered before the layer; or by inputs, each rank having the columns of what it put out
+/// itself, so that nothing is told before the layer, and partial sums go to the owners of its units
+/// behind it.
+enum class LayerSplit : std::uint8_t { outputs, inputs };
+
 /// What really crossed between ranks that share the rows of a network, in bytes, all ranks
 /// together, beside what their partition let expect.
 struct RowTraffic {
   std::string partition;  ///< its way of dividing, or its file
   int parts = 0;
   std::optional<double> imbalance;  ///< as `imbalance`, over the ranks' shares
-  /// Before a layer, and at the end of the list before the loss, or where outputs are gathered.
+  /// Before a layer, or behind it where that is split by inputs, and at the end of the list before
+  /// the loss, or where outputs are gathered.
   struct Layer {
+    LayerSplit split = LayerSplit::outputs;
     std::int64_t forward = 0, backward = 0;
     std::optional<std::int64_t> predicted_forward, predicted_backward;
   };

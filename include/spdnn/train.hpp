@@ -97,6 +97,13 @@ struct CheckpointSpec {
   bool resume = false;  ///< go on from the newest that can be used
 };
 
+/// Which layers of a network that ranks share are split by inputs (`LayerSplit`).
+enum class InputSplit : std::uint8_t {
+  automatic,     ///< those that are modelled to be sooner done so
+  never,         ///< none: the way forward has the bits of one rank
+  every_second,  ///< of the layers that have weights (Moreno-Álvarez et al., 2021)
+};
+
 struct TrainSpec {
   std::vector<LayerSpec> layers;
   DensityRule density_rule = DensityRule::as_given;
@@ -116,7 +123,8 @@ struct TrainSpec {
   int model_ranks = 1;
   std::vector<double> row_shares;  ///< of those ranks, relative; empty: as `split`
   PartitionSpec partition;         ///< who owns which rows, where not as `row_shares` has it
-  Link link;                       ///< between ranks of one process, declared
+  InputSplit input_split = InputSplit::automatic;
+  Link link;  ///< between ranks of one process, declared
   /// How images of a step, or rows, are shared among ranks: even and ratios give equal bits in
   /// equal runs.
   Split split = {SplitKind::even, {}};

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "spdnn/balance.hpp"
+#include "spdnn/partition.hpp"
 #include "spdnn/plan.hpp"
 
 namespace spdnn {
@@ -19,6 +20,12 @@ struct TrainProblem {
   /// By layer: bytes that an image's inputs take which ranks that share rows tell each other, there
   /// and back; the last entry is the loss's, of the network's outputs. One more than layers.
   std::vector<double> halo_bytes;
+  /// By layer: bytes that an image's sums take, where ranks tell each other these instead of the
+  /// inputs; 0 where a layer can't be split by inputs, as the first one and poolings. None: no
+  /// layer can.
+  std::vector<double> sum_bytes;
+  /// By layer, how it is split; empty: each as is modelled to be sooner done.
+  std::vector<LayerSplit> splits;
   double parameter_bytes = 0.0;
   CollectiveCost sums;   ///< of gradients between ranks with the same rows
   CollectiveCost halos;  ///< between ranks that share rows
@@ -50,6 +57,7 @@ struct TrainLayout {
   std::vector<std::int64_t> places;    ///< by device: group · rows + number in it; −1: left out
   std::vector<std::int64_t> images;    ///< of a step, by group
   std::vector<std::vector<std::int64_t>> units;  ///< by layer: by number in the group
+  std::vector<LayerSplit> splits;                ///< by layer; empty where every rank has all rows
   double work_s = 0.0, communication_s = 0.0;
   [[nodiscard]] double seconds() const { return work_s + communication_s; }
 };
@@ -64,14 +72,21 @@ struct TrainLayout {
 [[nodiscard]] TrainLayout lay_out(const TrainProblem& problem, std::span<const TrainDevice> devices,
                                   Strategy strategy, std::int64_t rows = 0);
 
+/// Layers by inputs where that takes fewer bytes, the others by outputs, for devices of which
+/// nothing is known: as many messages go either way.
+[[nodiscard]] std::vector<LayerSplit> splits_by_bytes(const TrainProblem& problem);
+
 /// Units (`TrainLayout::units`) with which ranks are done with each layer as soon as can be, their
-/// groups having so many images; `devices` by place. Empty where there is no room for them.
+/// groups having so many images; `devices` by place. A layer split by inputs is work of those who
+/// own what it reads, so it counts with the layer before; where nothing else depends on them, its
+/// own units follow that one's. Empty where there is no room for them.
 [[nodiscard]] std::vector<std::vector<std::int64_t>> share_rows(
     const TrainProblem& problem, std::span<const TrainDevice> devices,
     std::span<const std::int64_t> images);
 
 /// Seconds of work of the slowest group: of each layer its last rank's, since all of a group meet
-/// before the next, and their waiting for one another.
+/// before the next, and their waiting for one another. Between a layer split by outputs and one
+/// split by inputs they don't meet.
 [[nodiscard]] double rows_seconds(const TrainProblem& problem, std::span<const TrainDevice> devices,
                                   const std::vector<std::vector<std::int64_t>>& units,
                                   std::span<const std::int64_t> images);

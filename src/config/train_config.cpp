@@ -43,6 +43,10 @@ constexpr std::array<std::pair<std::string_view, ScheduleKind>, 3> schedules{
      {"cosine", ScheduleKind::cosine}}};
 constexpr std::array<std::pair<std::string_view, RewireMethod>, 3> rewirings{
     {{"none", RewireMethod::none}, {"set", RewireMethod::set}, {"rigl", RewireMethod::rigl}}};
+constexpr std::array<std::pair<std::string_view, InputSplit>, 3> input_splits{
+    {{"auto", InputSplit::automatic},
+     {"never", InputSplit::never},
+     {"every_second", InputSplit::every_second}}};
 
 /// Which keys a kind of layer has, beside `kind` and `count`: those it needs, and those it may
 /// have.
@@ -144,7 +148,7 @@ std::string fingerprint_of(const Json& root) {
                 {"train", root["train"]},
                 {"seed", root["seed"]}};
   if (root["precision"] != "fp32") deciding["precision"] = root["precision"];
-  for (const char* only_how : {"checkpoint", "model_ranks", "link", "rebalance"}) {
+  for (const char* only_how : {"checkpoint", "model_ranks", "input_split", "link", "rebalance"}) {
     deciding["train"].erase(only_how);
   }
   return deciding.dump();
@@ -193,6 +197,7 @@ TrainSpec train_spec(const Json& root, const FindFile& find, const Fail& fail) {
     spec.start_from = find(from["start_from"], "/train/start_from");
   }
   spec.model_ranks = from["model_ranks"];
+  spec.input_split = word(from["input_split"], input_splits);
   spec.link.latency_s = from["link"]["latency_s"];
   if (from["link"]["bytes_per_s"].is_number()) spec.link.bytes_per_s = from["link"]["bytes_per_s"];
   if (from["rebalance"].is_boolean()) spec.rebalance = from["rebalance"].get<bool>();

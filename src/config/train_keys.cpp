@@ -152,6 +152,12 @@ void add_loop(std::vector<Key>& t) {
                 .fallback = "2",
                 .about = "With strategy grid: ranks that share the rows of one network; so many "
                          "groups of them as there are share the images"},
+               {.pointer = "/train/input_split",
+                .forms = {words({"auto", "never", "every_second"})},
+                .fallback = R"("auto")",
+                .about = "Layers of ranks that share rows to be split by inputs, so that sums of "
+                         "theirs cross and not what they read: auto where that is modelled to be "
+                         "faster; never keeps the bits of one rank on the way forward"},
                {.pointer = "/train/link",
                 .forms = {object()},
                 .fallback = "{}",

@@ -97,7 +97,7 @@ FeatureOwners feature_owners(const LayerPartition& units, std::int64_t features_
 }
 
 RowSlice slice_rows(int rank, const RowPattern& rows, const InputItems& items,
-                    const FeatureOwners* before) {
+                    const FeatureOwners* before, bool keep_order) {
   RowSlice slice;
   std::vector<bool> is_own(static_cast<std::size_t>(items.count), true);
   if (before == nullptr) {
@@ -109,6 +109,10 @@ RowSlice slice_rows(int rank, const RowPattern& rows, const InputItems& items,
     }
   }
   order_rows(rows, items, is_own, slice);
+  if (keep_order && slice.interior < rows.rows) {
+    std::iota(slice.order.begin(), slice.order.end(), std::size_t{0});
+    slice.interior = 0;
+  }
   renumber(rows, items, slice);
   return slice;
 }

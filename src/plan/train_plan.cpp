@@ -9,6 +9,7 @@
 #include <numeric>
 #include <optional>
 
+#include "share_rows.hpp"
 #include "spdnn/error.hpp"
 
 namespace spdnn {
@@ -19,7 +20,6 @@ constexpr int kTurns = 4;
 /// Moves of a grain are tried with so many groups at most, so many times each.
 constexpr std::size_t kFewGroups = 4;
 constexpr int kMoves = 8;
-using Units = std::vector<std::vector<std::int64_t>>;
 
 /// Devices, the fastest first: by a whole step, longer where memory holds but a part of one.
 std::vector<std::size_t> by_speed(const TrainProblem& problem,
@@ -35,47 +35,6 @@ std::vector<std::size_t> by_speed(const TrainProblem& problem,
   std::stable_sort(order.begin(), order.end(),
                    [&](std::size_t a, std::size_t b) { return seconds(a) < seconds(b); });
   return order;
-}
-
-/// What those take that hold the same rows of a layer, one device of each group: the slowest of
-/// them. Memory that is too small for all rows is large enough for a part of them.
-RankCost holders_cost(const TrainProblem& problem, std::span<const TrainDevice* const> devices,
-                      std::span<const std::int64_t> images, std::size_t layer) {
-  RankCost cost;
-  std::vector<CostCurve::Point> points;
-  for (std::size_t g = 0; g < devices.size(); ++g) {
-    for (const CostCurve::Point& point : devices[g]->rows[layer].points()) {
-      points.push_back({point.count, 0.0});
-    }
-    if (devices[g]->images.most < images[g]) {
-      cost.most = std::min(cost.most, problem.units[layer] * devices[g]->images.most / images[g]);
-    }
-  }
-  std::sort(points.begin(), points.end(),
-            [](const auto& a, const auto& b) { return a.count < b.count; });
-  points.erase(std::unique(points.begin(), points.end(),
-                           [](const auto& a, const auto& b) { return a.count == b.count; }),
-               points.end());
-  for (CostCurve::Point& point : points) {
-    for (std::size_t g = 0; g < devices.size(); ++g) {
-      point.seconds =
-          std::max(point.seconds, static_cast<double>(images[g]) * devices[g]->images.factor *
-                                      devices[g]->rows[layer].at(point.count));
-    }
-  }
-  cost.curve = CostCurve(std::move(points));
-  return cost;
-}
-
-/// What ranks that share rows tell one another of so many images, before each layer, there and
-/// back.
-double halo_seconds(const TrainProblem& problem, std::int64_t rows, std::int64_t images) {
-  double seconds = 0.0;
-  for (const double bytes : problem.halo_bytes) {
-    if (bytes <= 0.0) continue;
-    seconds += 2.0 * problem.halos.all_gather(rows, bytes * static_cast<double>(images));
-  }
-  return seconds;
 }
 
 TrainLayout by_images(const TrainProblem& problem, std::span<const TrainDevice> devices) {
@@ -100,7 +59,8 @@ TrainLayout by_images(const TrainProblem& problem, std::span<const TrainDevice> 
 
 /// Each group's images, as fast as its rows are shared; none where there is no room.
 std::vector<std::int64_t> share_images(const TrainProblem& problem,
-                                       std::span<const TrainDevice> devices, const Units& units,
+                                       std::span<const TrainDevice> devices,
+                                       const std::vector<std::vector<std::int64_t>>& units,
                                        std::size_t groups) {
   if (groups == 1) return {problem.batch};
   const std::size_t rows = devices.size() / groups;
@@ -119,7 +79,7 @@ std::vector<std::int64_t> share_images(const TrainProblem& problem,
 }
 
 /// Part of all units that the rank with most of them holds.
-double largest_part(const Units& units) {
+double largest_part(const std::vector<std::vector<std::int64_t>>& units) {
   std::vector<double> held(units.empty() ? 0 : units.front().size());
   double all = 0.0;
   for (const auto& layer : units) {
@@ -134,7 +94,7 @@ double largest_part(const Units& units) {
 /// Takes rows that suit the images, and the images, where that is sooner done than the layout.
 bool improve(const TrainProblem& problem, std::span<const TrainDevice> devices,
              const std::vector<std::int64_t>& images, TrainLayout& layout) {
-  Units units = share_rows(problem, devices, images);
+  std::vector<std::vector<std::int64_t>> units = share_rows(problem, devices, images);
   if (units.empty()) return false;
   const double work = rows_seconds(problem, devices, units, images);
   if (!layout.units.empty() && work >= layout.work_s) return false;
@@ -175,6 +135,45 @@ bool share(const TrainProblem& problem, std::span<const TrainDevice> devices, Tr
   return true;
 }
 
+/// Rows, images and what they cost, with the splits that the problem gives.
+bool complete(const TrainProblem& problem, std::span<const TrainDevice> devices,
+              TrainLayout& layout) {
+  if (!share(problem, devices, layout)) return false;
+  const std::int64_t groups = std::ssize(devices) / layout.rows;
+  layout.splits = problem.splits;
+  layout.communication_s =
+      problem.sums.all_reduce(groups, problem.parameter_bytes * largest_part(layout.units)) +
+      exchange_seconds(problem, layout.rows,
+                       *std::max_element(layout.images.begin(), layout.images.end()));
+  return true;
+}
+
+/// The layout with the splits that are given, or those that are found to be soonest done: layers
+/// whose sums take fewer bytes than their inputs are split by inputs where that gains.
+std::optional<TrainLayout> with_splits(const TrainProblem& problem,
+                                       std::span<const TrainDevice> devices,
+                                       const TrainLayout& places) {
+  TrainLayout best = places;
+  if (!problem.splits.empty()) {
+    if (!complete(problem, devices, best)) return std::nullopt;
+    return best;
+  }
+  TrainProblem tried = problem;
+  tried.splits.assign(problem.units.size(), LayerSplit::outputs);
+  if (!complete(tried, devices, best)) return std::nullopt;
+  const std::vector<LayerSplit> fewest = splits_by_bytes(problem);
+  for (std::size_t l = 0; l < fewest.size(); ++l) {
+    if (fewest[l] == LayerSplit::outputs) continue;
+    tried.splits = best.splits;
+    tried.splits[l] = LayerSplit::inputs;
+    TrainLayout layout = places;
+    if (complete(tried, devices, layout) && layout.seconds() < best.seconds()) {
+      best = std::move(layout);
+    }
+  }
+  return best;
+}
+
 /// The devices of `order`, the fastest first, in groups of `rows`: those that are next to each
 /// other in speed have the same number in their groups.
 std::optional<TrainLayout> in_groups(const TrainProblem& problem,
@@ -191,60 +190,10 @@ std::optional<TrainLayout> in_groups(const TrainProblem& problem,
     layout.places[order[i]] = rank % groups * rows + rank / groups;
     by_place[layout.places[order[i]]] = devices[order[i]];
   }
-  if (!share(problem, by_place, layout)) return std::nullopt;
-  const double held = largest_part(layout.units);
-  layout.communication_s =
-      problem.sums.all_reduce(groups, problem.parameter_bytes * held) +
-      halo_seconds(problem, rows, *std::max_element(layout.images.begin(), layout.images.end()));
-  return layout;
+  return with_splits(problem, by_place, layout);
 }
 
 }  // namespace
-
-std::vector<std::vector<std::int64_t>> share_rows(const TrainProblem& problem,
-                                                  std::span<const TrainDevice> devices,
-                                                  std::span<const std::int64_t> images) {
-  const std::size_t groups = images.size();
-  const std::size_t rows = devices.size() / groups;
-  Units units;
-  for (std::size_t l = 0; l < problem.units.size(); ++l) {
-    if (problem.units[l] == 0) {
-      units.push_back(units.empty() ? std::vector<std::int64_t>(rows, 0) : units.back());
-      continue;
-    }
-    std::vector<RankCost> costs;
-    std::int64_t room = 0;
-    for (std::size_t number = 0; number < rows; ++number) {
-      std::vector<const TrainDevice*> holders;
-      for (std::size_t g = 0; g < groups; ++g) holders.push_back(&devices[g * rows + number]);
-      costs.push_back(holders_cost(problem, holders, images, l));
-      room += std::min(costs.back().most, problem.units[l]);
-    }
-    if (room < problem.units[l]) return {};
-    units.push_back(share_by_cost(problem.units[l], 1, costs));
-  }
-  return units;
-}
-
-double rows_seconds(const TrainProblem& problem, std::span<const TrainDevice> devices,
-                    const std::vector<std::vector<std::int64_t>>& units,
-                    std::span<const std::int64_t> images) {
-  const std::size_t rows = devices.size() / images.size();
-  double slowest = 0.0;
-  for (std::size_t g = 0; g < images.size(); ++g) {
-    double seconds = 0.0;
-    for (std::size_t l = 0; l < problem.units.size(); ++l) {
-      double last = 0.0;
-      for (std::size_t number = 0; number < rows; ++number) {
-        const TrainDevice& device = devices[g * rows + number];
-        last = std::max(last, device.images.factor * device.rows[l].at(units[l][number]));
-      }
-      seconds += last * static_cast<double>(images[g]);
-    }
-    slowest = std::max(slowest, seconds);
-  }
-  return rows > 1 ? waits_for_rows * slowest : slowest;
-}
 
 TrainLayout lay_out(const TrainProblem& problem, std::span<const TrainDevice> devices,
                     Strategy strategy, std::int64_t rows) {
@@ -289,7 +238,9 @@ RowBalancer::RowBalancer(TrainProblem problem, std::vector<TrainDevice> devices,
       devices_(std::move(devices)),
       images_(layout.images),
       units_(layout.units),
-      times_(devices_.size(), rule) {}
+      times_(devices_.size(), rule) {
+  problem_.splits = layout.splits;
+}
 
 double RowBalancer::predicted() const { return rows_seconds(problem_, devices_, units_, images_); }
 
@@ -298,7 +249,7 @@ bool RowBalancer::observe(std::span<const std::int64_t> images, std::span<const 
   for (std::size_t d = 0; d < devices_.size(); ++d) {
     double expected = 0.0;
     for (std::size_t l = 0; l < units_.size(); ++l) {
-      expected += devices_[d].rows[l].at(units_[l][d % rows]);
+      expected += phase_seconds(problem_, devices_[d], l, units_[l][d % rows]);
     }
     times_.add(d, seconds[d], expected * static_cast<double>(images[d / rows]));
   }
@@ -312,7 +263,7 @@ bool RowBalancer::change_by(int steps) {
   for (std::size_t d = 0; d < devices.size(); ++d) {
     devices[d].images.factor = found->says(d, devices_[d].images.factor);
   }
-  Units better = share_rows(problem_, devices, images_);
+  std::vector<std::vector<std::int64_t>> better = share_rows(problem_, devices, images_);
   if (better.empty() ||
       rows_seconds(problem_, devices, better, images_) >
           (1.0 - found->worth) * rows_seconds(problem_, devices, units_, images_)) {

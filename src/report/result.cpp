@@ -164,7 +164,8 @@ Json number_or_null(const std::optional<std::int64_t>& number) {
 Json rows_of(const RowTraffic& rows) {
   Json layers = Json::array();
   for (const RowTraffic::Layer& layer : rows.layers) {
-    layers.push_back({{"forward_bytes", layer.forward},
+    layers.push_back({{"split", layer.split == LayerSplit::inputs ? "inputs" : "outputs"},
+                      {"forward_bytes", layer.forward},
                       {"predicted_forward_bytes", number_or_null(layer.predicted_forward)},
                       {"backward_bytes", layer.backward},
                       {"predicted_backward_bytes", number_or_null(layer.predicted_backward)}});

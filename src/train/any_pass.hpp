@@ -38,9 +38,11 @@ class AnyBatchPass {
   /// Multiplies the gradients of losses by what stands in the device's memory; null: by 1.
   void scale_losses(const float* scale) { loss_scale_ = scale; }
 
-  /// The exchange before layer `layer`, before the loss where it is the number of layers; null
-  /// where nothing crosses.
-  [[nodiscard]] virtual const HaloExchange<T>* exchange(std::size_t layer) const = 0;
+  /// Bytes that this rank sent so far because of layer `layer`, or of the loss where it is the
+  /// number of layers: its inputs, or partial sums of a layer split by inputs; on the way back the
+  /// gradients by them.
+  [[nodiscard]] virtual std::int64_t forward_bytes(std::size_t layer) const = 0;
+  [[nodiscard]] virtual std::int64_t backward_bytes(std::size_t layer) const = 0;
   /// Images that went each way so far.
   [[nodiscard]] std::int64_t images_forward() const noexcept { return images_forward_; }
   [[nodiscard]] std::int64_t images_backward() const noexcept { return images_backward_; }

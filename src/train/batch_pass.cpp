@@ -1,9 +1,12 @@
-// Forward, loss and backward of a batch on one rank, between the exchanges with the others.
+// Forward and loss of a batch on one rank, between the exchanges with the others. The way back is
+// in batch_pass_back.cpp.
 #include "batch_pass.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+
+#include "panel_cut.hpp"
 
 namespace spdnn::train {
 namespace {
@@ -46,30 +49,6 @@ const TrainKernels<T>& kernels_of(const Network<Wide<T>>& network) {
   }
 }
 
-/// The images of some panels.
-template <class T>
-Panels<T> cut(const Panels<T>& x, Range panels) {
-  const std::int64_t before = std::min(x.batch, panels.begin * x.width);
-  return {x.panel(panels.begin), x.features, std::min(x.batch, panels.end * x.width) - before,
-          x.width, x.live};
-}
-
-/// The rows of `range` of a layer's weights; `pattern` is what the host knows of it.
-template <class T>
-LinearView<T> cut(const LinearView<T>& layer, const Pattern& pattern, Range range) {
-  LinearView<T> part = layer;
-  part.pattern.rows = range.size();
-  part.bias += range.begin;
-  if (pattern.is_dense()) {
-    part.pattern.nnz = range.size() * layer.pattern.cols;
-    part.values += range.begin * layer.pattern.cols;
-  } else {
-    part.pattern.nnz = pattern.row_offsets()[range.end] - pattern.row_offsets()[range.begin];
-    part.pattern.row_offsets += range.begin;
-  }
-  return part;
-}
-
 }  // namespace
 
 template <class T>
@@ -96,6 +75,7 @@ BatchPass<T>::BatchPass(Network<W>& network, std::optional<Shard> own, const Sha
   Device& device = network.device();
   std::int64_t widest_own = 0;
   std::int64_t widest_read = 0;
+  std::int64_t widest_sums = 0;
   std::int64_t most_values = 0;
   const std::size_t layers = network.layers().size();
   for (std::size_t l = 0; l <= layers; ++l) {
@@ -109,13 +89,19 @@ BatchPass<T>::BatchPass(Network<W>& network, std::optional<Shard> own, const Sha
     if (copied && l < layers) widest_read = std::max(widest_read, halo.inputs);
     if (l == layers) continue;
     const TrainLayer& layer = network.layers()[l];
-    activations_.push_back(allocate<T>(device, layer.outputs() * lanes));
-    widest_own = std::max(widest_own, layer.outputs());
+    sums_.emplace_back();
+    if (const auto& sums = shard_.sums[l]) {
+      sums_.back() = std::make_unique<Sums>(*sums, *comm, device, network.stream(), most_images);
+      widest_sums = std::max(widest_sums, sums_.back()->parts());
+    }
+    activations_.push_back(allocate<T>(device, own_outputs(l) * lanes));
+    widest_own = std::max(widest_own, own_outputs(l));
     most_values = std::max(most_values, layer.workspace());
   }
   grain_ = comm == nullptr || comm->size() == 1 ? width_ : common_panels(*comm, width_);
   for (Buffer& delta : deltas_) delta = allocate<T>(device, widest_own * lanes);
   partials_ = allocate<T>(device, widest_read * lanes);
+  parts_ = allocate<T>(device, widest_sums * lanes);
   loss_gradient_ =
       allocate<T>(device, shard_.halos.back().in_place ? 0 : shard_.halos.back().inputs * lanes);
   workspace_ = allocate<T>(device, most_values);
@@ -160,9 +146,24 @@ void BatchPass<T>::store_narrow() {
 }
 
 template <class T>
+std::int64_t BatchPass<T>::own_outputs(std::size_t layer) const {
+  return sums_[layer] != nullptr ? sums_[layer]->own() : network_.layers()[layer].outputs();
+}
+
+template <class T>
+const Epilogue& BatchPass<T>::activation_of(std::size_t layer) const {
+  return sums_[layer] != nullptr ? sums_[layer]->activation() : network_.layers()[layer].activation;
+}
+
+template <class T>
 Panels<T> BatchPass<T>::output_of(std::size_t layer) const {
   const Buffer& buffer = activations_[layer];
-  return {buffer.template as<T>(), network_.layers()[layer].outputs(), x_.batch, width_, nullptr};
+  return {buffer.template as<T>(), own_outputs(layer), x_.batch, width_, nullptr};
+}
+
+template <class T>
+Panels<T> BatchPass<T>::parts_of(std::size_t layer) const {
+  return {parts_.template as<T>(), sums_[layer]->parts(), x_.batch, width_, nullptr};
 }
 
 template <class T>
@@ -180,14 +181,17 @@ Panels<const T> BatchPass<T>::input_of(std::size_t layer) const {
 template <class T>
 Panels<T> BatchPass<T>::delta(std::size_t layer) const {
   const Buffer& buffer = deltas_[layer % 2];
-  return {buffer.template as<T>(), network_.layers()[layer].outputs(), x_.batch, width_, nullptr};
+  return {buffer.template as<T>(), own_outputs(layer), x_.batch, width_, nullptr};
 }
 
 /// Whether ranks send each other anything on the way.
 template <class T>
 bool BatchPass<T>::exchanges() const {
-  return std::any_of(exchanges_.begin(), exchanges_.end(),
-                     [](const auto& exchange) { return exchange != nullptr; });
+  const auto any = [](const auto& exchanges) {
+    return std::any_of(exchanges.begin(), exchanges.end(),
+                       [](const auto& exchange) { return exchange != nullptr; });
+  };
+  return any(exchanges_) || any(sums_);
 }
 
 /// The whole batch, or two halves where an exchange can be hidden behind the other's work.
@@ -201,7 +205,7 @@ template <class T>
 void BatchPass<T>::forward_rows(std::size_t layer, Range units, Range chunk) {
   const TrainLayer& slice = network_.layers()[layer];
   const Panels<const T> x = cut(input_of(layer), chunk);
-  Panels<T> y = cut(output_of(layer), chunk);
+  Panels<T> y = cut(sums_[layer] != nullptr ? parts_of(layer) : output_of(layer), chunk);
   LinearView<T> weights = view(layer);
   if (units.size() < slice.units()) {
     // Rows of one panel lie together.
@@ -225,16 +229,19 @@ void BatchPass<T>::forward_layer(std::size_t layer, Range chunk, bool only_chunk
     exchanges_[layer]->finish_forward(gathered(layer), chunk, network_.stream());
   }
   forward_rows(layer, units, chunk);
-  if (auto& next = exchanges_[layer + 1]; next != nullptr) {
-    next->start_forward(output_of(layer), gathered(layer + 1), chunk, network_.stream());
+  if (sums_[layer] != nullptr) {
+    sums_[layer]->start_sums(parts_of(layer), output_of(layer), chunk, network_.stream());
+  } else {
+    start_next(layer, chunk);
   }
 }
 
+/// Sends what others read of a layer's outputs.
 template <class T>
-template <class Work>
-void BatchPass<T>::run_kept(const Part& part, const Work& work) {
-  if (!this->keeps_ || exchanges()) return work();
-  kept_.run(network_.stream(), part, work);
+void BatchPass<T>::start_next(std::size_t layer, Range chunk) {
+  auto& next = exchanges_[layer + 1];
+  if (next == nullptr) return;
+  next->start_forward(output_of(layer), gathered(layer + 1), chunk, network_.stream());
 }
 
 template <class T>
@@ -262,6 +269,11 @@ void BatchPass<T>::forward_layers() {
   const std::vector<Range> parts = chunks();
   for (std::size_t l = 0; l < layers; ++l) {
     for (const Range& chunk : parts) forward_layer(l, chunk, parts.size() == 1);
+    for (const Range& chunk : parts) {
+      if (sums_[l] == nullptr) break;
+      sums_[l]->finish_sums(output_of(l), chunk, network_.stream());
+      start_next(l, chunk);
+    }
   }
   if (exchanges_[layers] != nullptr) {
     for (const Range& chunk : parts) {
@@ -282,7 +294,7 @@ void BatchPass<T>::queue_loss(Loss loss, const std::int32_t* labels, W scale) {
   const Halo& halo = shard_.halos.back();
   LossArgs<T> args;
   args.loss = loss;
-  args.activation = network_.layers()[last].activation;
+  args.activation = activation_of(last);
   args.y = gathered(last + 1);
   args.labels = labels;
   args.scale = scale;
@@ -299,71 +311,16 @@ void BatchPass<T>::queue_loss(Loss loss, const std::int32_t* labels, W scale) {
   exchanges_.back()->keep_own(args.dz, own, Range{0, own.count()}, network_.stream());
 }
 
-/// The gradient by the inputs of a layer, and what of it belongs to others on its way.
 template <class T>
-void BatchPass<T>::backward_data_of(std::size_t layer, Range chunk) {
-  const Halo& halo = shard_.halos[layer];
-  const Panels<T> below = delta(layer - 1);
-  const Panels<T> partials =
-      halo.in_place ? below
-                    : Panels<T>{partials_.template as<T>(), halo.inputs, x_.batch, width_, nullptr};
-  const Panels<const T> dz = delta(layer);
-  train::backward_data(network_.layers()[layer], kernels_, view(layer), cut(dz, chunk),
-                       network_.layers()[layer - 1].activation, cut(input_of(layer), chunk),
-                       cut(partials, chunk), workspace_.template as<T>(), network_.stream());
-  if (exchanges_[layer] != nullptr) {
-    exchanges_[layer]->start_backward(partials, below, chunk, network_.stream());
-  }
+std::int64_t BatchPass<T>::forward_bytes(std::size_t layer) const {
+  if (layer < sums_.size() && sums_[layer] != nullptr) return sums_[layer]->forward_bytes();
+  return exchanges_[layer] != nullptr ? exchanges_[layer]->forward_bytes() : 0;
 }
 
 template <class T>
-void BatchPass<T>::backward(const Visit& visit) {
-  this->images_backward_ += x_.batch;
-  if (visit) return backward_layers(visit);
-  run_kept({false, x_.batch, Loss::cross_entropy, W{0}}, [&] { backward_layers({}); });
-}
-
-template <class T>
-void BatchPass<T>::backward_layers(const Visit& visit) {
-  const std::vector<Range> parts = chunks();
-  const std::size_t layers = network_.layers().size();
-  for (std::size_t l = layers; l-- > 0;) {
-    const TrainLayer& layer = network_.layers()[l];
-    const Panels<const T> x = input_of(l);
-    const Panels<const T> dz = delta(l);
-    const auto gradient_on = [&](const TrainLayer& as, const PatternView& pattern,
-                                 const Panels<const T>& input, W* dvalues, W* dbias) {
-      train::backward_weights(as, kernels_, pattern, dz, input, dvalues, dbias, network_.stream());
-    };
-    W* const dvalues = network_.gradient() + network_.values_of(l).begin;
-    W* const dbias = network_.gradient() + network_.biases_of(l).begin;
-    if (l > 0 && !exchanges()) {
-      train::backward(layer, kernels_,
-                      {view(l),
-                       dz,
-                       network_.layers()[l - 1].activation,
-                       x,
-                       delta(l - 1),
-                       workspace_.template as<T>(),
-                       {}},
-                      dvalues, dbias, network_.stream());
-    } else {
-      for (const Range& chunk : parts) {
-        if (l + 1 < layers && exchanges_[l + 1] != nullptr) {
-          exchanges_[l + 1]->finish_backward(delta(l), chunk, network_.stream());
-        }
-        if (l > 0) backward_data_of(l, chunk);
-      }
-      gradient_on(layer, network_.view(l).pattern, x, dvalues, dbias);
-    }
-    if (!visit) continue;
-    if (exchanges_[l] != nullptr) exchanges_[l]->send_now(network_.stream());
-    visit(l, [&](const TrainLayer& as, const Panels<const W>* input, W* values, W* biases) {
-      const Panels<const T>* other = nullptr;
-      if constexpr (!kIsNarrow<T>) other = input;
-      gradient_on(as, as.pattern.view(), other == nullptr ? x : *other, values, biases);
-    });
-  }
+std::int64_t BatchPass<T>::backward_bytes(std::size_t layer) const {
+  if (layer < sums_.size() && sums_[layer] != nullptr) return sums_[layer]->backward_bytes();
+  return exchanges_[layer] != nullptr ? exchanges_[layer]->backward_bytes() : 0;
 }
 
 template <class T>
@@ -389,19 +346,11 @@ std::int64_t BatchPass<T>::copy_bytes() const {
 }
 
 template <class T>
-const HaloExchange<Wide<T>>* BatchPass<T>::exchange(std::size_t layer) const {
-  if constexpr (kIsNarrow<T>) {
-    return nullptr;
-  } else {
-    return exchanges_[layer].get();
-  }
-}
-
-template <class T>
 std::int64_t BatchPass<T>::halo_bytes() const {
-  std::int64_t bytes = bytes_of(partials_) + bytes_of(loss_gradient_);
+  std::int64_t bytes = bytes_of(partials_) + bytes_of(parts_) + bytes_of(loss_gradient_);
   for (const Buffer& buffer : inputs_) bytes += bytes_of(buffer);
   for (const auto& exchange : exchanges_) bytes += exchange ? exchange->device_bytes() : 0;
+  for (const auto& sums : sums_) bytes += sums ? sums->device_bytes() : 0;
   return bytes;
 }
 

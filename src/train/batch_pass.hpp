@@ -7,6 +7,7 @@
 
 #include "any_pass.hpp"
 #include "kept_work.hpp"
+#include "sum_exchange.hpp"
 
 namespace spdnn::train {
 
@@ -24,6 +25,23 @@ struct NoExchange {
   void keep_own(const auto&...) {}
   [[nodiscard]] std::int64_t device_bytes() const { return 0; }
   [[nodiscard]] std::int64_t host_bytes() const { return 0; }
+  [[nodiscard]] std::int64_t forward_bytes() const { return 0; }
+  [[nodiscard]] std::int64_t backward_bytes() const { return 0; }
+};
+/// Nor do they add up parts of sums.
+template <class T>
+struct NoSums : NoExchange<T> {
+  using NoExchange<T>::NoExchange;
+  [[nodiscard]] std::int64_t parts() const { return 0; }
+  [[nodiscard]] std::int64_t own() const { return 0; }
+  [[nodiscard]] const Epilogue& activation() const { return activation_; }
+  void start_sums(const auto&...) {}
+  void finish_sums(const auto&...) {}
+  void start_gradient(const auto&...) {}
+  void finish_gradient(const auto&...) {}
+
+ private:
+  Epilogue activation_{};
 };
 
 /// What one batch needs on its way: what every layer reads and puts out, and two deltas, stored as
@@ -32,7 +50,8 @@ struct NoExchange {
 /// Where ranks share the rows, a batch goes in two chunks of images, so that the exchange of one is
 /// under way while the other is computed; the gradients of the weights, which stay with the rank,
 /// are computed while the parts of the way back travel. A batch of one panel can't be divided: the
-/// rows that read own inputs alone are computed first.
+/// rows that read own inputs alone are computed first. A layer split by inputs reads own inputs
+/// alone; the exchange is behind it, of partial sums on the way there, of their gradient back.
 template <class T>
 class BatchPass final : public AnyBatchPass<Wide<T>> {
  public:
@@ -64,7 +83,8 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
 
   /// What this rank's rows of a layer put out in the last `forward`.
   [[nodiscard]] Panels<const T> output(std::size_t layer) const { return output_of(layer); }
-  [[nodiscard]] const HaloExchange<W>* exchange(std::size_t layer) const override;
+  [[nodiscard]] std::int64_t forward_bytes(std::size_t layer) const override;
+  [[nodiscard]] std::int64_t backward_bytes(std::size_t layer) const override;
   [[nodiscard]] std::int64_t width() const noexcept { return width_; }
   [[nodiscard]] std::int64_t activation_bytes() const override;
   [[nodiscard]] std::int64_t delta_bytes() const override;
@@ -86,9 +106,15 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
     friend bool operator==(const Part&, const Part&) = default;
   };
   template <class Work>
-  void run_kept(const Part& part, const Work& work);
+  void run_kept(const Part& part, const Work& work) {
+    if (!this->keeps_ || exchanges()) return work();
+    kept_.run(network_.stream(), part, work);
+  }
   [[nodiscard]] bool exchanges() const;
   [[nodiscard]] std::vector<Range> chunks() const;
+  /// Features that this rank owns of what a layer puts out, and the activation that makes them.
+  [[nodiscard]] std::int64_t own_outputs(std::size_t layer) const;
+  [[nodiscard]] const Epilogue& activation_of(std::size_t layer) const;
   /// Where layer `layer` puts what it computes, and what it reads; the latter also for the loss.
   [[nodiscard]] Panels<T> output_of(std::size_t layer) const;
   [[nodiscard]] Panels<T> gathered(std::size_t layer) const;
@@ -97,14 +123,21 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   [[nodiscard]] LinearView<T> view(std::size_t layer) const;
   void take(const Panels<const W>& x);
   void store_narrow();
+  /// Of a layer split by inputs: its part of the sums, and on the way back the gradient by them.
+  [[nodiscard]] Panels<T> parts_of(std::size_t layer) const;
   void forward_layers();
   void queue_loss(Loss loss, const std::int32_t* labels, W scale);
   void backward_layers(const Visit& visit);
+  void backward_at_once(std::size_t layer);
+  void backward_in_chunks(std::size_t layer, const std::vector<Range>& chunks);
   void forward_layer(std::size_t layer, Range chunk, bool only_chunk);
   void forward_rows(std::size_t layer, Range units, Range chunk);
+  void start_next(std::size_t layer, Range chunk);
+  void backward_weights_of(std::size_t layer);
   void backward_data_of(std::size_t layer, Range chunk);
 
   using Exchange = std::conditional_t<kIsNarrow<T>, NoExchange<T>, HaloExchange<W>>;
+  using Sums = std::conditional_t<kIsNarrow<T>, NoSums<T>, SumExchange<W>>;
 
   Network<W>& network_;
   const TrainKernels<T>& kernels_;
@@ -116,8 +149,9 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   std::vector<Buffer> activations_;
   std::vector<Buffer> inputs_;  ///< by layer and for the loss; empty where read in place
   std::vector<std::unique_ptr<Exchange>> exchanges_;
+  std::vector<std::unique_ptr<Sums>> sums_;  ///< by layer; of those split by inputs
   Buffer deltas_[2];
-  Buffer partials_, loss_gradient_;
+  Buffer partials_, parts_, loss_gradient_;
   Buffer workspace_;
   Buffer values_, images_;  ///< in 16 bits; empty where T is no narrow type
   Panels<const W> taken_;   ///< the batch as it came

@@ -49,7 +49,7 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
       most_images_(team.shares.most()),
       steps_per_epoch_((std::ssize(job.training) + job.spec->batch - 1) / job.spec->batch),
       worker_(*job.spec, *job.layers, kernels_for(device), model_, device, *stream_,
-              steps_per_epoch_),
+              steps_per_epoch_, team.splits),
       rewirer_(*job.spec, worker_, data_),
       loader_(*job.train, most_images_, width_, device),
       predictions_(static_cast<std::size_t>(most_images_)) {
@@ -130,10 +130,14 @@ void RankTrainer::report_shares(std::int64_t step) {
     report.images[team_.devices[r]] = team_.shares.whole()[r / rows];
     for (std::size_t l = 0; l < job_.layers->size() && rows > 1; ++l) {
       const TrainLayer& layer = (*job_.layers)[l];
-      const auto own = std::ssize(part_of(worker_.partition()[l], static_cast<int>(r % rows)));
-      report.rows[team_.devices[r]] += static_cast<double>(layer.pattern.nnz()) *
-                                       static_cast<double>(own) /
-                                       static_cast<double>(layer.units()) / connections;
+      // Who owns the inputs of a layer that is split by them has the connections.
+      const bool by_inputs = team_.splits[l] == LayerSplit::inputs;
+      const std::size_t divided = by_inputs ? split_before(*job_.layers, l) : l;
+      const auto own =
+          std::ssize(part_of(worker_.partition()[divided], static_cast<int>(r % rows)));
+      report.rows[team_.devices[r]] +=
+          static_cast<double>(layer.pattern.nnz()) * static_cast<double>(own) /
+          static_cast<double>((*job_.layers)[divided].units()) / connections;
     }
   }
   job_.result->shares.push_back(std::move(report));

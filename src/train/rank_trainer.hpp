@@ -34,6 +34,7 @@ struct Team {
   Communicator* data;                     ///< those with the same rows and other images
   Communicator* model;                    ///< those with the same images and other rows
   std::vector<LayerPartition> partition;  ///< of the rows
+  std::vector<LayerSplit> splits;         ///< of the layers
   BatchShares shares;                     ///< of the images, between the ranks of `data`
   std::optional<RowBalancer> balancer;    ///< of the rows, where they follow measured times
   std::vector<std::size_t> devices;       ///< by rank of `comm`, which one it is

@@ -174,8 +174,8 @@ std::vector<float> Rewirer::gradient_of_all(std::size_t layer,
   const TrainLayer& whole = worker_.layers()[layer];
   const std::int64_t cols = whole.pattern.cols();
   Stream& stream = network.stream();
-  const TrainLayer own = {Pattern::dense(network.layers()[layer].units(), cols), whole.activation,
-                          whole.form};
+  const TrainLayer own = {Pattern::dense(std::ssize(worker_.shard().units[layer]), cols),
+                          whole.activation, whole.form};
   const std::int64_t places = own.pattern.nnz();
   const Buffer gradient = network.device().allocate(
       static_cast<std::size_t>(places + own.pattern.rows()) * sizeof(float));

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "crossing_words.hpp"
 #include "export.hpp"
 #include "shard.hpp"
 #include "spdnn/halo.hpp"
@@ -40,21 +41,24 @@ std::vector<double> shares_of(const std::vector<std::vector<std::int64_t>>& unit
   return shares;
 }
 
-/// What one image makes cross, as the hypergraph has it; the loss reads all outputs everywhere.
-void predict(const Traffic& traffic, std::int64_t outputs, int parts, RowTraffic& report) {
+/// What one image makes cross; the loss reads all outputs everywhere.
+void predict(const std::vector<TrainLayer>& layers, const std::vector<LayerPartition>& partition,
+             RowTraffic& report) {
   constexpr std::int64_t kWord = sizeof(float);
-  for (std::size_t l = 0; l < traffic.layers.size(); ++l) {
-    const std::int64_t bytes = traffic.layers[l].words * kWord;
-    report.layers[l].predicted_forward = report.layers[l].predicted_backward = bytes;
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    RowTraffic::Layer& layer = report.layers[l];
+    layer.predicted_forward = kWord * crossing_words(layers, partition, l, layer.split);
+    layer.predicted_backward = layer.predicted_forward;
   }
-  report.layers.back().predicted_forward = outputs * (parts - 1) * kWord;
+  report.layers.back().predicted_forward = layers.back().outputs() * (report.parts - 1) * kWord;
   report.layers.back().predicted_backward = 0;
 }
 
 }  // namespace
 
 RowOwners choose_owners(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
-                        const std::vector<std::vector<std::int64_t>>& units, Communicator& all) {
+                        const std::vector<std::vector<std::int64_t>>& units,
+                        const std::vector<LayerSplit>& splits, Communicator& all) {
   RowOwners owners;
   const std::vector<double> shares = shares_of(units);
   if (spec.partition.chosen()) {
@@ -70,12 +74,12 @@ RowOwners choose_owners(const TrainSpec& spec, const std::vector<TrainLayer>& la
   report.partition = name_of(spec.partition);
   report.parts = static_cast<int>(shares.size());
   report.layers.resize(layers.size() + 1);
-  if (spec.rewire.method == RewireMethod::none &&
-      std::all_of(layers.begin(), layers.end(), is_linear)) {
+  for (std::size_t l = 0; l < splits.size(); ++l) report.layers[l].split = splits[l];
+  if (spec.rewire.method != RewireMethod::none) return owners;
+  predict(layers, owners.layers, report);
+  if (std::all_of(layers.begin(), layers.end(), is_linear)) {
     const Model model = pattern_model(layers);
-    const Traffic traffic = count_traffic(model, {model_key(model), owners.layers});
-    report.imbalance = imbalance(traffic, shares);
-    predict(traffic, model.outputs(), report.parts, report);
+    report.imbalance = imbalance(count_traffic(model, {model_key(model), owners.layers}), shares);
   }
   return owners;
 }

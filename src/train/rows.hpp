@@ -35,4 +35,18 @@ template <class T>
 [[nodiscard]] LayerRows<T> move_rows(Communicator& comm, const LayerPartition& from,
                                      const LayerPartition& to, LayerRows<T> rows);
 
+/// From rows under `units` to columns, each of which goes to the rank that `column_owners` names.
+/// A rank gets all rows of the layer with the entries of its own columns alone, in their original
+/// numbers; of a dense layer just these columns, ascending. Biases stay with the owners of the
+/// rows; those of others' are 0. All ranks call it.
+template <class T>
+[[nodiscard]] LayerRows<T> rows_to_columns(Communicator& comm, const LayerPartition& units,
+                                           const std::vector<std::uint32_t>& column_owners,
+                                           const LayerRows<T>& rows);
+/// And back, from what `rows_to_columns` returns.
+template <class T>
+[[nodiscard]] LayerRows<T> columns_to_rows(Communicator& comm, const LayerPartition& units,
+                                           const std::vector<std::uint32_t>& column_owners,
+                                           const LayerRows<T>& columns);
+
 }  // namespace spdnn::train

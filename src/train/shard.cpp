@@ -1,10 +1,11 @@
 // Cutting a rank's rows out of a network in training.
 #include "shard.hpp"
 
-#include <algorithm>
+#include <limits>
 #include <numeric>
 #include <optional>
 
+#include "rows.hpp"
 #include "spdnn/plan.hpp"
 
 namespace spdnn::train {
@@ -29,41 +30,172 @@ RowPattern view_of(const Pattern& rows) {
              : RowPattern{rows.rows(), rows.row_offsets().data(), rows.col_indices().data()};
 }
 
-/// Adds the slice of one layer with weights to the shard, but for its halo: what it reads of the
-/// layer before, where there is one, is added to `requests`.
-void add_layer(int rank, const TrainLayer& layer, std::span<const std::uint32_t> units,
-               const Pattern& rows, const FeatureOwners* before, Shard& shard,
-               std::vector<HaloRequest>& requests) {
-  const InputItems items = items_of(layer);
-  RowSlice cut = slice_rows(rank, view_of(rows), items, before);
-  Pattern pattern = rows.is_dense() ? Pattern::dense(rows.rows(), cut.cols)
-                                    : Pattern(rows.rows(), cut.cols, std::move(cut.offsets),
-                                              std::move(cut.columns));
-  TrainLayer slice = {std::move(pattern), layer.activation, layer.form};
-  if (auto* conv = std::get_if<ConvForm>(&slice.form)) conv->window.channels = std::ssize(cut.read);
-  shard.layers.push_back(std::move(slice));
-  shard.interior.push_back(cut.interior);
-  auto& own = shard.units.emplace_back();
-  for (const std::size_t row : cut.order) own.push_back(units[row]);
-  shard.halos.push_back(local_halo(layer.inputs()));
-  if (before != nullptr) requests.push_back({*before, features_of(cut.read, items.features)});
-  auto& columns = shard.columns.emplace_back();
-  if (std::ssize(cut.read) < items.count) columns = features_of(cut.read, items.columns);
-}
+/// One layer after another, and what is to be asked of the other ranks for all of them.
+class ShardMaker {
+ public:
+  ShardMaker(Communicator& comm, const std::vector<TrainLayer>& layers,
+             const std::vector<LayerPartition>& partition, const std::vector<LayerSplit>& splits)
+      : comm_(comm), layers_(layers), partition_(partition), splits_(splits) {}
 
-void add_pooling(const TrainLayer& layer, const std::vector<std::uint32_t>& channels,
-                 Shard& shard) {
-  TrainLayer slice = layer;
-  auto& pool = std::get<PoolForm>(slice.form);
-  pool.window.channels = std::ssize(channels);
-  shard.layers.push_back(std::move(slice));
-  shard.interior.push_back(std::ssize(channels));
-  shard.halos.push_back(local_halo(pool.window.inputs()));
-  shard.units.push_back(channels);
-  shard.columns.emplace_back();
-}
+  void add(std::size_t layer, const Pattern& rows) {
+    shard_.sums.emplace_back();
+    if (std::holds_alternative<PoolForm>(layers_[layer].form)) {
+      add_pooling(layer);
+    } else if (by_inputs(layer)) {
+      add_columns(layer, rows);
+    } else {
+      add_rows(layer, rows);
+    }
+    const std::size_t split = split_before(layers_, layer + 1);
+    before_ =
+        feature_owners(partition_[split], layers_[layer].features_per_unit(), shard_.units.back());
+  }
+
+  Shard finish() {
+    requests_.push_back({*std::move(before_), all_below(layers_.back().outputs())});
+    asking_.push_back({layers_.size(), false});
+    shard_.halos.emplace_back();
+    std::vector<Halo> found = make_halos(comm_, requests_);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      const auto& [layer, behind] = asking_[i];
+      (behind ? shard_.sums[layer]->halo : shard_.halos[layer]) = std::move(found[i]);
+    }
+    return std::move(shard_);
+  }
+
+ private:
+  /// The halo that a request is for: the one before a layer, or that of its sums.
+  struct Asking {
+    std::size_t layer;
+    bool behind;
+  };
+
+  [[nodiscard]] bool by_inputs(std::size_t layer) const {
+    return !splits_.empty() && splits_[layer] == LayerSplit::inputs;
+  }
+
+  /// Whether the units of a layer must ascend: a layer that is split by inputs reads them.
+  [[nodiscard]] bool is_read_in_order(std::size_t layer) const {
+    std::size_t next = layer + 1;
+    while (next < layers_.size() && std::holds_alternative<PoolForm>(layers_[next].form)) ++next;
+    return next < layers_.size() && by_inputs(next);
+  }
+
+  void add_rows(std::size_t layer, const Pattern& rows) {
+    const TrainLayer& whole = layers_[layer];
+    const InputItems items = items_of(whole);
+    RowSlice cut = slice_rows(comm_.rank(), view_of(rows), items, before_ ? &*before_ : nullptr,
+                              is_read_in_order(layer));
+    Pattern pattern = rows.is_dense() ? Pattern::dense(rows.rows(), cut.cols)
+                                      : Pattern(rows.rows(), cut.cols, std::move(cut.offsets),
+                                                std::move(cut.columns));
+    add_slice(whole, std::move(pattern), std::ssize(cut.read), whole.activation);
+    shard_.interior.push_back(cut.interior);
+    const std::span<const std::uint32_t> units = part_of(partition_[layer], comm_.rank());
+    auto& own = shard_.units.emplace_back();
+    for (const std::size_t row : cut.order) own.push_back(units[row]);
+    shard_.halos.push_back(local_halo(whole.inputs()));
+    if (before_) {
+      requests_.push_back({*before_, features_of(cut.read, items.features)});
+      asking_.push_back({layer, false});
+    }
+    auto& columns = shard_.columns.emplace_back();
+    if (std::ssize(cut.read) < items.count) columns = features_of(cut.read, items.columns);
+  }
+
+  /// Of a layer split by inputs: the rows that have any of this rank's columns, and its own.
+  void add_columns(std::size_t layer, const Pattern& rows) {
+    const TrainLayer& whole = layers_[layer];
+    const InputItems items = items_of(whole);
+    std::vector<std::uint32_t> columns;
+    const std::vector<std::uint32_t> owners = column_owners(layers_, partition_, layer);
+    for (std::size_t column = 0; column < owners.size(); ++column) {
+      if (static_cast<int>(owners[column]) == comm_.rank()) {
+        columns.push_back(static_cast<std::uint32_t>(column));
+      }
+    }
+    const std::span<const std::uint32_t> own = part_of(partition_[layer], comm_.rank());
+    PartialSums sums;
+    sums.activation = whole.activation;
+    sums.rows.assign(own.begin(), own.end());
+    std::vector<bool> is_own(static_cast<std::size_t>(rows.rows()));
+    for (const std::uint32_t unit : own) is_own[unit] = true;
+    for (std::int64_t unit = 0; unit < rows.rows(); ++unit) {
+      if (is_own[unit] || rows.fan_in(unit) == 0) continue;
+      sums.rows.push_back(static_cast<std::uint32_t>(unit));
+    }
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    add_slice(whole, cut_columns(rows, sums.rows, columns, std::ssize(owners)),
+              std::ssize(columns) / items.columns, {-kInfinity, kInfinity});
+    shard_.interior.push_back(std::ssize(own));
+    shard_.units.emplace_back(own.begin(), own.end());
+    shard_.halos.push_back(local_halo(shard_.layers.back().inputs()));
+    shard_.columns.push_back(std::move(columns));
+    const std::int64_t each = whole.features_per_unit();
+    requests_.push_back({feature_owners(partition_[layer], each, shard_.units.back()),
+                         features_of(sums.rows, each)});
+    asking_.push_back({layer, true});
+    shard_.sums.back() = std::move(sums);
+  }
+
+  /// The rows `units`, columns numbered among `columns` of `cols`.
+  [[nodiscard]] static Pattern cut_columns(const Pattern& rows,
+                                           const std::vector<std::uint32_t>& units,
+                                           const std::vector<std::uint32_t>& columns,
+                                           std::int64_t cols) {
+    if (rows.is_dense()) return Pattern::dense(std::ssize(units), std::ssize(columns));
+    std::vector<std::uint32_t> place(static_cast<std::size_t>(cols));
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      place[columns[i]] = static_cast<std::uint32_t>(i);
+    }
+    const Pattern some = select_rows(rows, units);
+    std::vector<std::uint32_t> indices = some.col_indices();
+    for (std::uint32_t& index : indices) index = place[index];
+    return {some.rows(), std::ssize(columns), some.row_offsets(), std::move(indices)};
+  }
+
+  /// A slice of a layer with weights, which reads so many of the items of its inputs.
+  void add_slice(const TrainLayer& whole, Pattern pattern, std::int64_t items,
+                 const Epilogue& activation) {
+    TrainLayer slice = {std::move(pattern), activation, whole.form};
+    if (auto* conv = std::get_if<ConvForm>(&slice.form)) conv->window.channels = items;
+    shard_.layers.push_back(std::move(slice));
+  }
+
+  void add_pooling(std::size_t layer) {
+    if (layer == 0) {
+      throw InputError(
+          "a first layer that pools can't be divided between ranks; put a "
+          "convolution before it, or use strategy 'data'");
+    }
+    const std::vector<std::uint32_t> channels = shard_.units.back();
+    TrainLayer slice = layers_[layer];
+    auto& pool = std::get<PoolForm>(slice.form);
+    pool.window.channels = std::ssize(channels);
+    shard_.halos.push_back(local_halo(pool.window.inputs()));
+    shard_.layers.push_back(std::move(slice));
+    shard_.interior.push_back(std::ssize(channels));
+    shard_.units.push_back(channels);
+    shard_.columns.emplace_back();
+  }
+
+  Communicator& comm_;
+  const std::vector<TrainLayer>& layers_;
+  const std::vector<LayerPartition>& partition_;
+  const std::vector<LayerSplit>& splits_;
+  Shard shard_;
+  std::optional<FeatureOwners> before_;
+  std::vector<HaloRequest> requests_;
+  std::vector<Asking> asking_;
+};
 
 }  // namespace
+
+std::size_t split_before(const std::vector<TrainLayer>& layers, std::size_t layer) {
+  std::size_t split = layer - 1;
+  while (std::holds_alternative<PoolForm>(layers[split].form)) --split;
+  return split;
+}
 
 Shard whole_shard(std::vector<TrainLayer> layers) {
   Shard shard;
@@ -72,6 +204,7 @@ Shard whole_shard(std::vector<TrainLayer> layers) {
     shard.interior.push_back(layer.units());
     shard.columns.emplace_back();
     shard.halos.push_back(local_halo(layer.inputs()));
+    shard.sums.emplace_back();
   }
   shard.halos.push_back(local_halo(layers.back().outputs()));
   shard.layers = std::move(layers);
@@ -104,48 +237,36 @@ std::vector<LayerPartition> split_units(const std::vector<TrainLayer>& layers,
   return partition;
 }
 
+std::vector<std::uint32_t> column_owners(const std::vector<TrainLayer>& layers,
+                                         const std::vector<LayerPartition>& partition,
+                                         std::size_t layer) {
+  const auto* conv = std::get_if<ConvForm>(&layers[layer].form);
+  const std::int64_t each =
+      conv != nullptr ? conv->window.taps() : layers[layer - 1].features_per_unit();
+  std::vector<std::uint32_t> owners;
+  for (const std::uint32_t owner : owners_of(partition[split_before(layers, layer)])) {
+    owners.insert(owners.end(), static_cast<std::size_t>(each), owner);
+  }
+  return owners;
+}
+
 Shard make_shard(Communicator& comm, const std::vector<TrainLayer>& layers,
-                 const std::vector<LayerPartition>& partition, const std::vector<Pattern>& rows) {
+                 const std::vector<LayerPartition>& partition, const std::vector<Pattern>& rows,
+                 const std::vector<LayerSplit>& splits) {
   if (comm.size() == 1) {
     std::vector<TrainLayer> all = layers;
     for (std::size_t l = 0; l < all.size(); ++l) all[l].pattern = rows[l];
     return whole_shard(std::move(all));
   }
-  Shard shard;
-  std::vector<HaloRequest> requests;
-  std::vector<std::size_t> asking;  // the halo that a request is for
-  std::optional<FeatureOwners> before;
-  const LayerPartition* split = nullptr;
-  for (std::size_t l = 0; l < layers.size(); ++l) {
-    if (std::holds_alternative<PoolForm>(layers[l].form)) {
-      if (split == nullptr) {
-        throw InputError(
-            "a first layer that pools can't be divided between ranks; put a "
-            "convolution before it, or use strategy 'data'");
-      }
-      const std::vector<std::uint32_t> channels = shard.units.back();
-      add_pooling(layers[l], channels, shard);
-    } else {
-      split = &partition[l];
-      if (before) asking.push_back(l);
-      add_layer(comm.rank(), layers[l], part_of(*split, comm.rank()), rows[l],
-                before ? &*before : nullptr, shard, requests);
-    }
-    before = feature_owners(*split, layers[l].features_per_unit(), shard.units.back());
-  }
-  requests.push_back({*std::move(before), all_below(layers.back().outputs())});
-  asking.push_back(layers.size());
-  shard.halos.emplace_back();
-  std::vector<Halo> found = make_halos(comm, requests);
-  for (std::size_t i = 0; i < found.size(); ++i) shard.halos[asking[i]] = std::move(found[i]);
-  return shard;
+  ShardMaker maker(comm, layers, partition, splits);
+  for (std::size_t l = 0; l < layers.size(); ++l) maker.add(l, rows[l]);
+  return maker.finish();
 }
 
 Halo halo_of_all(Communicator& comm, const std::vector<TrainLayer>& layers,
                  const std::vector<LayerPartition>& partition, const Shard& shard,
                  std::size_t layer) {
-  std::size_t split = layer - 1;
-  while (std::holds_alternative<PoolForm>(layers[split].form)) --split;
+  const std::size_t split = split_before(layers, layer);
   const FeatureOwners before = feature_owners(
       partition[split], layers[layer - 1].features_per_unit(), shard.units[layer - 1]);
   return make_halo(comm, before.owners, before.own, all_below(std::ssize(before.owners)));

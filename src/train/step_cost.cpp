@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "host_view.hpp"
+#include "layer_splits.hpp"
 #include "spdnn/halo.hpp"
 #include "spdnn/plan.hpp"
 #include "spdnn/timing.hpp"
@@ -163,7 +164,7 @@ std::int64_t largest(Communicator& comm, std::int64_t number) {
 
 /// What is to be shared, as far as the layers tell.
 TrainProblem problem_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
-                        std::int64_t grain) {
+                        const std::vector<DeviceSpec>& devices, std::int64_t grain) {
   TrainProblem problem;
   problem.batch = spec.batch;
   problem.grain = grain;
@@ -173,7 +174,9 @@ TrainProblem problem_of(const TrainSpec& spec, const std::vector<TrainLayer>& la
     const bool first = problem.units.empty();  // its inputs are known to every rank
     problem.units.push_back(pools ? 0 : layer.units());
     problem.halo_bytes.push_back(pools || first ? 0.0 : 4.0 * static_cast<double>(layer.inputs()));
+    problem.sum_bytes.push_back(pools || first ? 0.0 : 4.0 * static_cast<double>(layer.outputs()));
   }
+  problem.splits = given_splits(spec, layers, devices);
   problem.halo_bytes.push_back(4.0 * static_cast<double>(layers.back().outputs()));
   return problem;
 }
@@ -207,6 +210,7 @@ TrainLayout given_layout(const TrainSpec& spec, const TrainProblem& problem, int
     for (const Range& range : split_in_proportion(units, shares)) layer.push_back(range.size());
     if (units == 0 && layout.units.size() > 1) layer = layout.units[layout.units.size() - 2];
   }
+  if (rows > 1) layout.splits = problem.splits.empty() ? splits_by_bytes(problem) : problem.splits;
   return layout;
 }
 
@@ -299,8 +303,9 @@ StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers
       spec.split.kind != SplitKind::profiled || !spec.row_shares.empty() || spec.partition.chosen();
   if (given || (alike && !follow)) {
     StepPlan plan;
-    plan.problem = problem_of(spec, layers, grain);
+    plan.problem = problem_of(spec, layers, devices, grain);
     plan.layout = given_layout(spec, plan.problem, comm.size());
+    add_split_note(spec, devices, plan.problem, plan.layout, plan.notes);
     return plan;
   }
   StepPlan plan = plan_measured(spec, layers, devices, comm, device, strategy, known);
@@ -313,7 +318,7 @@ StepPlan plan_measured(const TrainSpec& spec, const std::vector<TrainLayer>& lay
                        Strategy strategy, const TrainCosts* known) {
   const bool rows = strategy != Strategy::data;
   StepPlan plan;
-  plan.problem = problem_of(spec, layers, largest(comm, grain_of(device.info())));
+  plan.problem = problem_of(spec, layers, devices, largest(comm, grain_of(device.info())));
   TrainCosts costs =
       known != nullptr ? *known : measure_costs(spec, layers, devices, comm, device, rows);
   for (std::size_t r = 0; r < devices.size(); ++r)
@@ -325,6 +330,7 @@ StepPlan plan_measured(const TrainSpec& spec, const std::vector<TrainLayer>& lay
                         strategy == Strategy::grid ? spec.model_ranks : 0);
   put_first(plan.layout);
   add_notes(plan);
+  add_split_note(spec, devices, plan.problem, plan.layout, plan.notes);
   return plan;
 }
 

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "export.hpp"
+#include "layer_splits.hpp"
 #include "rank_trainer.hpp"
 #include "row_owners.hpp"
 #include "step_cost.hpp"
@@ -70,7 +71,7 @@ void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>
   const std::unique_ptr<Communicator> data = team->split(place % rows, place);
   RowOwners owners;
   if (rows > 1) {
-    owners = choose_owners(*job.spec, *job.begun, layout.units, *team);
+    owners = choose_owners(*job.spec, *job.begun, layout.units, layout.splits, *team);
   } else {
     owners.layers = split_units(*job.layers, {1.0});
   }
@@ -80,6 +81,7 @@ void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>
       data.get(),
       model.get(),
       std::move(owners.layers),
+      layout.splits,
       BatchShares(*data, layout.images, plan.problem.grain, std::move(followers.images)),
       std::move(followers.rows),
       std::move(members),
@@ -213,6 +215,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   check_data(spec, train, test);
   check_ranks(spec, devices);
   check_precision(spec, devices);
+  check_input_split(spec, devices);
   TrainResult result;
   std::optional<Checkpoint> resumed;
   std::optional<Checkpoint> best;

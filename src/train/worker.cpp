@@ -29,26 +29,61 @@ std::vector<std::size_t> inverse(const std::vector<std::size_t>& order) {
   return inverse;
 }
 
+/// Where each unit is in `units`, in order of their numbers.
+std::vector<std::size_t> by_number(const std::vector<std::uint32_t>& units) {
+  std::vector<std::size_t> order(units.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return units[a] < units[b]; });
+  return order;
+}
+
+/// All `count` rows of a layer of which `some` holds the rows `units`, ascending: the others are
+/// empty. A dense layer of which some are missing has no columns here.
+LayerRows<float> spread_rows(LayerRows<float> some, const std::vector<std::uint32_t>& units,
+                             std::int64_t count) {
+  LayerRows<float> all;
+  all.values = std::move(some.values);
+  for (const std::vector<float>& from : some.biases) {
+    std::vector<float>& biases = all.biases.emplace_back(static_cast<std::size_t>(count));
+    for (std::size_t i = 0; i < units.size(); ++i) biases[units[i]] = from[i];
+  }
+  const Pattern& pattern = some.pattern;
+  if (pattern.is_dense()) {
+    all.pattern = Pattern::dense(count, pattern.cols());
+    return all;
+  }
+  std::vector<std::int64_t> offsets(static_cast<std::size_t>(count + 1));
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    offsets[units[i] + 1] = pattern.fan_in(static_cast<std::int64_t>(i));
+  }
+  std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
+  all.pattern = Pattern(count, pattern.cols(), std::move(offsets), pattern.col_indices());
+  return all;
+}
+
 }  // namespace
 
 Worker::Worker(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                const TrainKernels<float>& kernels, Communicator& model, Device& device,
-               Stream& stream, std::int64_t steps_per_epoch)
+               Stream& stream, std::int64_t steps_per_epoch, std::vector<LayerSplit> splits)
     : spec_(spec),
       layers_(layers),
       kernels_(kernels),
       model_(model),
       device_(device),
       stream_(stream),
-      steps_per_epoch_(steps_per_epoch) {}
+      steps_per_epoch_(steps_per_epoch),
+      splits_(std::move(splits)) {}
 
 std::vector<std::size_t> Worker::places(std::size_t layer) const {
-  const std::vector<std::uint32_t>& units = shard_->units[layer];
-  std::vector<std::size_t> by_number(units.size());
-  std::iota(by_number.begin(), by_number.end(), std::size_t{0});
-  std::sort(by_number.begin(), by_number.end(),
-            [&](std::size_t a, std::size_t b) { return units[a] < units[b]; });
-  return inverse(by_number);
+  return inverse(by_number(shard_->units[layer]));
+}
+
+std::vector<std::size_t> Worker::sources(std::size_t layer) const {
+  if (!by_inputs(layer)) return places(layer);
+  const std::vector<std::uint32_t>& rows = shard_->sums[layer]->rows;
+  return {rows.begin(), rows.end()};
 }
 
 void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> rows) {
@@ -59,10 +94,16 @@ void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<f
   pass_.reset();
   optimizer_.reset();
   network_.reset();
-  std::vector<Pattern> patterns;
-  for (LayerRows<float>& layer : rows) patterns.push_back(layer.pattern);
   partition_ = std::move(partition);
-  shard_ = make_shard(model_, layers_, partition_, patterns);
+  std::vector<Pattern> patterns;
+  for (std::size_t l = 0; l < rows.size(); ++l) {
+    if (by_inputs(l)) {
+      rows[l] =
+          rows_to_columns(model_, partition_[l], column_owners(layers_, partition_, l), rows[l]);
+    }
+    patterns.push_back(rows[l].pattern);
+  }
+  shard_ = make_shard(model_, layers_, partition_, patterns, splits_);
   network_.emplace(std::move(shard_->layers), kernels_, device_, stream_);
   optimizer_.emplace(spec_, *network_, steps_per_epoch_, &model_);
   if (progress) optimizer_->set_progress(*progress);
@@ -74,7 +115,7 @@ void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<f
       throw InputError(fmt::format("{} arrays of optimiser state, and this optimiser has {}",
                                    rows[l].values.size() - 1, arrays.size() - 1));
     }
-    const std::vector<std::size_t> order = places(l);
+    const std::vector<std::size_t> order = sources(l);
     for (std::size_t a = 0; a < rows[l].values.size(); ++a) {
       HostDraft<float> values(arrays[a] + network_->values_of(l).begin,
                               network_->values_of(l).size(), device_, stream_);
@@ -116,13 +157,24 @@ void Worker::load_whole(std::vector<LayerPartition> partition, std::vector<Layer
 }
 
 LayerRows<float> Worker::rows(std::size_t layer) const {
+  if (!has_weights(layer)) return {};
+  LayerRows<float> held = held_rows(layer);
+  if (!by_inputs(layer)) return held;
+  std::vector<std::uint32_t> units = shard_->sums[layer]->rows;
+  std::sort(units.begin(), units.end());
+  return columns_to_rows(model_, partition_[layer], column_owners(layers_, partition_, layer),
+                         spread_rows(std::move(held), units, layers_[layer].units()));
+}
+
+LayerRows<float> Worker::held_rows(std::size_t layer) const {
   LayerRows<float> rows;
-  if (!has_weights(layer)) return rows;
   const Pattern& slice = network_->layers()[layer].pattern;
   const std::vector<std::uint32_t>& columns = shard_->columns[layer];
-  const std::vector<std::size_t> order = inverse(places(layer));
+  const std::vector<std::size_t> order =
+      by_number(by_inputs(layer) ? shard_->sums[layer]->rows : shard_->units[layer]);
   std::vector<std::uint32_t> local(order.begin(), order.end());
-  const std::int64_t cols = layers_[layer].pattern.cols();
+  const std::int64_t cols =
+      by_inputs(layer) && slice.is_dense() ? slice.cols() : layers_[layer].pattern.cols();
   if (slice.is_dense()) {
     rows.pattern = Pattern::dense(slice.rows(), cols);
   } else {
@@ -169,10 +221,8 @@ Crossed Worker::crossed() const {
   all.backward.resize(layers_.size() + 1);
   if (!pass_) return all;
   for (std::size_t l = 0; l <= layers_.size(); ++l) {
-    const HaloExchange<float>* exchange = pass_->exchange(l);
-    if (exchange == nullptr) continue;
-    all.forward[l] += exchange->forward_bytes();
-    all.backward[l] += exchange->backward_bytes();
+    all.forward[l] += pass_->forward_bytes(l);
+    all.backward[l] += pass_->backward_bytes(l);
   }
   all.images_forward += pass_->images_forward();
   all.images_backward += pass_->images_backward();

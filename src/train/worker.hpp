@@ -23,11 +23,12 @@ struct Crossed {
 class Worker {
  public:
   /// Of a network with these layers, whose patterns are not looked at but for whether they are
-  /// dense. `model` joins the ranks that share its rows. All arguments must live as long; nothing
-  /// is there before `load`.
+  /// dense. `model` joins the ranks that share its rows; `splits` says how each layer is split
+  /// between them, all by outputs where it is empty. All arguments but these must live as long;
+  /// nothing is there before `load`.
   Worker(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
          const TrainKernels<float>& kernels, Communicator& model, Device& device, Stream& stream,
-         std::int64_t steps_per_epoch);
+         std::int64_t steps_per_epoch, std::vector<LayerSplit> splits = {});
 
   /// Takes this rank's rows of all layers under `partition`, in its order, with one array or with
   /// those of the optimiser's state as well. All ranks call it. Steps taken so far are kept.
@@ -37,7 +38,8 @@ class Worker {
                                                        std::vector<LayerRows<float>> all) const;
   /// Takes this rank's rows out of those of the whole network.
   void load_whole(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> all);
-  /// This rank's rows of a layer, with the optimiser's state, in the order of the partition.
+  /// This rank's rows of a layer, with the optimiser's state, in the order of the partition. All
+  /// ranks call it, since of a layer split by inputs each has some columns.
   [[nodiscard]] LayerRows<float> rows(std::size_t layer) const;
   /// Rank 0 gets all rows of a layer in their original order, the others none. All ranks call it.
   [[nodiscard]] LayerRows<float> gather(std::size_t layer) const;
@@ -64,6 +66,12 @@ class Worker {
 
  private:
   void make_pass();
+  [[nodiscard]] bool by_inputs(std::size_t layer) const {
+    return model_.size() > 1 && !splits_.empty() && splits_[layer] == LayerSplit::inputs;
+  }
+  /// Row i of this rank's order is row `sources(layer)[i]` of those that it was given.
+  [[nodiscard]] std::vector<std::size_t> sources(std::size_t layer) const;
+  [[nodiscard]] LayerRows<float> held_rows(std::size_t layer) const;
   [[nodiscard]] bool has_weights(std::size_t layer) const {
     return !std::holds_alternative<PoolForm>(layers_[layer].form);
   }
@@ -75,6 +83,7 @@ class Worker {
   Device& device_;
   Stream& stream_;
   std::int64_t steps_per_epoch_;
+  std::vector<LayerSplit> splits_;
   std::int64_t most_images_ = 1;
   std::vector<LayerPartition> partition_;
   std::optional<Shard> shard_;

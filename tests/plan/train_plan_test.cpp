@@ -132,6 +132,62 @@ TEST(LayOut, RefusesGroupsThatDoNotFitAndBatchesWithoutRoom) {
   EXPECT_THROW(static_cast<void>(lay_out(problem, devices, Strategy::automatic)), InputError);
 }
 
+/// Three layers of which some put out less than they read.
+TrainProblem narrowing_problem(std::mt19937_64& random) {
+  std::uniform_real_distribution<double> part(0.0, 1.0);
+  TrainProblem problem = small_problem(16, {});
+  problem.halo_bytes = problem.sum_bytes = {0.0};
+  for (int l = 0; l < 3; ++l) {
+    problem.units.push_back(4 + static_cast<std::int64_t>(random() % 60));
+    const double bytes = 4.0 * static_cast<double>(problem.units.back());
+    problem.halo_bytes.push_back(bytes);
+    if (l > 0) problem.sum_bytes.push_back(bytes);
+  }
+  problem.halos = {1e-6 * part(random), 1e-7 * std::pow(10.0, -2.0 * part(random))};
+  return problem;
+}
+
+/// The splits that are found against all that there are.
+TEST(LayOut, SplitsByInputsWhereThatIsSoonestDone) {
+  std::mt19937_64 random(5);
+  std::uniform_real_distribution<double> exponent(0.0, 1.0);
+  int by_inputs = 0;
+  for (int round = 0; round < 300; ++round) {
+    TrainProblem problem = narrowing_problem(random);
+    std::vector<TrainDevice> devices;
+    for (int d = 0; d < 3; ++d) {
+      devices.push_back(device_of(problem, std::pow(10.0, exponent(random))));
+    }
+    const TrainLayout found = lay_out(problem, devices, Strategy::model);
+    ASSERT_EQ(std::ssize(found.splits), 3);
+    EXPECT_EQ(found.splits[0], LayerSplit::outputs);
+    by_inputs += std::count(found.splits.begin(), found.splits.end(), LayerSplit::inputs) > 0;
+    double best = kForever;
+    for (unsigned set = 0; set < 4; ++set) {
+      problem.splits.assign(3, LayerSplit::outputs);
+      for (unsigned l = 0; l < 2; ++l) {
+        if ((set >> l & 1U) != 0) problem.splits[l + 1] = LayerSplit::inputs;
+      }
+      const TrainLayout given = lay_out(problem, devices, Strategy::model);
+      EXPECT_EQ(given.splits, problem.splits);
+      best = std::min(best, given.seconds());
+    }
+    ASSERT_LE(found.seconds(), 1.05 * best) << "round " << round;
+  }
+  EXPECT_GT(by_inputs, 50);
+  EXPECT_LT(by_inputs, 300);
+}
+
+TEST(LayOut, FewerBytesDecideWhereNothingIsMeasured) {
+  TrainProblem problem = small_problem(8, {64, 0, 16, 16, 4});
+  problem.halo_bytes = {0.0, 0.0, 256.0, 64.0, 64.0, 16.0};
+  EXPECT_EQ(splits_by_bytes(problem), std::vector<LayerSplit>(5, LayerSplit::outputs));
+  problem.sum_bytes = {0.0, 0.0, 128.0, 64.0, 16.0};
+  constexpr LayerSplit kOut = LayerSplit::outputs;
+  constexpr LayerSplit kIn = LayerSplit::inputs;
+  EXPECT_EQ(splits_by_bytes(problem), (std::vector<LayerSplit>{kOut, kOut, kIn, kOut, kIn}));
+}
+
 /// Pairs of four devices, by every assignment, and every share of rows and of images.
 TEST(LayOut, GridsAreNearTheBestOfAll) {
   std::mt19937_64 random(77);

@@ -5,10 +5,8 @@
 #include <cmath>
 #include <numeric>
 
-#include "spdnn/random.hpp"
 #include "support/scratch.hpp"
 #include "train/images.hpp"
-#include "worker.hpp"
 
 namespace spdnn {
 namespace {
@@ -283,69 +281,6 @@ TEST(ChosenPartitions, AreKeptWhereConnectionsChange) {
   EXPECT_EQ(resumed.resumed_epochs, 2);
   EXPECT_FALSE(resumed.rows->layers[1].predicted_forward);
   EXPECT_GT(resumed.rows->layers[1].forward, 0);
-}
-
-/// Parameters and state come back as they were, however often rows change hands.
-TEST(Repartition, KeepsAllThatBelongsToARow) {
-  const TrainSpec spec = small_spec();
-  Random random(3, 0);
-  std::vector<train::TrainLayer> layers;
-  std::vector<train::LayerRows<float>> all;
-  std::int64_t inputs = 19;
-  for (const std::int64_t outputs : {31, 17, 5}) {
-    std::vector<std::int64_t> offsets = {0};
-    std::vector<std::uint32_t> indices;
-    for (std::int64_t row = 0; row < outputs; ++row) {
-      for (std::int64_t col = 0; col < inputs; ++col) {
-        if (random.below(4) == 0) indices.push_back(static_cast<std::uint32_t>(col));
-      }
-      offsets.push_back(std::ssize(indices));
-    }
-    train::Pattern pattern = outputs == 5 ? train::Pattern::dense(outputs, inputs)
-                                          : train::Pattern(outputs, inputs, offsets, indices);
-    train::LayerRows<float> rows;
-    rows.pattern = pattern;
-    for (int array = 0; array < 3; ++array) {  // of adam
-      auto& values = rows.values.emplace_back(static_cast<std::size_t>(pattern.nnz()));
-      for (float& value : values) value = static_cast<float>(random.between(-1.0, 1.0));
-      auto& biases = rows.biases.emplace_back(static_cast<std::size_t>(outputs));
-      for (float& bias : biases) bias = static_cast<float>(random.between(-1.0, 1.0));
-    }
-    all.push_back(rows);
-    layers.push_back(train::linear_layer(std::move(pattern), {0.0F, 1.0F}));
-    inputs = outputs;
-  }
-  for (int ranks = 1; ranks <= 8; ++ranks) {
-    run_ranks(ranks, [&](Communicator& comm) {
-      const auto device = open_device({});
-      const auto stream = device->make_stream();
-      train::Worker worker(spec, layers, train_kernels<float>().front(), comm, *device, *stream, 1);
-      std::vector<double> shares(static_cast<std::size_t>(ranks), 1.0);
-      worker.load_whole(train::split_units(layers, shares), all);
-      worker.optimizer().set_progress({7, {}});
-      Random dice(5, 0);
-      for (int round = 0; round < 4; ++round) {
-        std::vector<LayerPartition> next;
-        for (const train::TrainLayer& layer : layers) {
-          std::vector<std::uint32_t> owners;
-          for (std::int64_t unit = 0; unit < layer.units(); ++unit) {
-            owners.push_back(dice.below(static_cast<std::uint32_t>(ranks)));
-          }
-          next.push_back(partition_by_owners(owners, ranks));
-        }
-        worker.repartition(std::move(next));
-      }
-      EXPECT_EQ(worker.optimizer().steps(), 7);
-      for (std::size_t l = 0; l < layers.size(); ++l) {
-        const train::LayerRows<float> rows = worker.gather(l);
-        if (comm.rank() != 0) continue;
-        EXPECT_EQ(rows.pattern.row_offsets(), all[l].pattern.row_offsets());
-        EXPECT_EQ(rows.pattern.col_indices(), all[l].pattern.col_indices());
-        EXPECT_EQ(rows.values, all[l].values);
-        EXPECT_EQ(rows.biases, all[l].biases);
-      }
-    });
-  }
 }
 
 }  // namespace

@@ -1,0 +1,112 @@
+// The way back of a batch on one rank, between the exchanges with the others.
+#include "batch_pass.hpp"
+#include "panel_cut.hpp"
+
+namespace spdnn::train {
+
+/// The gradient by the inputs of a layer, and what of it belongs to others on its way.
+template <class T>
+void BatchPass<T>::backward_data_of(std::size_t layer, Range chunk) {
+  const Halo& halo = shard_.halos[layer];
+  const Panels<T> below = delta(layer - 1);
+  const Panels<T> partials =
+      halo.in_place ? below
+                    : Panels<T>{partials_.template as<T>(), halo.inputs, x_.batch, width_, nullptr};
+  const Panels<const T> dz = sums_[layer] != nullptr ? parts_of(layer) : delta(layer);
+  train::backward_data(network_.layers()[layer], kernels_, view(layer), cut(dz, chunk),
+                       activation_of(layer - 1), cut(input_of(layer), chunk), cut(partials, chunk),
+                       workspace_.template as<T>(), network_.stream());
+  if (exchanges_[layer] != nullptr) {
+    exchanges_[layer]->start_backward(partials, below, chunk, network_.stream());
+  }
+}
+
+template <class T>
+void BatchPass<T>::backward(const Visit& visit) {
+  this->images_backward_ += x_.batch;
+  if (visit) return backward_layers(visit);
+  run_kept({false, x_.batch, Loss::cross_entropy, W{0}}, [&] { backward_layers({}); });
+}
+
+/// Both gradients of a layer whose inputs and outputs are all here.
+template <class T>
+void BatchPass<T>::backward_at_once(std::size_t layer) {
+  W* const gradient = network_.gradient();
+  train::backward(network_.layers()[layer], kernels_,
+                  {view(layer),
+                   delta(layer),
+                   network_.layers()[layer - 1].activation,
+                   input_of(layer),
+                   delta(layer - 1),
+                   workspace_.template as<T>(),
+                   {}},
+                  gradient + network_.values_of(layer).begin,
+                  gradient + network_.biases_of(layer).begin, network_.stream());
+}
+
+/// The gradient by the weights comes last, while what belongs to others travels.
+template <class T>
+void BatchPass<T>::backward_in_chunks(std::size_t layer, const std::vector<Range>& chunks) {
+  Stream& stream = network_.stream();
+  const bool is_last = layer + 1 == network_.layers().size();
+  const auto& sums = sums_[layer];
+  for (const Range& chunk : chunks) {
+    if (!is_last && exchanges_[layer + 1] != nullptr) {
+      exchanges_[layer + 1]->finish_backward(delta(layer), chunk, stream);
+    }
+    if (sums != nullptr) {
+      sums->start_gradient(delta(layer), parts_of(layer), chunk, stream);
+    } else if (layer > 0) {
+      backward_data_of(layer, chunk);
+    }
+  }
+  for (const Range& chunk : chunks) {
+    if (sums == nullptr) break;
+    sums->finish_gradient(parts_of(layer), chunk, stream);
+    backward_data_of(layer, chunk);
+  }
+  backward_weights_of(layer);
+}
+
+template <class T>
+void BatchPass<T>::backward_layers(const Visit& visit) {
+  const std::vector<Range> parts = chunks();
+  for (std::size_t l = network_.layers().size(); l-- > 0;) {
+    if (l > 0 && !exchanges()) {
+      backward_at_once(l);
+    } else {
+      backward_in_chunks(l, parts);
+    }
+    if (!visit) continue;
+    if (exchanges_[l] != nullptr) exchanges_[l]->send_now(network_.stream());
+    visit(l, [&](const TrainLayer& as, const Panels<const W>* input, W* dvalues, W* dbias) {
+      Panels<const T> x = input_of(l);
+      if constexpr (!kIsNarrow<T>) x = input == nullptr ? x : *input;
+      const Panels<const T> dz = delta(l);
+      train::backward_weights(as, kernels_, as.pattern.view(), dz, x, dvalues, dbias,
+                              network_.stream());
+    });
+  }
+}
+
+template <class T>
+void BatchPass<T>::backward_weights_of(std::size_t layer) {
+  const Panels<const T> dz = sums_[layer] != nullptr ? parts_of(layer) : delta(layer);
+  W* const gradient = network_.gradient();
+  W* const biases = gradient + network_.biases_of(layer).begin;
+  train::backward_weights(network_.layers()[layer], kernels_, network_.view(layer).pattern, dz,
+                          input_of(layer), gradient + network_.values_of(layer).begin, biases,
+                          network_.stream());
+  if (sums_[layer] == nullptr) return;
+  // The biases of other ranks' units are theirs; here they stay 0.
+  const auto own = std::ssize(shard_.units[layer]);
+  network_.stream().zero(
+      biases + own, static_cast<std::size_t>(network_.biases_of(layer).size() - own) * sizeof(W));
+}
+
+template void BatchPass<float>::backward(const AnyBatchPass<float>::Visit&);
+template void BatchPass<double>::backward(const AnyBatchPass<double>::Visit&);
+template void BatchPass<Half>::backward(const AnyBatchPass<float>::Visit&);
+template void BatchPass<Bfloat16>::backward(const AnyBatchPass<float>::Visit&);
+
+}  // namespace spdnn::train
