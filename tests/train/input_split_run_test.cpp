@@ -5,33 +5,17 @@
 #include "layer_splits.hpp"
 #include "spdnn/random.hpp"
 #include "support/scratch.hpp"
-#include "train/images.hpp"
+#include "train/row_runs.hpp"
 #include "worker.hpp"
 
 namespace spdnn {
 namespace {
 
 using test::cpu_ranks;
+using test::expect_near;
 using test::made_up_images;
-using test::parameters_of;
+using test::run;
 using test::small_spec;
-
-TrainResult run(TrainSpec spec, int ranks, int model_ranks) {
-  spec.model_ranks = model_ranks;
-  return train_network(spec, made_up_images(700, 1), made_up_images(300, 2), cpu_ranks(ranks), {});
-}
-
-void expect_near(const TrainResult& one, const TrainResult& other, double bound) {
-  ASSERT_EQ(one.epochs.size(), other.epochs.size());
-  for (std::size_t e = 0; e < one.epochs.size(); ++e) {
-    EXPECT_NEAR(one.epochs[e].train.loss, other.epochs[e].train.loss,
-                bound * one.epochs[e].train.loss);
-  }
-  const std::vector<float> a = parameters_of(one.model);
-  const std::vector<float> b = parameters_of(other.model);
-  ASSERT_EQ(a.size(), b.size());
-  for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 10.0 * bound);
-}
 
 /// Layers split by inputs, counted from 0; all bytes are as predicted.
 std::vector<std::size_t> split_by_inputs(const TrainResult& result) {
