@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "spdnn/matrix.hpp"
+
 namespace spdnn {
 
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a counter put through a 64-bit mixing function.
@@ -15,6 +17,11 @@ class Random {
   Random(std::uint64_t seed, std::uint64_t stream) : state_(mix(mix(seed + kStep) + stream)) {}
 
   std::uint64_t next() { return mix(state_ += kStep); }
+
+  /// What `next` gives after `n` others, which nobody need draw.
+  [[nodiscard]] SPDNN_HOST_DEVICE std::uint64_t at(std::uint64_t n) const {
+    return mix(state_ + (n + 1) * kStep);
+  }
 
   /// Uniform in [0, bound), bound > 0, without bias (Lemire, ACM TOMACS 2019).
   std::uint32_t below(std::uint32_t bound) {
@@ -35,7 +42,7 @@ class Random {
  private:
   static constexpr std::uint64_t kStep = 0x9E3779B97F4A7C15U;
 
-  static std::uint64_t mix(std::uint64_t x) {
+  static SPDNN_HOST_DEVICE std::uint64_t mix(std::uint64_t x) {
     x = (x ^ (x >> 30U)) * 0xBF58476D1CE4E5B9U;
     x = (x ^ (x >> 27U)) * 0x94D049BB133111EBU;
     return x ^ (x >> 31U);

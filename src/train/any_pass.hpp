@@ -15,10 +15,10 @@ namespace spdnn::train {
 template <class T>
 class AnyBatchPass {
  public:
-  /// Writes a layer's gradient as if it had the connections of `as`, of the layer's own input or of
-  /// another one; null: its own.
-  using GradientOn =
-      std::function<void(const TrainLayer& as, const Panels<const T>* input, T* dvalues, T* dbias)>;
+  /// Writes a layer's gradient as if it had the connections of `as`, which are those of all its
+  /// units or of some from `first` on; of the layer's own input or of another one; null: its own.
+  using GradientOn = std::function<void(const TrainLayer& as, std::int64_t first,
+                                        const Panels<const T>* input, T* dvalues, T* dbias)>;
   /// Sees on the way back how a layer's gradient is found.
   using Visit = std::function<void(std::size_t layer, const GradientOn& gradient)>;
 
@@ -54,6 +54,8 @@ class AnyBatchPass {
   /// Messages and copies of the halos on the device; messages on their way through the host.
   [[nodiscard]] virtual std::int64_t halo_bytes() const = 0;
   [[nodiscard]] virtual std::int64_t halo_host_bytes() const = 0;
+  /// That a visitor's looks at some units of the last layer it saw took.
+  [[nodiscard]] std::int64_t cut_bytes() const noexcept { return cut_bytes_; }
   /// Calls of `start` and `backward` that were replayed.
   [[nodiscard]] virtual std::int64_t replayed() const = 0;
   [[nodiscard]] const BatchTransfer<T>& transfer() const noexcept { return transfer_; }
@@ -67,6 +69,7 @@ class AnyBatchPass {
   bool keeps_ = true;
   const float* loss_scale_ = nullptr;
   std::int64_t images_forward_ = 0, images_backward_ = 0;
+  std::int64_t cut_bytes_ = 0;
 };
 
 /// A pass that stores what `stored` says: fp32, bf16 or fp16.

@@ -120,6 +120,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   [[nodiscard]] Panels<T> gathered(std::size_t layer) const;
   [[nodiscard]] Panels<const T> input_of(std::size_t layer) const;
   [[nodiscard]] Panels<T> delta(std::size_t layer) const;
+  [[nodiscard]] Panels<const T> delta_of_units(std::size_t layer, Range units, Buffer& cut);
   [[nodiscard]] LinearView<T> view(std::size_t layer) const;
   void take(const Panels<const W>& x);
   void store_narrow();

@@ -68,6 +68,28 @@ void BatchPass<T>::backward_in_chunks(std::size_t layer, const std::vector<Range
   backward_weights_of(layer);
 }
 
+/// Of some units of a layer, whose panels have no others; they are copied to `cut`, which gets
+/// room.
+template <class T>
+Panels<const T> BatchPass<T>::delta_of_units(std::size_t layer, Range units, Buffer& cut) {
+  const Panels<T> all = delta(layer);
+  const std::int64_t each = network_.layers()[layer].features_per_unit();
+  if (units.size() * each == all.features) return all;
+  Panels<T> part = {nullptr, units.size() * each, all.batch, all.width, nullptr};
+  const std::size_t bytes = static_cast<std::size_t>(part.size()) * sizeof(T);
+  if (cut.bytes() < bytes) {
+    cut = {};
+    cut = network_.device().allocate(bytes);
+    this->cut_bytes_ = static_cast<std::int64_t>(bytes);
+  }
+  part.data = cut.template as<T>();
+  for (std::int64_t panel = 0; panel < part.count(); ++panel) {
+    network_.stream().copy(part.panel(panel), all.panel(panel) + units.begin * each * all.width,
+                           static_cast<std::size_t>(part.features * part.width) * sizeof(T));
+  }
+  return part;
+}
+
 template <class T>
 void BatchPass<T>::backward_layers(const Visit& visit) {
   const std::vector<Range> parts = chunks();
@@ -79,10 +101,13 @@ void BatchPass<T>::backward_layers(const Visit& visit) {
     }
     if (!visit) continue;
     if (exchanges_[l] != nullptr) exchanges_[l]->send_now(network_.stream());
-    visit(l, [&](const TrainLayer& as, const Panels<const W>* input, W* dvalues, W* dbias) {
+    Buffer cut;
+    this->cut_bytes_ = 0;
+    visit(l, [&](const TrainLayer& as, std::int64_t first, const Panels<const W>* input, W* dvalues,
+                 W* dbias) {
       Panels<const T> x = input_of(l);
       if constexpr (!kIsNarrow<T>) x = input == nullptr ? x : *input;
-      const Panels<const T> dz = delta(l);
+      const Panels<const T> dz = delta_of_units(l, {first, first + as.units()}, cut);
       train::backward_weights(as, kernels_, as.pattern.view(), dz, x, dvalues, dbias,
                               network_.stream());
     });

@@ -15,15 +15,28 @@ DevicePattern::DevicePattern(const Pattern& pattern, Device& device, Stream& str
   const auto place = [&]<class T>(const T*& array, std::int64_t count) {
     const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
     stream.copy(free, array, bytes);
-    array = reinterpret_cast<const T*>(free);
+    auto* const there = reinterpret_cast<T*>(free);
+    array = there;
     free += bytes;
+    return there;
   };
   // The wide ones first, so that each lies where its type wants it.
-  place(view_.row_offsets, view_.rows + 1);
-  place(view_.col_offsets, view_.cols + 1);
-  place(view_.col_indices, view_.nnz);
-  place(view_.row_indices, view_.nnz);
-  place(view_.entries, view_.nnz);
+  auto* const row_offsets = place(view_.row_offsets, view_.rows + 1);
+  auto* const col_offsets = place(view_.col_offsets, view_.cols + 1);
+  auto* const col_indices = place(view_.col_indices, view_.nnz);
+  auto* const row_indices = place(view_.row_indices, view_.nnz);
+  auto* const entries = place(view_.entries, view_.nnz);
+  copies_ = {view_.rows,  view_.cols,  view_.nnz,   row_offsets,
+             col_indices, col_offsets, row_indices, entries};
+}
+
+void DevicePattern::fetch(Pattern& pattern, Stream& stream) const {
+  std::vector<std::int64_t> row_offsets(static_cast<std::size_t>(view_.rows + 1));
+  std::vector<std::uint32_t> col_indices(static_cast<std::size_t>(view_.nnz));
+  stream.copy(row_offsets.data(), view_.row_offsets, row_offsets.size() * sizeof(std::int64_t));
+  stream.copy(col_indices.data(), view_.col_indices, col_indices.size() * sizeof(std::uint32_t));
+  stream.synchronize();
+  pattern.recall(std::move(row_offsets), std::move(col_indices));
 }
 
 }  // namespace spdnn::train

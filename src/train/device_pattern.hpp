@@ -3,6 +3,7 @@
 
 #include "pattern.hpp"
 #include "spdnn/device.hpp"
+#include "spdnn/rewire_op.hpp"
 
 namespace spdnn::train {
 
@@ -13,12 +14,17 @@ class DevicePattern {
   DevicePattern(const Pattern& pattern, Device& device, Stream& stream);
 
   [[nodiscard]] const PatternView& view() const noexcept { return view_; }
+  /// The copies, to be changed where they are; there must be some.
+  [[nodiscard]] const PatternArrays& arrays() const noexcept { return copies_; }
+  /// Brings them back to `pattern`, which forgot them. Waits for the stream.
+  void fetch(Pattern& pattern, Stream& stream) const;
   /// Of the copies, by rows and by columns.
   [[nodiscard]] std::int64_t csr_bytes() const noexcept { return csr_bytes_; }
   [[nodiscard]] std::int64_t csc_bytes() const noexcept { return csc_bytes_; }
 
  private:
   PatternView view_;
+  PatternArrays copies_;
   Buffer arrays_;
   std::int64_t csr_bytes_ = 0, csc_bytes_ = 0;
 };

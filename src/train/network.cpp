@@ -64,6 +64,19 @@ LinearView<T> Network<T>::view(std::size_t layer) const {
 }
 
 template <class T>
+const Pattern& Network<T>::pattern(std::size_t layer) const {
+  Pattern& pattern = layers_[layer].pattern;
+  if (!pattern.is_known()) patterns_[layer].fetch(pattern, *stream_);
+  return pattern;
+}
+
+template <class T>
+const PatternArrays& Network<T>::change_pattern(std::size_t layer) {
+  layers_[layer].pattern.forget();
+  return patterns_[layer].arrays();
+}
+
+template <class T>
 std::int64_t Network<T>::device_csr_bytes() const {
   std::int64_t bytes = 0;
   for (const DevicePattern& pattern : patterns_) bytes += pattern.csr_bytes();

@@ -30,7 +30,12 @@ class Network {
   Network(std::vector<TrainLayer> layers, const TrainKernels<T>& kernels, Device& device,
           Stream& stream);
 
+  /// Their patterns may have changed on the device since, and then have no arrays here.
   [[nodiscard]] const std::vector<TrainLayer>& layers() const noexcept { return layers_; }
+  /// A layer's connections as they are now, fetched from the device where they changed there.
+  [[nodiscard]] const Pattern& pattern(std::size_t layer) const;
+  /// To change a layer's connections on a device with memory of its own: the host forgets them.
+  [[nodiscard]] const PatternArrays& change_pattern(std::size_t layer);
   [[nodiscard]] std::int64_t inputs() const { return layers_.front().inputs(); }
   [[nodiscard]] std::int64_t outputs() const { return layers_.back().outputs(); }
   /// Values and biases of all layers; the values alone, which come first.
@@ -55,7 +60,7 @@ class Network {
   void initialize(std::uint64_t seed);
 
  private:
-  std::vector<TrainLayer> layers_;
+  mutable std::vector<TrainLayer> layers_;  ///< patterns are fetched when somebody asks
   std::vector<DevicePattern> patterns_;
   const TrainKernels<T>* kernels_;
   Device* device_;

@@ -24,21 +24,35 @@ Pattern Pattern::dense(std::int64_t rows, std::int64_t cols) {
 
 Pattern::Pattern(std::int64_t rows, std::int64_t cols, std::vector<std::int64_t> row_offsets,
                  std::vector<std::uint32_t> col_indices)
-    : rows_(rows),
+    : is_dense_(false),
+      rows_(rows),
       cols_(cols),
       row_offsets_(std::move(row_offsets)),
       col_indices_(std::move(col_indices)) {
   check();
   build_columns();
+  nnz_ = std::ssize(col_indices_);
 }
 
 void Pattern::replace(std::vector<std::int64_t> row_offsets,
                       std::vector<std::uint32_t> col_indices) {
+  recall(std::move(row_offsets), std::move(col_indices));
+  ++version_;
+}
+
+void Pattern::forget() {
+  for (auto* array : {&row_offsets_, &col_offsets_}) *array = {};
+  for (auto* array : {&col_indices_, &row_indices_, &entries_}) *array = {};
+  ++version_;
+}
+
+void Pattern::recall(std::vector<std::int64_t> row_offsets,
+                     std::vector<std::uint32_t> col_indices) {
   row_offsets_ = std::move(row_offsets);
   col_indices_ = std::move(col_indices);
   check();
   build_columns();
-  ++version_;
+  nnz_ = std::ssize(col_indices_);
 }
 
 void Pattern::check() const {

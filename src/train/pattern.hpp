@@ -20,13 +20,11 @@ class Pattern {
   Pattern(std::int64_t rows, std::int64_t cols, std::vector<std::int64_t> row_offsets,
           std::vector<std::uint32_t> col_indices);
 
-  [[nodiscard]] bool is_dense() const noexcept { return row_offsets_.empty(); }
+  [[nodiscard]] bool is_dense() const noexcept { return is_dense_; }
   [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
   [[nodiscard]] std::int64_t cols() const noexcept { return cols_; }
   /// Connections, of a dense pattern as well.
-  [[nodiscard]] std::int64_t nnz() const noexcept {
-    return is_dense() ? rows_ * cols_ : std::ssize(col_indices_);
-  }
+  [[nodiscard]] std::int64_t nnz() const noexcept { return is_dense() ? rows_ * cols_ : nnz_; }
   /// Connections that go into an output.
   [[nodiscard]] std::int64_t fan_in(std::int64_t row) const {
     return is_dense() ? cols_ : row_offsets_[row + 1] - row_offsets_[row];
@@ -47,12 +45,18 @@ class Pattern {
   [[nodiscard]] Pattern slice_rows(Range range) const;
   /// Other connections between the same neurons; the rules are those of the constructor.
   void replace(std::vector<std::int64_t> row_offsets, std::vector<std::uint32_t> col_indices);
+  /// The connections change in a device's memory: a new version, of which only the shape and the
+  /// number of connections are known here, and no array, until `recall` brings it.
+  void forget();
+  void recall(std::vector<std::int64_t> row_offsets, std::vector<std::uint32_t> col_indices);
+  [[nodiscard]] bool is_known() const noexcept { return is_dense() || !row_offsets_.empty(); }
 
  private:
   void check() const;
   void build_columns();
 
-  std::int64_t rows_ = 0, cols_ = 0, version_ = 0;
+  bool is_dense_ = true;
+  std::int64_t rows_ = 0, cols_ = 0, nnz_ = 0, version_ = 0;
   std::vector<std::int64_t> row_offsets_, col_offsets_;
   std::vector<std::uint32_t> col_indices_, row_indices_, entries_;
 };

@@ -43,7 +43,7 @@ std::vector<MemoryItem> RankTrainer::own_memory() {
           item("values by columns", pass.workspace_bytes()),
           item("copies in 16 bits", pass.copy_bytes()),
           halos,
-          {"rewiring", rewirer_.bytes(), on_host ? 0 : rewirer_.bytes() / 2},
+          {"rewiring", rewirer_->host_bytes(), rewirer_->device_bytes()},
           batches};
 }
 

@@ -50,7 +50,7 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
       steps_per_epoch_((std::ssize(job.training) + job.spec->batch - 1) / job.spec->batch),
       worker_(*job.spec, *job.layers, kernels_for(device), model_, device, *stream_,
               steps_per_epoch_, team.splits),
-      rewirer_(*job.spec, worker_, data_),
+      rewirer_(make_rewirer(*job.spec, worker_, data_)),
       loader_(*job.train, most_images_, width_, device),
       predictions_(static_cast<std::size_t>(most_images_)) {
   worker_.make_room(most_images_);
@@ -199,19 +199,19 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
     pace_.hold();
   };
   const std::int64_t step = worker_.optimizer().steps();
-  const bool rewire = rewirer_.due(step, worker_.optimizer().total_steps());
+  const bool rewire = rewirer_->due(step, worker_.optimizer().total_steps());
   const double done =
       static_cast<double>(step) / static_cast<double>(worker_.optimizer().total_steps());
   AnyBatchPass<float>::Visit visit;
-  if (rewire && rewirer_.needs_gradient()) {
+  if (rewire && rewirer_->needs_gradient()) {
     visit = [&](std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient) {
-      rewirer_.observe(layer, gradient, done);
+      rewirer_->observe(layer, gradient, done);
     };
   }
   const Batch last = worker_.pieces().run(batch, spec_.loss, scale, after_piece, visit);
   if (rewire) {
     finish_loss(last, measure);
-    rewired += rewirer_.apply(done);
+    rewired += rewirer_->apply(done);
     worker_.optimizer().skip_step();
     pace_.hold();
     last_busy_ = pace_.busy();  // a step of another kind, which tells nothing of the others

@@ -84,7 +84,7 @@ class RankTrainer {
   std::int64_t width_, most_images_;
   std::int64_t steps_per_epoch_;
   Worker worker_;
-  Rewirer rewirer_;
+  std::unique_ptr<Rewirer> rewirer_;
   Loader loader_;
   TrainState state_;
   std::vector<LayerRows<float>> best_;  ///< this rank's rows after the best epoch, to restore

@@ -1,30 +1,27 @@
-// Choosing which connections go and which come, and moving what belongs to them.
+// Choosing which connections go and which come, and how many.
 #include "rewire.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numbers>
 #include <numeric>
-#include <optional>
 #include <unordered_set>
-#include <utility>
 
-#include "batch_pass.hpp"
-#include "host_view.hpp"
-#include "spdnn/random.hpp"
+#include "spdnn/rewire_op.hpp"
 
 namespace spdnn::train {
 namespace {
 
 constexpr std::uint64_t kGrowStream = std::uint64_t{1} << 33U;
 
-/// Whether each entry stays: not the `count` smallest.
+/// Whether each entry stays: not the `count` smallest; NaNs are larger than all numbers.
 std::vector<bool> kept_entries(const Pattern& pattern, const float* values, std::int64_t count) {
   std::vector<std::uint32_t> order(static_cast<std::size_t>(pattern.nnz()));
   std::iota(order.begin(), order.end(), 0U);
   const auto smaller = [&](std::uint32_t a, std::uint32_t b) {
-    const float x = std::abs(values[a]);
-    const float y = std::abs(values[b]);
+    const std::uint32_t x = magnitude_order(std::bit_cast<std::uint32_t>(values[a]));
+    const std::uint32_t y = magnitude_order(std::bit_cast<std::uint32_t>(values[b]));
     return x < y || (x == y && a < b);
   };
   std::nth_element(order.begin(), order.begin() + count, order.end(), smaller);
@@ -60,41 +57,6 @@ NextPattern merge(const Pattern& pattern, const std::vector<bool>& kept,
   return next;
 }
 
-void move_values(float* values, const NextPattern& next) {
-  const std::vector<float> old(values, values + next.source.size());
-  for (std::size_t i = 0; i < next.source.size(); ++i) {
-    values[i] = next.source[i] < 0 ? 0.0F : old[next.source[i]];
-  }
-}
-
-/// All of a layer's inputs, where a rank's slice reads some of them. Ranks that share rows store
-/// fp32.
-class WholeInput {
- public:
-  WholeInput(Worker& worker, std::size_t layer) {
-    if (layer == 0 || worker.model().size() == 1) return;
-    const Panels<const float> own =
-        dynamic_cast<const BatchPass<float>&>(worker.pass()).output(layer - 1);
-    const Halo halo =
-        halo_of_all(worker.model(), worker.layers(), worker.partition(), worker.shard(), layer);
-    Panels<float> all = {nullptr, halo.inputs, own.batch, own.width, nullptr};
-    Device& device = worker.network().device();
-    Stream& stream = worker.network().stream();
-    data_ = device.allocate(static_cast<std::size_t>(all.size()) * sizeof(float));
-    all.data = data_.as<float>();
-    HaloExchange<float> exchange(halo, worker.model(), device, stream, own.batch);
-    exchange.start_forward(own, all, {0, own.count()}, stream);
-    exchange.finish_forward(all, {0, own.count()}, stream);
-    view_ = all;
-  }
-  /// Null where the slice reads everything.
-  [[nodiscard]] const Panels<const float>* view() const { return view_ ? &*view_ : nullptr; }
-
- private:
-  Buffer data_;
-  std::optional<Panels<const float>> view_;
-};
-
 }  // namespace
 
 NextPattern grow_largest(const Pattern& pattern, const float* values, std::int64_t count,
@@ -126,26 +88,19 @@ NextPattern grow_largest(const Pattern& pattern, const float* values, std::int64
 NextPattern grow_random(const Pattern& pattern, const float* values, std::int64_t count,
                         std::uint64_t seed, std::uint64_t stream) {
   const std::vector<bool> kept = kept_entries(pattern, values, count);
-  Random random(seed, stream);
+  const Random random(seed, stream);
   std::unordered_set<std::int64_t> chosen;
-  while (std::ssize(chosen) < count) {
-    const auto row = std::int64_t{random.below(static_cast<std::uint32_t>(pattern.rows()))};
-    const auto col = random.below(static_cast<std::uint32_t>(pattern.cols()));
+  for (std::int64_t draw = 0; std::ssize(chosen) < count; ++draw) {
+    const std::int64_t place = drawn_place(random, draw, pattern.rows() * pattern.cols());
+    const std::int64_t row = place / pattern.cols();
     const auto begin = pattern.col_indices().begin() + pattern.row_offsets()[row];
     const auto end = pattern.col_indices().begin() + pattern.row_offsets()[row + 1];
-    if (!std::binary_search(begin, end, col)) chosen.insert(row * pattern.cols() + col);
+    if (!std::binary_search(begin, end, place % pattern.cols())) chosen.insert(place);
   }
   std::vector<std::int64_t> grown(chosen.begin(), chosen.end());
   std::sort(grown.begin(), grown.end());
   return merge(pattern, kept, grown);
 }
-
-Rewirer::Rewirer(const TrainSpec& spec, Worker& worker, Communicator& data)
-    : spec_(spec),
-      worker_(worker),
-      data_(data),
-      all_(worker.layers().size()),
-      next_(worker.layers().size()) {}
 
 bool Rewirer::is_sparse(std::size_t layer) const {
   const TrainLayer& of = worker_.layers()[layer];
@@ -167,84 +122,20 @@ std::int64_t Rewirer::count_for(const Pattern& pattern, double part_done) const 
   return std::min(count, (pattern.rows() * pattern.cols() - pattern.nnz()) / 2);
 }
 
-/// The gradient of every connection there could be, on the first rank.
-std::vector<float> Rewirer::gradient_of_all(std::size_t layer,
-                                            const AnyBatchPass<float>::GradientOn& gradient_on) {
-  Network<float>& network = worker_.network();
-  const TrainLayer& whole = worker_.layers()[layer];
-  const std::int64_t cols = whole.pattern.cols();
-  Stream& stream = network.stream();
-  const TrainLayer own = {Pattern::dense(std::ssize(worker_.shard().units[layer]), cols),
-                          whole.activation, whole.form};
-  const std::int64_t places = own.pattern.nnz();
-  const Buffer gradient = network.device().allocate(
-      static_cast<std::size_t>(places + own.pattern.rows()) * sizeof(float));
-  auto* values = gradient.as<float>();
-  const WholeInput input(worker_, layer);
-  gradient_on(own, input.view(), values, values + places);
-  if (data_.size() > 1) {
-    data_.all_reduce(values, values, places, DType::f32, Reduction::sum,
-                     shares_memory(network.device()) ? nullptr : &stream);
-  }
-  const HostView<float> found(values, places, network.device(), stream);
-  LayerRows<float> rows;
-  rows.pattern = Pattern::dense(own.pattern.rows(), cols);
-  rows.values.resize(1);
-  std::vector<std::size_t> order = worker_.places(layer);
-  rows.values[0].resize(static_cast<std::size_t>(places));
-  for (std::size_t i = 0; i < order.size(); ++i) {
-    std::copy_n(found.data() + static_cast<std::int64_t>(i) * cols, cols,
-                rows.values[0].begin() + static_cast<std::int64_t>(order[i]) * cols);
-  }
-  rows.biases.emplace_back(order.size());
-  LayerRows<float> all =
-      move_rows(worker_.model(), worker_.partition()[layer],
-                all_on(0, worker_.model().size(), whole.units()), std::move(rows));
-  return std::move(all.values[0]);
+std::uint64_t Rewirer::grow_stream(std::size_t layer) const {
+  return kGrowStream +
+         static_cast<std::uint64_t>(worker_.optimizer().steps()) * worker_.layers().size() + layer;
 }
 
-void Rewirer::observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient_on,
-                      double part_done) {
-  if (!is_sparse(layer)) return;
-  std::vector<float> gradient = gradient_of_all(layer, gradient_on);
-  all_[layer] = worker_.gather(layer);
-  if (worker_.model().rank() != 0) return;
-  std::vector<float> scratch(gradient.size());
-  const LayerRows<float>& rows = all_[layer];
-  next_[layer] = grow_largest(rows.pattern, rows.values[0].data(),
-                              count_for(rows.pattern, part_done), gradient, scratch);
-  most_bytes_ =
-      std::max(most_bytes_, 2 * std::ssize(gradient) * static_cast<std::int64_t>(sizeof(float)));
-}
-
-std::int64_t Rewirer::apply(double part_done) {
-  Communicator& model = worker_.model();
-  std::int64_t grown = 0;
-  std::vector<LayerRows<float>> rows;
-  for (std::size_t l = 0; l < next_.size(); ++l) {
-    if (!is_sparse(l)) {
-      rows.push_back(worker_.rows(l));
-      continue;
-    }
-    LayerRows<float> all = needs_gradient() ? std::exchange(all_[l], {}) : worker_.gather(l);
-    if (model.rank() == 0) {
-      if (!needs_gradient()) {
-        const auto stream =
-            kGrowStream + static_cast<std::uint64_t>(worker_.optimizer().steps()) * next_.size();
-        next_[l] = grow_random(all.pattern, all.values[0].data(), count_for(all.pattern, part_done),
-                               spec_.seed, stream + l);
-      }
-      NextPattern next = std::exchange(next_[l], {});
-      for (std::vector<float>& values : all.values) move_values(values.data(), next);
-      grown += next.grown;
-      all.pattern.replace(std::move(next.row_offsets), std::move(next.col_indices));
-    }
-    rows.push_back(move_rows(model, all_on(0, model.size(), worker_.layers()[l].units()),
-                             worker_.partition()[l], std::move(all)));
+std::unique_ptr<Rewirer> make_rewirer(const TrainSpec& spec, Worker& worker, Communicator& data) {
+  const bool here =
+      worker.model().size() == 1 && rewire_kernels(worker.device().info().kind) != nullptr;
+  std::int64_t devices = here ? 1 : 0;
+  if (spec.rewire.method != RewireMethod::none && data.size() > 1) {
+    data.all_reduce(&devices, &devices, 1, DType::i64, Reduction::sum, nullptr);
   }
-  worker_.load(worker_.partition(), std::move(rows));
-  model.all_reduce(&grown, &grown, 1, DType::i64, Reduction::sum, nullptr);
-  return grown;
+  return devices == data.size() ? make_device_rewirer(spec, worker, data)
+                                : make_host_rewirer(spec, worker, data);
 }
 
 }  // namespace spdnn::train

@@ -1,6 +1,8 @@
 // Dynamic sparse training: dropping the smallest connections of a layer and growing as many.
 #pragma once
 
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "worker.hpp"
@@ -25,41 +27,65 @@ struct NextPattern {
 [[nodiscard]] NextPattern grow_random(const Pattern& pattern, const float* values,
                                       std::int64_t count, std::uint64_t seed, std::uint64_t stream);
 
-/// Rewires the layers of a network. All of a layer's connections are weighed together, wherever its
-/// rows are: the first of the ranks that share them gathers them, decides, and gives each rank its
-/// rows back. All ranks call it alike.
+/// Rewires the layers of a network. All ranks call it alike.
 class Rewirer {
  public:
   /// `data` joins the ranks that have the same rows and other images.
-  Rewirer(const TrainSpec& spec, Worker& worker, Communicator& data);
+  Rewirer(const TrainSpec& spec, Worker& worker, Communicator& data)
+      : spec_(spec), worker_(worker), data_(data) {}
+  Rewirer(const Rewirer&) = delete;
+  Rewirer& operator=(const Rewirer&) = delete;
+  virtual ~Rewirer() = default;
 
   /// Whether the connections change after step `step` (from 0) of `total`.
   [[nodiscard]] bool due(std::int64_t step, std::int64_t total) const;
   /// Whether the way back must show each layer's gradient to `observe` in such a step.
   [[nodiscard]] bool needs_gradient() const { return spec_.rewire.method == RewireMethod::rigl; }
   /// Finds a layer's next connections from the gradient of all that could be.
-  void observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient,
-               double part_done);
+  virtual void observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient,
+                       double part_done) = 0;
   /// Gives every sparse layer its next connections, with the parameters and the optimiser's state
   /// moved along; grown ones are 0. Returns how many were grown.
-  std::int64_t apply(double part_done);
+  virtual std::int64_t apply(double part_done) = 0;
 
-  /// Most bytes it took at once.
-  [[nodiscard]] std::int64_t bytes() const { return most_bytes_; }
+  /// Most bytes it took at once, of the host's memory and of a GPU's.
+  [[nodiscard]] std::int64_t host_bytes() const noexcept { return host_bytes_; }
+  [[nodiscard]] std::int64_t device_bytes() const noexcept { return device_bytes_; }
 
- private:
+ protected:
   [[nodiscard]] bool is_sparse(std::size_t layer) const;
+  /// How many of a layer's connections change.
   [[nodiscard]] std::int64_t count_for(const Pattern& pattern, double part_done) const;
-  [[nodiscard]] std::vector<float> gradient_of_all(std::size_t layer,
-                                                   const AnyBatchPass<float>::GradientOn& gradient);
+  /// The stream of random numbers that a layer grows by in this step.
+  [[nodiscard]] std::uint64_t grow_stream(std::size_t layer) const;
 
   const TrainSpec& spec_;
   Worker& worker_;
   Communicator& data_;
-  /// On the first rank: the rows of each layer and what becomes of them.
-  std::vector<LayerRows<float>> all_;
-  std::vector<NextPattern> next_;
-  std::int64_t most_bytes_ = 0;
+  std::int64_t host_bytes_ = 0, device_bytes_ = 0;
 };
+
+/// In the host's memory. All of a layer's connections are weighed together, wherever its rows are:
+/// the first of the ranks that share them gathers them, decides, and gives each rank its rows back.
+[[nodiscard]] std::unique_ptr<Rewirer> make_host_rewirer(const TrainSpec& spec, Worker& worker,
+                                                         Communicator& data);
+
+/// What a change in a device's memory takes at once.
+struct RewireRoom {
+  /// Places whose gradients are there at a time, where a layer has no more connections.
+  std::int64_t places = std::int64_t{1} << 22U;
+  /// Draws of a random growth, as a part of those that it takes as a rule.
+  double draws = 1.0;
+};
+/// In the memory of a device that has kernels for it, to the same bits, where ranks do not share
+/// rows. What the kernels take stays where it is, so that work which a GPU keeps stays good; the
+/// host forgets the patterns.
+[[nodiscard]] std::unique_ptr<Rewirer> make_device_rewirer(const TrainSpec& spec, Worker& worker,
+                                                           Communicator& data,
+                                                           const RewireRoom& room = {});
+
+/// On the device where it can be done there on all ranks of `data`, which call it alike.
+[[nodiscard]] std::unique_ptr<Rewirer> make_rewirer(const TrainSpec& spec, Worker& worker,
+                                                    Communicator& data);
 
 }  // namespace spdnn::train

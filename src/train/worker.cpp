@@ -168,7 +168,7 @@ LayerRows<float> Worker::rows(std::size_t layer) const {
 
 LayerRows<float> Worker::held_rows(std::size_t layer) const {
   LayerRows<float> rows;
-  const Pattern& slice = network_->layers()[layer].pattern;
+  const Pattern& slice = network_->pattern(layer);
   const std::vector<std::uint32_t>& columns = shard_->columns[layer];
   const std::vector<std::size_t> order =
       by_number(by_inputs(layer) ? shard_->sums[layer]->rows : shard_->units[layer]);

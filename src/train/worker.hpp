@@ -51,6 +51,7 @@ class Worker {
   [[nodiscard]] const std::vector<TrainLayer>& layers() const noexcept { return layers_; }
   [[nodiscard]] const std::vector<LayerPartition>& partition() const noexcept { return partition_; }
   [[nodiscard]] Communicator& model() const noexcept { return model_; }
+  [[nodiscard]] Device& device() const noexcept { return device_; }
   [[nodiscard]] const Shard& shard() const noexcept { return *shard_; }
   [[nodiscard]] Network<float>& network() { return *network_; }
   [[nodiscard]] AnyBatchPass<float>& pass() { return *pass_; }

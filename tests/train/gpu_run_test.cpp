@@ -190,6 +190,7 @@ TEST_F(GpuTraining, MemoryIsListedByKind) {
     SCOPED_TRACE(to_string(stored));
     TrainSpec s = spec();
     s.precision = stored;
+    if (stored != Precision::fp32) s.rewire = {RewireMethod::rigl, 3, 0.3, 0.9};
     const TrainResult result = run(s, gpus_);
     std::int64_t listed = 0;
     std::map<std::string, std::int64_t> items;
@@ -208,6 +209,7 @@ TEST_F(GpuTraining, MemoryIsListedByKind) {
       EXPECT_EQ(2 * items[halved], wide[halved]) << halved;
     }
     EXPECT_GT(items["copies in 16 bits"], 0);
+    EXPECT_GT(items["rewiring"], 0);
     EXPECT_EQ(items["values and biases"], wide["values and biases"]);
   }
 }

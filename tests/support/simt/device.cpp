@@ -3,15 +3,18 @@
 // it: when the host waits for it.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <mutex>
 #include <new>
+#include <numeric>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "cuda/scan.hpp"
+#include "cuda/sort.hpp"
 #include "device/backend.hpp"
 #include "support/simt/queue.hpp"
 
@@ -220,6 +223,28 @@ void scan_living(const LivingFlag& living, std::int32_t* ranks, void* /*scratch*
   stream->push([living, ranks] {
     ranks[0] = 0;
     for (std::int32_t s = 0; s < living.x.batch; ++s) ranks[s + 1] = ranks[s] + living(s);
+  });
+}
+
+/// As CUB, which keeps keys and numbers in turn there.
+std::size_t sort_bytes(std::int64_t count) {
+  return 2 * static_cast<std::size_t>(count) * sizeof(std::uint32_t);
+}
+
+void sort_pairs(const SortArgs& args, void* scratch, NativeStream stream) {
+  stream->push([args, scratch] {
+    std::memset(scratch, 0xa5, sort_bytes(args.count));  // nobody else's
+    // Like CUB, by `bits` of the key alone.
+    const std::uint32_t known = args.bits < 32 ? (std::uint32_t{1} << args.bits) - 1 : ~0U;
+    std::vector<std::uint32_t> order(static_cast<std::size_t>(args.count));
+    std::iota(order.begin(), order.end(), 0U);
+    std::stable_sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return (args.keys[a] & known) < (args.keys[b] & known);
+    });
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      args.keys_out[i] = args.keys[order[i]];
+      args.numbers_out[i] = args.numbers[order[i]];
+    }
   });
 }
 

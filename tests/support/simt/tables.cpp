@@ -8,6 +8,7 @@
 #include "cuda/train_kernels.hpp"
 #include "message_kernels.hpp"
 #include "reference/reference.hpp"
+#include "rewire_kernels.hpp"
 
 namespace spdnn {
 
@@ -46,6 +47,10 @@ const MessageKernels<float>& message_kernels<float>(DeviceKind kind) {
 template <>
 const MessageKernels<double>& message_kernels<double>(DeviceKind kind) {
   return kind == DeviceKind::cuda ? message_cuda<double>() : message_cpu<double>();
+}
+
+const RewireKernels* rewire_kernels(DeviceKind kind) {
+  return kind == DeviceKind::cuda ? &rewire_cuda() : nullptr;
 }
 
 std::int64_t panel_width(const DeviceInfo& device) {

@@ -1,0 +1,143 @@
+// Connections changed where they are, in a device's memory, layer by layer.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "host_view.hpp"
+#include "rewire.hpp"
+
+namespace spdnn::train {
+namespace {
+
+/// How many draws find `count` unlike ones of `free` places, out of all `places`, but for luck of
+/// eight deviations and more.
+double draws_for(double places, double free, double count) {
+  const double expected = places * std::log(free / (free - count));
+  return expected + 8.0 * std::sqrt(expected) + 64.0;
+}
+
+class DeviceRewirer final : public Rewirer {
+ public:
+  DeviceRewirer(const TrainSpec& spec, Worker& worker, Communicator& data, const RewireRoom& room)
+      : Rewirer(spec, worker, data),
+        kernels_(*rewire_kernels(worker.device().info().kind)),
+        room_(room) {}
+  /// A layer's way back is done when it is seen: its connections change at once.
+  void observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient,
+               double part_done) override;
+  std::int64_t apply(double part_done) override;
+
+ private:
+  [[nodiscard]] std::int64_t count_of(std::size_t layer, double part_done) {
+    return is_sparse(layer) ? count_for(worker_.network().layers()[layer].pattern, part_done) : 0;
+  }
+  [[nodiscard]] Buffer make_workspace(RewireArgs& args);
+  void grow_at_random(std::size_t layer, std::int64_t count);
+  void change(std::size_t layer, const RewireArgs& args);
+  /// Of a layer, at once.
+  void count_bytes(std::size_t bytes) {
+    device_bytes_ = std::max(device_bytes_, static_cast<std::int64_t>(bytes));
+  }
+  [[nodiscard]] const float* values_of(std::size_t layer) {
+    return worker_.network().parameters() + worker_.network().values_of(layer).begin;
+  }
+
+  const RewireKernels& kernels_;
+  RewireRoom room_;
+  std::int64_t grown_ = 0;  ///< since `apply` last told
+};
+
+Buffer DeviceRewirer::make_workspace(RewireArgs& args) {
+  Buffer workspace = worker_.device().allocate(kernels_.workspace_bytes(args));
+  args.workspace = workspace.data();
+  return workspace;
+}
+
+void DeviceRewirer::observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient_on,
+                            double part_done) {
+  RewireArgs args;
+  args.count = count_of(layer, part_done);
+  if (args.count == 0) return;
+  Network<float>& network = worker_.network();
+  Stream& stream = network.stream();
+  args.pattern = network.change_pattern(layer);
+  const std::int64_t cols = args.pattern.cols;
+  const std::int64_t at_once = std::clamp<std::int64_t>(
+      std::max(room_.places, args.pattern.nnz) / cols, 1, args.pattern.rows);
+  args.places = at_once * cols;
+  const Buffer workspace = make_workspace(args);
+  const Buffer gradient =
+      network.device().allocate(static_cast<std::size_t>(args.places + at_once) * sizeof(float));
+  kernels_.drop(args, values_of(layer), stream);
+  for (std::int64_t begin = 0; begin < args.pattern.rows; begin += at_once) {
+    const Range rows = {begin, std::min(begin + at_once, args.pattern.rows)};
+    const TrainLayer part = {Pattern::dense(rows.size(), cols), network.layers()[layer].activation,
+                             network.layers()[layer].form};
+    auto* const found = gradient.as<float>();
+    gradient_on(part, begin, nullptr, found, found + part.pattern.nnz());
+    if (data_.size() > 1) {
+      data_.all_reduce(found, found, part.pattern.nnz(), DType::f32, Reduction::sum, &stream);
+    }
+    kernels_.weigh(args, rows, found, stream);
+  }
+  count_bytes(workspace.bytes() + gradient.bytes() +
+              static_cast<std::size_t>(worker_.pass().cut_bytes()));
+  change(layer, args);
+}
+
+std::int64_t DeviceRewirer::apply(double part_done) {
+  for (std::size_t l = 0; l < worker_.layers().size() && !needs_gradient(); ++l) {
+    const std::int64_t count = count_of(l, part_done);
+    if (count > 0) grow_at_random(l, count);
+  }
+  return std::exchange(grown_, 0);
+}
+
+void DeviceRewirer::grow_at_random(std::size_t layer, std::int64_t count) {
+  constexpr double kMostDraws = 0xffffffffU;
+  Network<float>& network = worker_.network();
+  Stream& stream = network.stream();
+  RewireArgs args;
+  args.pattern = network.change_pattern(layer);
+  args.count = count;
+  const auto places = static_cast<double>(args.pattern.rows * args.pattern.cols);
+  double draws = room_.draws * draws_for(places, places - static_cast<double>(args.pattern.nnz),
+                                         static_cast<double>(count));
+  const Buffer found = network.device().allocate(sizeof(std::int64_t));
+  const Random random(spec_.seed, grow_stream(layer));
+  for (bool enough = false; !enough; draws *= 2.0) {
+    if (draws > kMostDraws) {
+      throw DeviceError(
+          fmt::format("growing {} connections of layer {} takes more than {:.0f} "
+                      "draws; choose a smaller `train.rewire.fraction`",
+                      count, layer, kMostDraws));
+    }
+    args.draws = static_cast<std::int64_t>(draws) + 1;
+    const Buffer workspace = make_workspace(args);
+    count_bytes(workspace.bytes() + found.bytes());
+    kernels_.drop(args, values_of(layer), stream);
+    kernels_.draw(args, random, found.as<std::int64_t>(), stream);
+    const HostView<std::int64_t> got(found.as<std::int64_t>(), 1, network.device(), stream);
+    enough = *got.data() == count;
+    if (enough) change(layer, args);
+  }
+}
+
+void DeviceRewirer::change(std::size_t layer, const RewireArgs& args) {
+  Network<float>& network = worker_.network();
+  const std::int64_t begin = network.values_of(layer).begin;
+  std::vector<float*> arrays = {network.parameters() + begin};
+  for (float* const state : worker_.optimizer().state()) arrays.push_back(state + begin);
+  kernels_.change(args, arrays, network.stream());
+  grown_ += args.count;
+}
+
+}  // namespace
+
+std::unique_ptr<Rewirer> make_device_rewirer(const TrainSpec& spec, Worker& worker,
+                                             Communicator& data, const RewireRoom& room) {
+  return std::make_unique<DeviceRewirer>(spec, worker, data, room);
+}
+
+}  // namespace spdnn::train
