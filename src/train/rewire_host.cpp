@@ -17,6 +17,25 @@ void move_values(float* values, const NextPattern& next) {
   }
 }
 
+/// Gives the first rank's decision to the others with the same rows: unlike devices round unlike,
+/// and of two connections that are nearly as small one could drop this one and one that.
+void tell(Communicator& data, const Pattern& pattern, NextPattern& next) {
+  const std::int64_t rows = pattern.rows();
+  const std::int64_t nnz = pattern.nnz();
+  std::vector<std::int64_t> words = std::move(next.row_offsets);
+  words.insert(words.end(), next.source.begin(), next.source.end());
+  words.insert(words.end(), next.col_indices.begin(), next.col_indices.end());
+  words.resize(static_cast<std::size_t>(rows + 1 + 2 * nnz));
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(data.size()));
+  counts[0] = std::ssize(words);
+  data.all_gather(words.data(), words.data(), counts, DType::i64, nullptr);
+  const auto source = words.begin() + rows + 1;
+  next.row_offsets.assign(words.begin(), source);
+  next.source.assign(source, source + nnz);
+  next.col_indices.assign(source + nnz, words.end());
+  next.grown = std::count(source, source + nnz, -1);
+}
+
 /// All of a layer's inputs, where a rank's slice reads some of them. Ranks that share rows store
 /// fp32.
 class WholeInput {
@@ -106,7 +125,7 @@ void HostRewirer::observe(std::size_t layer, const AnyBatchPass<float>::Gradient
   if (!is_sparse(layer)) return;
   std::vector<float> gradient = gradient_of_all(layer, gradient_on);
   all_[layer] = worker_.gather(layer);
-  if (worker_.model().rank() != 0) return;
+  if (worker_.model().rank() != 0 || data_.rank() != 0) return;
   std::vector<float> scratch(gradient.size());
   const LayerRows<float>& rows = all_[layer];
   next_[layer] = grow_largest(rows.pattern, rows.values[0].data(),
@@ -126,11 +145,12 @@ std::int64_t HostRewirer::apply(double part_done) {
     }
     LayerRows<float> all = needs_gradient() ? std::exchange(all_[l], {}) : worker_.gather(l);
     if (model.rank() == 0) {
-      if (!needs_gradient()) {
+      if (!needs_gradient() && data_.rank() == 0) {
         next_[l] = grow_random(all.pattern, all.values[0].data(), count_for(all.pattern, part_done),
                                spec_.seed, grow_stream(l));
       }
       NextPattern next = std::exchange(next_[l], {});
+      if (data_.size() > 1) tell(data_, all.pattern, next);
       for (std::vector<float>& values : all.values) move_values(values.data(), next);
       grown += next.grown;
       all.pattern.replace(std::move(next.row_offsets), std::move(next.col_indices));
