@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "halves.hpp"
 #include "spdnn/io.hpp"
 #include "spdnn/random.hpp"
-#include "step.hpp"
 #include "support/record.hpp"
 
 namespace {
@@ -28,8 +28,8 @@ struct Options {
   std::string output;
 };
 
-std::vector<TrainLayer> random_layers(const Options& options) {
-  std::vector<TrainLayer> layers;
+Model random_network(const Options& options) {
+  Model model;
   for (std::int64_t l = 0; l < options.layers; ++l) {
     Random random(7, static_cast<std::uint64_t>(l));
     std::vector<std::int64_t> offsets = {0};
@@ -40,15 +40,41 @@ std::vector<TrainLayer> random_layers(const Options& options) {
         const auto col = random.below(static_cast<std::uint32_t>(options.neurons));
         if (std::find(cols.begin(), cols.end(), col) == cols.end()) cols.push_back(col);
       }
-      std::sort(cols.begin(), cols.end());
       indices.insert(indices.end(), cols.begin(), cols.end());
       offsets.push_back(std::ssize(indices));
     }
-    layers.push_back(linear_layer(
-        Pattern(options.neurons, options.neurons, std::move(offsets), std::move(indices)),
-        {0.0F, std::numeric_limits<float>::infinity()}));
+    Csr matrix =
+        make_csr(options.neurons, options.neurons, std::move(offsets), std::move(indices), {1.0F});
+    model.layers.push_back(SparseLinear{std::move(matrix), {0.0F}, {}});
   }
-  return layers;
+  return model;
+}
+
+struct Took {
+  double seconds = 0.0, cpu_s = 0.0;
+};
+
+/// A step until the last rank is done; and what the ranks' threads computed, on average. Where a
+/// step computes more than the same step without exchanges, no overlap can hide it.
+Took time_step(Communicator& comm, TrialStep& step) {
+  comm.barrier();
+  const double start = now_seconds();
+  const double cpu = thread_cpu_seconds();
+  step.run();
+  Took took = {now_seconds() - start, thread_cpu_seconds() - cpu};
+  comm.all_reduce(&took.seconds, &took.seconds, 1, DType::f64, Reduction::max, nullptr);
+  comm.all_reduce(&took.cpu_s, &took.cpu_s, 1, DType::f64, Reduction::sum, nullptr);
+  took.cpu_s /= comm.size();
+  return took;
+}
+
+/// Bytes that the busiest rank sends in a step.
+std::int64_t bytes_of_step(Communicator& comm, TrialStep& step) {
+  const std::int64_t before = comm.bytes_sent();
+  step.run();
+  std::int64_t sent = comm.bytes_sent() - before;
+  comm.all_reduce(&sent, &sent, 1, DType::i64, Reduction::max, nullptr);
+  return sent;
 }
 
 struct Times {
@@ -57,25 +83,29 @@ struct Times {
   std::int64_t bytes = 0;
 };
 
-Times measure(const Options& options, const std::vector<TrainLayer>& layers, const Link& link,
-              int turns) {
+Times measure(const Options& options, const Model& model, const Link& link, int turns) {
   Times times;
   const TrainKernels<float> idle = idle_kernels();
+  const Partition partition = block_partition(model, options.ranks);
+  const std::vector<CsrView> weights = partitioned_weights(model);
+  const Epilogue relu{0.0F, std::numeric_limits<float>::infinity()};
   run_ranks(
       options.ranks,
       [&](Communicator& comm) {
-        const auto device = open_device(device_of(comm));
+        const auto device = open_device(core_of(comm));
         const auto stream = device->make_stream();
         Silent silent(comm);
-        const TrainKernels<float>& kernels = train_kernels<float>().front();
-        const std::vector<LayerPartition> even =
-            split_units(layers, std::vector<double>(static_cast<std::size_t>(comm.size()), 1.0));
-        Step whole(layers, even, options.batch, comm, kernels, *device, *stream);
-        Step compute(layers, even, options.batch, silent, kernels, *device, *stream);
-        Step exchange(layers, even, options.batch, comm, idle, *device, *stream);
-        const std::int64_t bytes = whole.bytes();
+        const auto make = [&](Communicator& group, const TrainKernels<float>& kernels) {
+          return TrialStep(shard_of(weights, partition.layers, relu, comm.rank()), options.batch,
+                           group, kernels, *device, *stream);
+        };
+        TrialStep whole = make(comm, cpu_kernels());
+        TrialStep compute = make(silent, cpu_kernels());
+        TrialStep exchange = make(comm, idle);
+        const std::int64_t bytes = bytes_of_step(comm, whole);
         for (int turn = 0; turn <= turns; ++turn) {
-          const Step::Took took[] = {whole.time(), compute.time(), exchange.time()};
+          const Took took[] = {time_step(comm, whole), time_step(comm, compute),
+                               time_step(comm, exchange)};
           if (comm.rank() != 0 || turn == 0) continue;  // the first warms up
           times.step.push_back(took[0].seconds);
           times.compute.push_back(took[1].seconds);
@@ -89,13 +119,12 @@ Times measure(const Options& options, const std::vector<TrainLayer>& layers, con
   return times;
 }
 
-json run_ratio(const Options& options, const std::vector<TrainLayer>& layers, double ratio,
-               const Times& free_link) {
+json run_ratio(const Options& options, const Model& model, double ratio, const Times& free_link) {
   // The bytes take so many times as long as the work does.
   const Link link = {options.latency_s,
                      static_cast<double>(free_link.bytes) / ratio / median_of(free_link.compute)};
   const OtherLoad others;
-  const Times times = measure(options, layers, link, options.turns);
+  const Times times = measure(options, model, link, options.turns);
   std::vector<double> ratios;
   for (std::size_t i = 0; i < times.step.size(); ++i) {
     ratios.push_back(times.step[i] / std::max(times.compute[i], times.exchange[i]));
@@ -136,8 +165,8 @@ int main(int argc, char** argv) {
   app.add_option("--output", options.output, "Result file");
   CLI11_PARSE(app, argc, argv);
   try {
-    const std::vector<TrainLayer> layers = random_layers(options);
-    const Times free_link = measure(options, layers, {}, options.turns);
+    const Model model = random_network(options);
+    const Times free_link = measure(options, model, {}, options.turns);
     json result{{"conditions", describe_conditions({argv, argv + argc})},
                 {"neurons", options.neurons},
                 {"layers", options.layers},
@@ -156,7 +185,7 @@ int main(int argc, char** argv) {
         1e3 * median_of(free_link.exchange), 1e3 * median_of(free_link.step_cpu),
         1e3 * median_of(free_link.compute_cpu));
     for (const double ratio : options.ratios) {
-      result["cases"].push_back(run_ratio(options, layers, ratio, free_link));
+      result["cases"].push_back(run_ratio(options, model, ratio, free_link));
     }
     if (!options.output.empty()) write_file_atomically(options.output, result.dump(1) + "\n");
     return 0;

@@ -4,12 +4,13 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <limits>
 
 #include "spdnn/io.hpp"
 #include "spdnn/partition.hpp"
 #include "spdnn/simulate.hpp"
-#include "step.hpp"
 #include "support/record.hpp"
+#include "trial_step.hpp"
 
 namespace {
 
@@ -25,35 +26,19 @@ struct Options {
   int turns = 5;
   double effort = 0.25;
   Link link{200e-6, 1e9};
+  std::string partitions;
   std::string output;
 };
 
-/// A generated network as partitions and as training see it.
-struct Network {
-  Model model;
-  std::vector<TrainLayer> layers;
-};
-
-Network radix_network(const Options& options) {
+Model radix_network(const Options& options) {
   RadixNetSpec spec;
   spec.neurons = options.neurons;
   spec.layers = options.layers;
-  Network network;
+  Model model;
   for (std::int64_t l = 0; l < spec.layers; ++l) {
-    Csr matrix = radixnet_layer(spec, l);
-    const CsrView& view = matrix.view();
-    std::vector<std::int64_t> offsets;
-    std::vector<std::uint32_t> indices;
-    for (std::int64_t row = 0; row <= view.rows; ++row) offsets.push_back(view.row_begin(row));
-    for (std::int64_t k = 0; k < view.nnz; ++k) {
-      indices.push_back(static_cast<std::uint32_t>(view.col(k)));
-    }
-    network.layers.push_back(
-        linear_layer(Pattern(view.rows, view.cols, std::move(offsets), std::move(indices)),
-                     {0.0F, std::numeric_limits<float>::infinity()}));
-    network.model.layers.push_back(SparseLinear{std::move(matrix), {0.0F}, {}});
+    model.layers.push_back(SparseLinear{radixnet_layer(spec, l), {0.0F}, {}});
   }
-  return network;
+  return model;
 }
 
 struct Division {
@@ -61,30 +46,49 @@ struct Division {
   Partition partition;
 };
 
-std::vector<Division> divide(const Model& model, int ranks, double effort) {
-  if (ranks == 1) return {{"one rank", block_partition(model, 1)}};
+/// What a search finds, or found before and kept in a file.
+Partition searched(const Options& options, const Model& model, int ranks) {
+  const std::filesystem::path file =
+      std::filesystem::path(options.partitions) /
+      fmt::format("{}x{}-{}.part", options.neurons, options.layers, ranks);
+  if (!options.partitions.empty() && std::filesystem::exists(file)) {
+    return read_partition(file, model, ranks);
+  }
   HypergraphRequest request;
   request.speeds.assign(static_cast<std::size_t>(ranks), 1.0);
-  request.effort = effort;
+  request.effort = options.effort;
   request.searches = 1;
+  Partition partition = hypergraph_partition(model, request);
+  if (!options.partitions.empty()) write_partition(file, partition);
+  return partition;
+}
+
+std::vector<Division> divide(const Options& options, const Model& model, int ranks) {
+  if (ranks == 1) return {{"one rank", block_partition(model, 1)}};
   return {{"random", random_partition(model, ranks, 1)},
           {"block", block_partition(model, ranks)},
           {"cyclic", cyclic_partition(model, ranks)},
-          {"hypergraph", hypergraph_partition(model, request)}};
+          {"hypergraph", searched(options, model, ranks)}};
 }
 
-std::vector<double> measure(const Options& options, const Network& network,
-                            const Partition& partition, std::int64_t batch, const Link& link) {
+std::vector<double> measure(const Options& options, const Model& model, const Partition& partition,
+                            std::int64_t batch, const Link& link) {
+  const std::vector<CsrView> weights = partitioned_weights(model);
+  const Epilogue relu{0.0F, std::numeric_limits<float>::infinity()};
   std::vector<double> seconds;
   run_ranks(
       partition.parts(),
       [&](Communicator& comm) {
-        const auto device = open_device(device_of(comm));
+        const auto device = open_device(core_of(comm));
         const auto stream = device->make_stream();
-        Step step(network.layers, partition.layers, batch, comm, train_kernels<float>().front(),
-                  *device, *stream);
+        TrialStep step(shard_of(weights, partition.layers, relu, comm.rank()), batch, comm,
+                       cpu_kernels(), *device, *stream);
         for (int turn = 0; turn <= options.turns; ++turn) {
-          const double took = step.time().seconds;
+          comm.barrier();
+          const double start = now_seconds();
+          step.run();
+          double took = now_seconds() - start;
+          comm.all_reduce(&took, &took, 1, DType::f64, Reduction::max, nullptr);
           if (comm.rank() == 0 && turn > 0) seconds.push_back(took);  // the first warms up
         }
       },
@@ -93,18 +97,18 @@ std::vector<double> measure(const Options& options, const Network& network,
 }
 
 /// One step, measured and predicted.
-json compare(const Options& options, const Network& network, const Division& division,
+json compare(const Options& options, const Model& model, const Division& division,
              const StepCost& cost, bool declared) {
   const Link link = declared ? options.link : Link{};
   const int ranks = division.partition.parts();
   Cluster cluster;
   cluster.ranks_per_process = cluster.ranks_per_node = ranks;
   cluster.process = {link.latency_s, 0.0, link.bytes_per_s};
-  const Traffic traffic = count_traffic(network.model, division.partition);
+  const Traffic traffic = count_traffic(model, division.partition);
   const StepTime predicted =
       simulate_step(division.partition, traffic, cost, cluster, {true, true});
   const OtherLoad others;
-  const auto seconds = measure(options, network, division.partition, cost.batch, link);
+  const auto seconds = measure(options, model, division.partition, cost.batch, link);
   const double median = median_of(seconds);
   fmt::print(
       "{:>2} ranks, batch {:>3}, {:<10} {:<12} measured {:>9.3f} ms, predicted {:>9.3f} ms, "
@@ -121,27 +125,36 @@ json compare(const Options& options, const Network& network, const Division& div
           {"predicted_s", predicted.seconds},
           {"predicted_compute_s", predicted.compute_s},
           {"predicted_exchange_s", predicted.exchange_s},
+          {"cost",
+           {{"forward_s", cost.forward},
+            {"backward_data_s", cost.backward_data},
+            {"backward_weights_s", cost.backward_weights},
+            {"update_s", cost.update},
+            {"loss_s", cost.loss},
+            {"exchange_call_s", cost.exchange.call},
+            {"exchange_latency_s", cost.exchange.latency},
+            {"exchange_word_s", cost.exchange.word},
+            {"exchange_own_word_s", cost.exchange.own}}},
           {"predicted_over_measured", predicted.seconds / median},
           {"other_cores", others.cores()}};
 }
 
 json run(const Options& options, const std::vector<std::string>& command) {
-  const Network network = radix_network(options);
+  const Model model = radix_network(options);
   json result{{"conditions", describe_conditions(command)},
               {"neurons", options.neurons},
               {"layers", options.layers},
               {"declared_link",
                {{"latency_s", options.link.latency_s}, {"bytes_per_s", options.link.bytes_per_s}}}};
   for (const int ranks : options.ranks) {
-    std::vector<StepCost> costs;
+    const std::vector<Division> divisions = divide(options, model, ranks);
     for (const std::int64_t batch : options.batches) {
-      costs.push_back(measure_step_cost(DeviceSpec{}, batch, ranks));
-    }
-    for (const Division& division : divide(network.model, ranks, options.effort)) {
-      for (const StepCost& cost : costs) {
+      const ExchangeCost exchange = measure_exchange_cost(ranks, batch);
+      for (const Division& division : divisions) {
+        const StepCost cost = measure_step_cost(model, division.partition, batch, ranks, exchange);
         for (const bool declared : {false, true}) {
           if (declared && ranks == 1) continue;
-          result["cases"].push_back(compare(options, network, division, cost, declared));
+          result["cases"].push_back(compare(options, model, division, cost, declared));
         }
       }
     }
@@ -165,6 +178,8 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--bytes-per-s", options.link.bytes_per_s, "Of the declared link")
       ->capture_default_str();
+  app.add_option("--partitions", options.partitions,
+                 "Folder that keeps what searches find, for the next time");
   app.add_option("--output", options.output, "Result file");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -67,6 +67,14 @@ struct HaloRequest {
 /// Finds what crosses between all layers at once. All ranks call it, with as many requests.
 [[nodiscard]] std::vector<Halo> make_halos(Communicator& comm,
                                            std::span<const HaloRequest> requests);
+/// What every rank asks of this one: features it owns, none of itself.
+struct HaloAsked {
+  std::vector<std::vector<std::uint32_t>> by_rank;
+  bool crosses = false;  ///< any rank asks anything of any other
+};
+/// The halos of one rank where what others ask is known, by request: nobody is called.
+[[nodiscard]] std::vector<Halo> make_halos(int rank, std::span<const HaloRequest> requests,
+                                           std::span<const HaloAsked> asked);
 /// The same for one: `owners[f]` is the rank that owns feature f.
 [[nodiscard]] Halo make_halo(Communicator& comm, std::span<const std::uint32_t> owners,
                              std::span<const std::uint32_t> own,

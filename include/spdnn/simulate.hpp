@@ -9,35 +9,37 @@
 
 namespace spdnn {
 
-/// What a rank's kernels take, each in seconds an image: so much for every weight, so much for
-/// every row.
-struct KernelCost {
-  double entry = 0.0;
-  double row = 0.0;
-};
-
-/// What exchanges take of a rank's own time, in whichever memory or network they travel: nothing
-/// hides it. Seconds.
+/// What exchanges take of ranks, in whichever memory or network they travel. Seconds; of a rank's
+/// own time but for the latency, so that nothing hides them.
 struct ExchangeCost {
-  double call = 0.0;  ///< an exchange: beginning it, and waking up when it is there
-  double word = 0.0;  ///< a word of an image that is sent or received: packing or unpacking it
-  double own = 0.0;   ///< an own word of an image, on its way to what the next layer reads
+  double call = 0.0;     ///< an exchange: beginning and ending it
+  double latency = 0.0;  ///< until another rank sees it, beside that of its link
+  double word = 0.0;     ///< a word of an image that is sent or received: packing or unpacking it
+  double own = 0.0;      ///< an own word of an image, on its way to what the next layer reads
 };
 
-/// What a rank's device takes for a batch of `batch` images.
+/// What a rank does itself in a step of `batch` images, in seconds.
 struct StepCost {
   std::int64_t batch = 1;
-  KernelCost forward, backward_data, backward_weights;
-  double update = 0.0;         ///< seconds a weight, once a step, whatever the batch
-  double loss = 0.0;           ///< seconds an output and image; every rank takes all outputs
-  ExchangeCost exchange;       ///< of CPU ranks of one process, each with a core
-  std::int64_t exchanges = 1;  ///< that a batch goes in, to hide one behind the other's work
+  double forward = 0.0;           ///< a weight and image
+  double backward_data = 0.0;     ///< a weight and image, but for the first layer's
+  double backward_weights = 0.0;  ///< a weight and image; 0 where a rank alone finds it on the way
+  double update = 0.0;            ///< a weight, once a step, whatever the batch
+  double loss = 0.0;              ///< an output and image; every rank takes all outputs
+  ExchangeCost exchange;          ///< of CPU ranks of one process, each with a core
+  std::int64_t exchanges = 1;     ///< that a batch goes in, to hide one behind the other's work
 };
 
-/// Measures the first of the device's training kernels on layers of random columns at a batch, and
-/// exchanges within a process, while `ranks` such devices do the same: they share memory and caches
-/// as in a step, and the slowest counts.
-[[nodiscard]] StepCost measure_step_cost(const DeviceSpec& spec, std::int64_t batch, int ranks = 1);
+/// Measures what an exchange between so many ranks of this process takes beside what each of them
+/// does with nobody there; `own` is 0.
+[[nodiscard]] ExchangeCost measure_exchange_cost(int ranks, std::int64_t batch);
+
+/// Measures training steps of ranks of a partition, without the others: their rows of the network,
+/// or of as many layers as memory allows, from the same caches as in a run, messages packed and
+/// unpacked but not sent. `ranks` of them, spread over the partition, do so at once, a CPU thread
+/// each, since they share memory and caches. `others` is what exchanges take beside that.
+[[nodiscard]] StepCost measure_step_cost(const Model& model, const Partition& partition,
+                                         std::int64_t batch, int ranks, const ExchangeCost& others);
 
 /// A class of links (Alexandrov et al., LogGP, SPAA 1995). Messages of a rank go through its link
 /// one after another, in both directions at once.

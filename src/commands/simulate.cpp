@@ -33,6 +33,7 @@ struct Row {
   std::int64_t words = 0, messages = 0, max_sent = 0, max_received = 0;
   double imbalance = 0.0;
   Elapsed elapsed;  ///< of the search for the partition
+  StepCost cost;
   StepTime inference, training;
 };
 
@@ -94,30 +95,20 @@ Json json_of(const LinkClass& link) {
           {"bytes_per_s", link.bytes_per_s}};
 }
 
-Json json_of(const KernelCost& cost) { return {{"entry_s", cost.entry}, {"row_s", cost.row}}; }
-
 Json json_of(const StepCost& cost) {
-  return {{"batch", cost.batch},
-          {"forward", json_of(cost.forward)},
-          {"backward_data", json_of(cost.backward_data)},
-          {"backward_weights", json_of(cost.backward_weights)},
+  return {{"forward_s", cost.forward},
+          {"backward_data_s", cost.backward_data},
+          {"backward_weights_s", cost.backward_weights},
           {"update_s", cost.update},
           {"loss_s", cost.loss},
           {"exchange_call_s", cost.exchange.call},
+          {"exchange_latency_s", cost.exchange.latency},
           {"exchange_word_s", cost.exchange.word},
           {"exchange_own_word_s", cost.exchange.own}};
 }
 
-Json json_of(const Options& options, const Cluster& cluster,
-             const std::map<std::int64_t, std::vector<StepCost>>& costs, const Model& model,
+Json json_of(const Options& options, const Cluster& cluster, const Model& model,
              const std::vector<Row>& rows) {
-  Json measured = Json::array();
-  for (const auto& [ranks, by_batch] : costs) {
-    for (const StepCost& cost : by_batch) {
-      measured.push_back(json_of(cost));
-      measured.back()["ranks_at_once"] = ranks;
-    }
-  }
   Json list = Json::array();
   for (const Row& row : rows) {
     list.push_back({{"model", row.model},
@@ -130,6 +121,7 @@ Json json_of(const Options& options, const Cluster& cluster,
                     {"imbalance", row.imbalance},
                     {"partition_seconds", row.elapsed.seconds},
                     {"partition_cpu_seconds", row.elapsed.cpu_seconds},
+                    {"measured", json_of(row.cost)},
                     {"inference", json_of(row.inference)},
                     {"training", json_of(row.training)}});
   }
@@ -147,7 +139,6 @@ Json json_of(const Options& options, const Cluster& cluster,
            {{"process", json_of(cluster.process)},
             {"node", json_of(cluster.node)},
             {"network", json_of(cluster.network)}}},
-          {"measured", std::move(measured)},
           {"steps", std::move(list)}};
 }
 
@@ -163,42 +154,36 @@ Chart chart_of(const Model& model, const std::vector<Row>& rows) {
   return chart;
 }
 
-/// What steps cost on as many ranks as share this machine's memory, each measured once.
-class Costs {
+/// What exchanges of so many ranks of this machine take, each measured once.
+class Exchanges {
  public:
-  Costs(const Options& options, const Cluster& cluster)
-      : batches_(options.batches), most_(cluster.ranks_per_node) {}
-  [[nodiscard]] const std::vector<StepCost>& of(std::int64_t ranks) {
-    const auto at_once = std::min({ranks, most_, std::ssize(usable_cores())});
-    std::vector<StepCost>& costs = known_[at_once];
-    for (std::size_t b = costs.size(); b < batches_.size(); ++b) {
-      costs.push_back(measure_step_cost(DeviceSpec{}, batches_[b], static_cast<int>(at_once)));
-    }
-    return costs;
-  }
-  /// By ranks at once.
-  [[nodiscard]] const std::map<std::int64_t, std::vector<StepCost>>& known() const {
-    return known_;
+  [[nodiscard]] const ExchangeCost& of(int ranks, std::int64_t batch) {
+    const auto [at, is_new] = known_.try_emplace({ranks, batch});
+    if (is_new) at->second = measure_exchange_cost(ranks, batch);
+    return at->second;
   }
 
  private:
-  std::vector<std::int64_t> batches_;
-  std::int64_t most_;
-  std::map<std::int64_t, std::vector<StepCost>> known_;
+  std::map<std::pair<int, std::int64_t>, ExchangeCost> known_;
 };
 
 /// The steps of one partition, a row for each batch.
 void add_rows(const Model& model, const std::string& name, const HypergraphRequest& request,
-              Costs& costs, const Cluster& cluster, bool overlap, std::vector<Row>& rows) {
+              const Options& options, const Cluster& cluster, Exchanges& exchanges,
+              std::vector<Row>& rows) {
   const Stopwatch watch;
   const Partition partition = make_partition(name, model, request);
   const Elapsed elapsed = watch.elapsed();
   const Traffic traffic = count_traffic(model, partition);
-  for (const StepCost& cost : costs.of(partition.parts())) {
-    rows.push_back({name, partition.parts(), cost.batch, traffic.words, traffic.messages,
-                    traffic.max_sent, traffic.max_received, imbalance(traffic), elapsed,
-                    simulate_step(partition, traffic, cost, cluster, {false, overlap}),
-                    simulate_step(partition, traffic, cost, cluster, {true, overlap})});
+  const int at_once = static_cast<int>(std::min(
+      {std::int64_t{partition.parts()}, cluster.ranks_per_node, std::ssize(usable_cores())}));
+  for (const std::int64_t batch : options.batches) {
+    const StepCost cost =
+        measure_step_cost(model, partition, batch, at_once, exchanges.of(at_once, batch));
+    rows.push_back({name, partition.parts(), batch, traffic.words, traffic.messages,
+                    traffic.max_sent, traffic.max_received, imbalance(traffic), elapsed, cost,
+                    simulate_step(partition, traffic, cost, cluster, {false, options.overlap}),
+                    simulate_step(partition, traffic, cost, cluster, {true, options.overlap})});
   }
 }
 
@@ -207,17 +192,17 @@ ExitStatus simulate_command(const Options& options) {
   const std::vector<HypergraphRequest> requests = requests_of(options);
   const Cluster cluster = cluster_of(options);
   const Model model = network_of(options);
-  Costs costs(options, cluster);
+  Exchanges exchanges;
   std::vector<Row> rows;
   for (const std::string& name : options.models) {
     for (const HypergraphRequest& request : requests) {
-      add_rows(model, name, request, costs, cluster, options.overlap, rows);
+      add_rows(model, name, request, options, cluster, exchanges, rows);
     }
   }
   if (!options.chart.empty())
     write_file_atomically(options.chart, chart_svg(chart_of(model, rows)));
   if (options.json) {
-    const Json json = json_of(options, cluster, costs.known(), model, rows);
+    const Json json = json_of(options, cluster, model, rows);
     print(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     return ExitStatus::done;
   }

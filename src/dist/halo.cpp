@@ -93,12 +93,35 @@ std::vector<std::vector<std::byte>> exchange_blocks(Communicator& comm,
 std::int64_t Halo::words_sent() const { return words(sends); }
 std::int64_t Halo::words_received() const { return words(receives); }
 
+std::vector<Halo> make_halos(int rank, std::span<const HaloRequest> requests,
+                             std::span<const HaloAsked> asked) {
+  std::vector<Halo> halos;
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    const auto ranks = static_cast<int>(asked[i].by_rank.size());
+    Asking asking = ask(requests[i], rank, ranks);
+    asking.halo.crosses = asked[i].crosses;
+    for (int peer = 0; peer < ranks; ++peer) {
+      List places;
+      for (const std::uint32_t feature : asked[i].by_rank[peer]) {
+        const std::vector<std::uint32_t>& owners = requests[i].features.owners;
+        if (feature >= owners.size() || static_cast<int>(owners[feature]) != rank) {
+          throw CommError(fmt::format("rank {} asks rank {} for feature {}, which it does not own",
+                                      peer, rank, feature));
+        }
+        places.push_back(asking.place[feature]);
+      }
+      if (!places.empty()) asking.halo.sends.push_back({peer, std::move(places)});
+    }
+    halos.push_back(std::move(asking.halo));
+  }
+  return halos;
+}
+
 std::vector<Halo> make_halos(Communicator& comm, std::span<const HaloRequest> requests) {
-  std::vector<Asking> asking;
   std::vector<std::uint8_t> crosses;
   std::vector<List> out(static_cast<std::size_t>(comm.size()));
   for (const HaloRequest& request : requests) {
-    Asking& own = asking.emplace_back(ask(request, comm.rank(), comm.size()));
+    const Asking own = ask(request, comm.rank(), comm.size());
     crosses.push_back(own.halo.receives.empty() ? 0 : 1);
     for (std::size_t peer = 0; peer < out.size(); ++peer) {
       const List& asked = own.asked[peer];
@@ -111,30 +134,18 @@ std::vector<Halo> make_halos(Communicator& comm, std::span<const HaloRequest> re
   blocks = exchange_blocks(comm, std::move(blocks));
   comm.all_reduce(crosses.data(), crosses.data(), std::ssize(crosses), DType::u8, Reduction::max,
                   nullptr);
-  std::vector<Halo> halos;
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    halos.push_back(std::move(asking[i].halo));
-    halos.back().crosses = crosses[i] != 0;
-  }
-  for (int peer = 0; peer < comm.size(); ++peer) {
-    const List wanted = list_of(blocks[peer]);
+  std::vector<HaloAsked> asked(requests.size());
+  for (std::size_t i = 0; i < asked.size(); ++i) asked[i].crosses = crosses[i] != 0;
+  for (const auto& block : blocks) {
+    const List wanted = list_of(block);
     std::span<const std::uint32_t> rest = wanted;
-    for (std::size_t i = 0; i < requests.size(); ++i) {
-      const std::vector<std::uint32_t>& owners = requests[i].features.owners;
-      const std::size_t count = rest.front();
-      List features;
-      for (const std::uint32_t feature : rest.subspan(1, count)) {
-        if (feature >= owners.size() || static_cast<int>(owners[feature]) != comm.rank()) {
-          throw CommError(fmt::format("rank {} asks rank {} for feature {}, which it does not own",
-                                      peer, comm.rank(), feature));
-        }
-        features.push_back(asking[i].place[feature]);
-      }
-      rest = rest.subspan(1 + count);
-      if (!features.empty()) halos[i].sends.push_back({peer, std::move(features)});
+    for (HaloAsked& one : asked) {
+      const auto features = rest.subspan(1, rest.front());
+      one.by_rank.emplace_back(features.begin(), features.end());
+      rest = rest.subspan(1 + features.size());
     }
   }
-  return halos;
+  return make_halos(comm.rank(), requests, asked);
 }
 
 Halo make_halo(Communicator& comm, std::span<const std::uint32_t> owners,

@@ -13,8 +13,9 @@ constexpr double kWordBytes = 4.0;
 struct Side {
   double busy = 0.0;
   double latency = 0.0;
-  void add(const LinkClass& link, double bytes) {
-    busy += link.message_s + (link.bytes_per_s > 0.0 ? bytes / link.bytes_per_s : 0.0);
+  /// Bytes that go in so many messages.
+  void add(const LinkClass& link, double bytes, double messages) {
+    busy += messages * link.message_s + (link.bytes_per_s > 0.0 ? bytes / link.bytes_per_s : 0.0);
     latency = std::max(latency, link.latency_s);
   }
   [[nodiscard]] double seconds() const { return busy + latency; }
@@ -25,31 +26,34 @@ const LinkClass& link_between(const Cluster& cluster, std::int64_t a, std::int64
   return a / cluster.ranks_per_node == b / cluster.ranks_per_node ? cluster.node : cluster.network;
 }
 
-/// Each rank's seconds of an exchange: those that its messages travel, and those of its own. The
-/// way back takes as long.
+/// One rank's seconds of an exchange: that its link is busy, that the last byte then takes, and
+/// those of its own. The way back takes as long.
 struct Exchange {
-  std::vector<double> travel, own;
+  double busy = 0.0, latency = 0.0, own = 0.0;
 };
 
-Exchange exchange_of(const std::vector<Transfer>& transfers, const std::vector<double>& own_rows,
-                     const StepCost& cost, const Cluster& cluster) {
+std::vector<Exchange> exchange_of(const std::vector<Transfer>& transfers,
+                                  const std::vector<double>& own_rows, const StepCost& cost,
+                                  const Cluster& cluster) {
   std::vector<Side> sent(own_rows.size());
   std::vector<Side> received(own_rows.size());
   std::vector<double> words(own_rows.size());
   const auto batch = static_cast<double>(cost.batch);
+  const auto chunks = static_cast<double>(cost.exchanges);
   for (const Transfer& transfer : transfers) {
     const LinkClass& link = link_between(cluster, transfer.from, transfer.to);
     const double count = static_cast<double>(transfer.words) * batch;
-    sent[transfer.from].add(link, kWordBytes * count);
-    received[transfer.to].add(link, kWordBytes * count);
+    sent[transfer.from].add(link, kWordBytes * count, chunks);
+    received[transfer.to].add(link, kWordBytes * count, chunks);
     words[transfer.from] += count;
     words[transfer.to] += count;
   }
-  Exchange exchange;
+  std::vector<Exchange> exchange;
   for (std::size_t p = 0; p < sent.size(); ++p) {
-    exchange.travel.push_back(std::max(sent[p].seconds(), received[p].seconds()));
-    exchange.own.push_back(static_cast<double>(cost.exchanges) * cost.exchange.call +
-                           cost.exchange.word * words[p] + cost.exchange.own * own_rows[p] * batch);
+    const Side& side = sent[p].seconds() > received[p].seconds() ? sent[p] : received[p];
+    exchange.push_back({side.busy, side.latency + (words[p] > 0.0 ? cost.exchange.latency : 0.0),
+                        chunks * cost.exchange.call + cost.exchange.word * words[p] +
+                            cost.exchange.own * own_rows[p] * batch});
   }
   return exchange;
 }
@@ -75,23 +79,33 @@ std::vector<double> rows_of(const std::vector<std::int64_t>& offsets) {
   return rows;
 }
 
+/// What ranks compute between two exchanges, by rank: `tied` is what an exchange waits for, or what
+/// waits for it; `free` runs meanwhile.
+struct Work {
+  std::vector<double> tied, free;
+};
+
 /// Adds up the phases of a step.
 class Step {
  public:
-  explicit Step(bool overlap) : overlap_(overlap) {}
-  /// All ranks compute, and exchange what `exchange` says; without ranks: nothing. It travels
-  /// beside the compute where that `hides` it.
-  void add(const std::vector<double>& compute, const Exchange& exchange, bool hides = true) {
+  /// A batch goes in so many chunks.
+  Step(bool overlap, std::int64_t chunks)
+      : overlap_(overlap), chunks_(static_cast<double>(chunks)) {}
+  /// All ranks compute, and exchange what `exchange` says; empty: nothing.
+  void add(const Work& work, const std::vector<Exchange>& exchange) {
     double longest = 0.0;
     double most_compute = 0.0;
     double most_exchange = 0.0;
-    for (std::size_t p = 0; p < compute.size(); ++p) {
-      const double travel = exchange.travel.empty() ? 0.0 : exchange.travel[p];
-      const double own = exchange.own.empty() ? 0.0 : exchange.own[p];
-      const double work = compute[p] + own;
-      longest = std::max(longest, overlap_ && hides ? std::max(work, travel) : work + travel);
-      most_compute = std::max(most_compute, compute[p]);
-      most_exchange = std::max(most_exchange, travel + own);
+    for (std::size_t p = 0; p < work.tied.size(); ++p) {
+      const Exchange own = exchange.empty() ? Exchange{} : exchange[p];
+      const double tied = work.tied[p] + own.own;
+      const double all = tied + work.free[p];
+      // A chunk's way from layer to layer, which the other chunks' work and messages do not hold
+      // up, or all there is to compute, or to send.
+      const double hidden = std::max({all, own.busy, (tied + own.busy) / chunks_ + own.latency});
+      longest = std::max(longest, overlap_ ? hidden : all + own.busy + own.latency);
+      most_compute = std::max(most_compute, work.tied[p] + work.free[p]);
+      most_exchange = std::max(most_exchange, own.busy + own.latency + own.own);
     }
     time_.seconds += longest;
     time_.compute_s += most_compute;
@@ -101,6 +115,7 @@ class Step {
 
  private:
   bool overlap_;
+  double chunks_;
   StepTime time_;
 };
 
@@ -109,42 +124,50 @@ class Step {
 StepTime simulate_step(const Partition& partition, const Traffic& traffic, const StepCost& cost,
                        const Cluster& cluster, const StepRequest& request) {
   const auto batch = static_cast<double>(cost.batch);
-  Step step(request.overlap);
+  Step step(request.overlap, cost.exchanges);
+  const std::vector<double> nothing(static_cast<std::size_t>(partition.parts()));
   for (std::size_t l = 0; l < traffic.layers.size(); ++l) {
     const LayerTraffic& layer = traffic.layers[l];
-    const std::vector<std::int64_t>& offsets = partition.layers[l].offsets;
-    const auto seconds = [&](const KernelCost& kernel, double per_weight) {
+    const auto seconds = [&](double per_weight) {
       std::vector<double> result;
-      for (std::size_t p = 0; p < layer.nonzeros.size(); ++p) {
-        const auto weights = static_cast<double>(layer.nonzeros[p]);
-        const auto rows = static_cast<double>(offsets[p + 1] - offsets[p]);
-        result.push_back(batch * (kernel.entry * weights + kernel.row * rows) +
-                         per_weight * weights);
+      for (const std::int64_t weights : layer.nonzeros) {
+        result.push_back(per_weight * static_cast<double>(weights));
       }
       return result;
     };
-    Exchange exchange;
+    std::vector<Exchange> exchange;
     if (!layer.transfers.empty()) {
       const std::vector<std::int64_t>& before = partition.layers[l - 1].offsets;
       exchange = exchange_of(layer.transfers, rows_of(before), cost, cluster);
     }
-    step.add(seconds(cost.forward, 0.0), exchange, cost.exchanges > 1);
+    step.add({seconds(batch * cost.forward), nothing}, exchange);
     if (!request.training) continue;
-    // The first layer's inputs want no gradient. The weights' gradient and the update are local,
-    // and run while the partial sums are under way where exchanges overlap.
-    if (l > 0) step.add(seconds(cost.backward_data, 0.0), {});
-    step.add(seconds(cost.backward_weights, cost.update), exchange);
+    // The first layer's inputs want no gradient. The weights' gradient is local, and runs while the
+    // partial sums are under way.
+    step.add({l > 0 ? seconds(batch * cost.backward_data) : nothing,
+              seconds(batch * cost.backward_weights)},
+             exchange);
+    step.add({seconds(cost.update), nothing}, {});
   }
-  if (request.training) {
-    const std::vector<std::int64_t>& offsets = partition.layers.back().offsets;
-    const std::vector<double> rows = rows_of(offsets);
-    const std::vector<double> loss(
-        rows.size(), cost.loss * batch * std::accumulate(rows.begin(), rows.end(), 0.0));
-    step.add(loss,
-             rows.size() == 1 ? Exchange{} : exchange_of(all_outputs(offsets), rows, cost, cluster),
-             cost.exchanges > 1);
+  if (!request.training) return step.time();
+  const std::vector<double> rows = rows_of(partition.layers.back().offsets);
+  const std::vector<double> loss(
+      rows.size(), cost.loss * batch * std::accumulate(rows.begin(), rows.end(), 0.0));
+  // The last chunk hides behind nothing.
+  std::vector<Exchange> outputs;
+  if (rows.size() > 1) {
+    outputs = exchange_of(all_outputs(partition.layers.back().offsets), rows, cost, cluster);
+    for (Exchange& exchange : outputs) {
+      if (request.overlap) exchange.busy /= static_cast<double>(cost.exchanges);
+    }
   }
-  return step.time();
+  Step last(false, 1);
+  last.add({loss, nothing}, outputs);
+  StepTime time = step.time();
+  time.seconds += last.time().seconds;
+  time.compute_s += last.time().compute_s;
+  time.exchange_s += last.time().exchange_s;
+  return time;
 }
 
 }  // namespace spdnn

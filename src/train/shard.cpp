@@ -1,9 +1,11 @@
 // Cutting a rank's rows out of a network in training.
 #include "shard.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <numeric>
 #include <optional>
+#include <utility>
 
 #include "rows.hpp"
 #include "spdnn/plan.hpp"
@@ -30,12 +32,59 @@ RowPattern view_of(const Pattern& rows) {
              : RowPattern{rows.rows(), rows.row_offsets().data(), rows.col_indices().data()};
 }
 
+/// Some rows of a matrix.
+Pattern rows_of(const CsrView& matrix, std::span<const std::uint32_t> rows) {
+  std::vector<std::int64_t> offsets = {0};
+  std::vector<std::uint32_t> indices;
+  for (const std::uint32_t row : rows) {
+    for (std::int64_t k = matrix.row_begin(row); k < matrix.row_begin(row + 1); ++k) {
+      indices.push_back(static_cast<std::uint32_t>(matrix.col(k)));
+    }
+    std::sort(indices.begin() + offsets.back(), indices.end());
+    offsets.push_back(std::ssize(indices));
+  }
+  return {std::ssize(rows), matrix.cols, std::move(offsets), std::move(indices)};
+}
+
+/// What the others' rows of a layer read of this rank's of the layer before.
+HaloAsked asked_of(int rank, const CsrView& matrix, const LayerPartition& before,
+                   const LayerPartition& layer) {
+  const std::vector<std::uint32_t> owners = owners_of(before);
+  const auto parts = static_cast<int>(layer.offsets.size()) - 1;
+  HaloAsked asked;
+  std::vector<int> last(owners.size(), -1);
+  for (int part = 0; part < parts; ++part) {
+    auto& list = asked.by_rank.emplace_back();
+    for (const std::uint32_t row : part_of(layer, part)) {
+      for (std::int64_t k = matrix.row_begin(row); k < matrix.row_begin(row + 1); ++k) {
+        const auto col = static_cast<std::uint32_t>(matrix.col(k));
+        const auto owner = static_cast<int>(owners[col]);
+        if (owner == part) continue;
+        asked.crosses = true;
+        if (owner == rank && std::exchange(last[col], part) != part) list.push_back(col);
+      }
+    }
+    std::sort(list.begin(), list.end());
+  }
+  return asked;
+}
+
+/// Every other rank reads all outputs.
+HaloAsked asked_for_loss(int rank, const LayerPartition& last) {
+  const std::span<const std::uint32_t> own = part_of(last, rank);
+  HaloAsked asked;
+  asked.by_rank.assign(last.offsets.size() - 1, {own.begin(), own.end()});
+  asked.by_rank[rank].clear();
+  asked.crosses = true;
+  return asked;
+}
+
 /// One layer after another, and what is to be asked of the other ranks for all of them.
 class ShardMaker {
  public:
-  ShardMaker(Communicator& comm, const std::vector<TrainLayer>& layers,
+  ShardMaker(int rank, const std::vector<TrainLayer>& layers,
              const std::vector<LayerPartition>& partition, const std::vector<LayerSplit>& splits)
-      : comm_(comm), layers_(layers), partition_(partition), splits_(splits) {}
+      : rank_(rank), layers_(layers), partition_(partition), splits_(splits) {}
 
   void add(std::size_t layer, const Pattern& rows) {
     shard_.sums.emplace_back();
@@ -51,11 +100,13 @@ class ShardMaker {
         feature_owners(partition_[split], layers_[layer].features_per_unit(), shard_.units.back());
   }
 
-  Shard finish() {
+  /// `find` returns the halos of requests.
+  template <class Find>
+  Shard finish(const Find& find) {
     requests_.push_back({*std::move(before_), all_below(layers_.back().outputs())});
     asking_.push_back({layers_.size(), false});
     shard_.halos.emplace_back();
-    std::vector<Halo> found = make_halos(comm_, requests_);
+    std::vector<Halo> found = find(requests_);
     for (std::size_t i = 0; i < found.size(); ++i) {
       const auto& [layer, behind] = asking_[i];
       (behind ? shard_.sums[layer]->halo : shard_.halos[layer]) = std::move(found[i]);
@@ -84,14 +135,14 @@ class ShardMaker {
   void add_rows(std::size_t layer, const Pattern& rows) {
     const TrainLayer& whole = layers_[layer];
     const InputItems items = items_of(whole);
-    RowSlice cut = slice_rows(comm_.rank(), view_of(rows), items, before_ ? &*before_ : nullptr,
+    RowSlice cut = slice_rows(rank_, view_of(rows), items, before_ ? &*before_ : nullptr,
                               is_read_in_order(layer));
     Pattern pattern = rows.is_dense() ? Pattern::dense(rows.rows(), cut.cols)
                                       : Pattern(rows.rows(), cut.cols, std::move(cut.offsets),
                                                 std::move(cut.columns));
     add_slice(whole, std::move(pattern), std::ssize(cut.read), whole.activation);
     shard_.interior.push_back(cut.interior);
-    const std::span<const std::uint32_t> units = part_of(partition_[layer], comm_.rank());
+    const std::span<const std::uint32_t> units = part_of(partition_[layer], rank_);
     auto& own = shard_.units.emplace_back();
     for (const std::size_t row : cut.order) own.push_back(units[row]);
     shard_.halos.push_back(local_halo(whole.inputs()));
@@ -110,11 +161,11 @@ class ShardMaker {
     std::vector<std::uint32_t> columns;
     const std::vector<std::uint32_t> owners = column_owners(layers_, partition_, layer);
     for (std::size_t column = 0; column < owners.size(); ++column) {
-      if (static_cast<int>(owners[column]) == comm_.rank()) {
+      if (static_cast<int>(owners[column]) == rank_) {
         columns.push_back(static_cast<std::uint32_t>(column));
       }
     }
-    const std::span<const std::uint32_t> own = part_of(partition_[layer], comm_.rank());
+    const std::span<const std::uint32_t> own = part_of(partition_[layer], rank_);
     PartialSums sums;
     sums.activation = whole.activation;
     sums.rows.assign(own.begin(), own.end());
@@ -179,7 +230,7 @@ class ShardMaker {
     shard_.columns.emplace_back();
   }
 
-  Communicator& comm_;
+  int rank_;
   const std::vector<TrainLayer>& layers_;
   const std::vector<LayerPartition>& partition_;
   const std::vector<LayerSplit>& splits_;
@@ -258,9 +309,35 @@ Shard make_shard(Communicator& comm, const std::vector<TrainLayer>& layers,
     for (std::size_t l = 0; l < all.size(); ++l) all[l].pattern = rows[l];
     return whole_shard(std::move(all));
   }
-  ShardMaker maker(comm, layers, partition, splits);
+  ShardMaker maker(comm.rank(), layers, partition, splits);
   for (std::size_t l = 0; l < layers.size(); ++l) maker.add(l, rows[l]);
-  return maker.finish();
+  return maker.finish([&](const auto& requests) { return make_halos(comm, requests); });
+}
+
+Shard shard_of(const std::vector<CsrView>& weights, const std::vector<LayerPartition>& partition,
+               const Epilogue& activation, int rank) {
+  // Of the network as a whole only the widths are looked at.
+  std::vector<TrainLayer> layers;
+  std::vector<Pattern> rows;
+  for (std::size_t l = 0; l < weights.size(); ++l) {
+    layers.push_back(linear_layer(Pattern::dense(weights[l].rows, weights[l].cols), activation));
+    rows.push_back(rows_of(weights[l], part_of(partition[l], rank)));
+  }
+  if (partition.front().offsets.size() == 2) {
+    for (std::size_t l = 0; l < layers.size(); ++l) layers[l].pattern = std::move(rows[l]);
+    return whole_shard(std::move(layers));
+  }
+  ShardMaker maker(rank, layers, partition, {});
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    maker.add(l, rows[l]);
+    rows[l] = {};
+  }
+  std::vector<HaloAsked> asked;
+  for (std::size_t l = 1; l < weights.size(); ++l) {
+    asked.push_back(asked_of(rank, weights[l], partition[l - 1], partition[l]));
+  }
+  asked.push_back(asked_for_loss(rank, partition.back()));
+  return maker.finish([&](const auto& requests) { return make_halos(rank, requests, asked); });
 }
 
 Halo halo_of_all(Communicator& comm, const std::vector<TrainLayer>& layers,

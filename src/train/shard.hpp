@@ -69,6 +69,12 @@ struct Shard {
                                const std::vector<Pattern>& rows,
                                const std::vector<LayerSplit>& splits = {});
 
+/// The share of one rank of a network of linear layers that is known as a whole, split by outputs:
+/// nobody is asked, so that a rank can be tried out without the others.
+[[nodiscard]] Shard shard_of(const std::vector<CsrView>& weights,
+                             const std::vector<LayerPartition>& partition,
+                             const Epilogue& activation, int rank);
+
 /// What `layer` of the shard would read if its rows read everything. All ranks call it.
 [[nodiscard]] Halo halo_of_all(Communicator& comm, const std::vector<TrainLayer>& layers,
                                const std::vector<LayerPartition>& partition, const Shard& shard,

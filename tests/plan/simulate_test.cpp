@@ -1,4 +1,4 @@
-// Simulated steps against sums done by hand, and the cost of kernels that they start from.
+// Simulated steps against sums done by hand.
 #include "spdnn/simulate.hpp"
 
 #include <gtest/gtest.h>
@@ -20,9 +20,9 @@ Model crossing() {
 StepCost cost_of(std::int64_t batch) {
   StepCost cost;
   cost.batch = batch;
-  cost.forward = {1.0, 0.5};
-  cost.backward_data = {2.0, 0.0};
-  cost.backward_weights = {3.0, 0.0};
+  cost.forward = 1.5;
+  cost.backward_data = 2.0;
+  cost.backward_weights = 3.0;
   cost.update = 7.0;
   return cost;
 }
@@ -35,17 +35,13 @@ TEST(Simulate, AStepIsItsComputeAndItsExchanges) {
   Cluster cluster;
   cluster.network = {10.0, 100.0, 4.0};
   const StepCost cost = cost_of(3);
-  // Two rows of one weight: 3 · (2 + 1) s a layer; two words of three images: 24 bytes.
+  // Two rows of one weight: 3 · 2 · 1.5 s a layer; two words of three images: 24 bytes.
   const double forward = 9.0;
   const double exchange = 10.0 + 100.0 + 24.0 / 4.0;
   StepTime time = simulate_step(partition, traffic, cost, cluster, {});
   EXPECT_DOUBLE_EQ(time.compute_s, 2 * forward);
   EXPECT_DOUBLE_EQ(time.exchange_s, exchange);
   EXPECT_DOUBLE_EQ(time.seconds, 2 * forward + exchange);
-  StepCost halved = cost;
-  halved.exchanges = 2;
-  time = simulate_step(partition, traffic, halved, cluster, {false, true});
-  EXPECT_DOUBLE_EQ(time.seconds, forward + exchange);
   // Backward: weights of both layers, data of the second, an update of two weights a layer.
   time = simulate_step(partition, traffic, cost, cluster, {true, false});
   EXPECT_DOUBLE_EQ(time.compute_s, 2 * forward + 2 * (18.0 + 14.0) + 12.0);
@@ -83,37 +79,48 @@ TEST(Simulate, WhatARankDoesForAnExchangeIsHiddenBehindNothing) {
   const Traffic traffic = count_traffic(model, partition);
   StepCost cost;
   cost.batch = 3;
-  cost.exchange = {100.0, 10.0, 1.0};
+  cost.exchange = {100.0, 0.0, 10.0, 1.0};
   cost.loss = 1000.0;
   // Each rank sends two words of three images and receives as many, and has two own rows.
   const double own = 100.0 + 10.0 * 12.0 + 6.0;
   EXPECT_DOUBLE_EQ(simulate_step(partition, traffic, cost, {}, {false, true}).seconds, own);
   // There and back, and the outputs: two rows each way. Four outputs of three images.
-  StepTime time = simulate_step(partition, traffic, cost, {}, {true, true});
+  const StepTime time = simulate_step(partition, traffic, cost, {}, {true, true});
   EXPECT_DOUBLE_EQ(time.seconds, 3.0 * own + 12.0 * 1000.0);
-  // A batch in one piece waits for what travels, on the way forward.
-  Cluster cluster;
-  cluster.process = cluster.network = {5000.0, 0.0, 0.0};
-  time = simulate_step(partition, traffic, cost, cluster, {true, true});
-  EXPECT_DOUBLE_EQ(time.seconds, own + 5000.0 + 5000.0 + own + 5000.0 + 12.0 * 1000.0);
-  cost.exchanges = 2;
-  time = simulate_step(partition, traffic, cost, cluster, {true, true});
-  EXPECT_DOUBLE_EQ(time.seconds, 5000.0 + 5000.0 + 100.0 + own + 12.0 * 1000.0);
+  // Until another rank sees a message, others compute.
+  cost.exchange.latency = 1000.0;
+  EXPECT_DOUBLE_EQ(simulate_step(partition, traffic, cost, {}, {false, false}).seconds,
+                   own + 1000.0);
 }
 
-TEST(Simulate, KernelsTakeTime) {
-  const StepCost cost = measure_step_cost(DeviceSpec{}, 64, 2);
-  EXPECT_EQ(cost.batch, 64);
-  EXPECT_EQ(cost.exchanges, 2);
-  EXPECT_GT(cost.loss, 0.0);
-  EXPECT_GT(cost.exchange.call, 0.0);
-  EXPECT_GT(cost.exchange.word, 0.0);
-  for (const KernelCost& kernel : {cost.forward, cost.backward_data, cost.backward_weights}) {
-    EXPECT_GT(kernel.entry, 0.0);
-    EXPECT_GE(kernel.row, 0.0);
-  }
-  EXPECT_GT(cost.update, 0.0);
-  EXPECT_THROW((void)measure_step_cost(DeviceSpec{}, 0), InputError);
+TEST(Simulate, ChunksHideBehindOneAnother) {
+  const Model model = crossing();
+  const Partition partition = block_partition(model, 2);
+  const Traffic traffic = count_traffic(model, partition);
+  const auto seconds = [&](std::int64_t chunks, const LinkClass& link, StepRequest request) {
+    StepCost cost = cost_of(3);
+    cost.exchanges = chunks;
+    Cluster cluster;
+    cluster.network = link;
+    return simulate_step(partition, traffic, cost, cluster, request).seconds;
+  };
+  // The first layer takes 9 s and reads nothing of others; the second 9 s as well, and 24 bytes.
+  // A batch in one piece waits for what travels.
+  EXPECT_DOUBLE_EQ(seconds(1, {50.0, 0.0, 4.0}, {false, true}), 9.0 + 9.0 + 6.0 + 50.0);
+  // A half waits for half of it, but for all of the latency.
+  EXPECT_DOUBLE_EQ(seconds(2, {50.0, 0.0, 4.0}, {false, true}), 9.0 + (9.0 + 6.0) / 2 + 50.0);
+  EXPECT_DOUBLE_EQ(seconds(2, {1.0, 0.0, 4.0}, {false, true}), 9.0 + 9.0);
+  EXPECT_DOUBLE_EQ(seconds(2, {1.0, 0.0, 0.25}, {false, true}), 9.0 + 96.0);
+  EXPECT_DOUBLE_EQ(seconds(2, {1.0, 50.0, 0.0}, {false, true}), 9.0 + 2 * 50.0);
+  // On the way back the gradient by weights, 18 s, hides what travels in one piece as well. Two
+  // updates of 14 s; the outputs hide behind nothing.
+  const double others = 9.0 + 18.0 + 2 * 14.0;
+  EXPECT_DOUBLE_EQ(seconds(1, {10.0, 0.0, 4.0}, {true, true}),
+                   others + (9.0 + 16.0) + (12.0 + 18.0) + 16.0);
+  EXPECT_DOUBLE_EQ(seconds(1, {30.0, 0.0, 4.0}, {true, true}),
+                   others + (9.0 + 36.0) + (12.0 + 36.0) + 36.0);
+  EXPECT_DOUBLE_EQ(seconds(2, {30.0, 0.0, 4.0}, {true, true}),
+                   others + (7.5 + 30.0) + (9.0 + 30.0) + (3.0 + 30.0));
 }
 
 }  // namespace

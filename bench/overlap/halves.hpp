@@ -1,10 +1,7 @@
-// A training step with divided rows: what the benchmarks of this folder time.
+// The two halves of a step: what it computes without what it sends, and the other way round.
 #pragma once
 
-#include <optional>
-#include <vector>
-
-#include "batch_pass.hpp"
+#include "trial_step.hpp"
 
 namespace spdnn::bench {
 
@@ -49,38 +46,16 @@ class Silent final : public Communicator {
   Communicator& group_;
 };
 
-/// A rank's device: one thread, with a core to itself where there are enough, as a run pins it.
-[[nodiscard]] DeviceSpec device_of(const Communicator& comm);
-
 /// Kernels that do nothing: what a step sends, without what it computes.
-[[nodiscard]] TrainKernels<float> idle_kernels();
-
-/// One rank's step of `batch` images, with or without work, over a group with or without exchanges.
-class Step {
- public:
-  /// `partition` has an entry for each of `layers`. All ranks call it.
-  Step(const std::vector<train::TrainLayer>& layers, const std::vector<LayerPartition>& partition,
-       std::int64_t batch, Communicator& comm, const TrainKernels<float>& kernels, Device& device,
-       Stream& stream);
-  void run();
-  /// Until the last rank is done; and what the ranks' threads computed, on average. Where a step
-  /// computes more than the same step without exchanges, no overlap can hide it.
-  struct Took {
-    double seconds = 0.0, cpu_s = 0.0;
-  };
-  [[nodiscard]] Took time();
-  /// Bytes that the busiest rank sends in a step.
-  [[nodiscard]] std::int64_t bytes();
-
- private:
-  Communicator& comm_;
-  Stream& stream_;
-  std::int64_t inputs_, batch_;
-  train::Shard shard_;
-  std::optional<train::Network<float>> network_;
-  std::optional<train::BatchPass<float>> pass_;
-  std::vector<float> x_;
-  std::vector<std::int32_t> labels_;
-};
+[[nodiscard]] inline TrainKernels<float> idle_kernels() {
+  TrainKernels<float> idle = train::cpu_kernels();
+  const LinearKernels<float> nothing = {[](const ForwardArgs<float>&, Stream&) {},
+                                        [](const BackwardDataArgs<float>&, Stream&) {},
+                                        [](const BackwardWeightsArgs<float>&, Stream&) {}};
+  idle.sparse = idle.dense = nothing;
+  idle.loss = [](const LossArgs<float>&, Stream&) {};
+  idle.update = [](const UpdateArgs<float>&, Stream&) {};
+  return idle;
+}
 
 }  // namespace spdnn::bench
