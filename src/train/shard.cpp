@@ -327,7 +327,8 @@ Shard shard_of(const std::vector<CsrView>& weights, const std::vector<LayerParti
     for (std::size_t l = 0; l < layers.size(); ++l) layers[l].pattern = std::move(rows[l]);
     return whole_shard(std::move(layers));
   }
-  ShardMaker maker(rank, layers, partition, {});
+  const std::vector<LayerSplit> by_outputs;
+  ShardMaker maker(rank, layers, partition, by_outputs);
   for (std::size_t l = 0; l < layers.size(); ++l) {
     maker.add(l, rows[l]);
     rows[l] = {};
