@@ -138,6 +138,9 @@ class Stream {
   virtual void synchronize() = 0;
   /// The CPU threads behind the stream; throws `DeviceError` on another kind of device.
   [[nodiscard]] virtual ThreadTeam& team();
+  /// The multiprocessors that its kernels run on, of a GPU or of a rank's part of one; throws
+  /// `DeviceError` on another kind of device.
+  [[nodiscard]] virtual int multiprocessors() const;
   /// Calls `work`, which queues work on this stream and does nothing else that matters, and keeps
   /// it instead of doing it: a CUDA graph. Null, with nothing done, where the device has no such
   /// thing or the work can't be kept, e.g. because it allocates memory.

@@ -54,16 +54,6 @@ void allow_shared(Kernel* kernel, std::int64_t bytes, const char* what) {
         what);
 }
 
-/// Multiprocessors of the thread's current device.
-inline int current_multiprocessors() {
-  int device = 0;
-  int sms = 1;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device),
-        "cudaDeviceGetAttribute");
-  return sms;
-}
-
 #else
 
 using NativeStream = simt::Queue*;
@@ -82,8 +72,6 @@ void launch(void (*kernel)(Parameters...), unsigned grid, int block, std::size_t
 template <class Kernel>
 void allow_shared(Kernel* /*kernel*/, std::int64_t /*bytes*/, const char* /*what*/) {}
 
-inline int current_multiprocessors() { return simt::kMultiprocessors; }
-
 #endif
 
 /// The native stream behind `stream`; makes its device the thread's current one.
@@ -97,12 +85,13 @@ inline unsigned grid_for(std::int64_t items) {
 
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-/// Pieces a warp takes one after another, at most `most`: as many as still leave every SM, which
-/// holds `warps_per_sm` of these warps, some rounds of them.
-inline int pieces_per_warp(std::int64_t pieces, std::int64_t warps_per_sm, int most) {
+/// Pieces a warp takes one after another, at most `most`: as many as still leave every SM of the
+/// stream, which holds `warps_per_sm` of these warps, some rounds of them.
+inline int pieces_per_warp(const Stream& stream, std::int64_t pieces, std::int64_t warps_per_sm,
+                           int most) {
   constexpr std::int64_t kRounds = 4;
   return static_cast<int>(std::clamp<std::int64_t>(
-      pieces / (kRounds * current_multiprocessors() * warps_per_sm), 1, most));
+      pieces / (kRounds * stream.multiprocessors() * warps_per_sm), 1, most));
 }
 
 /// A device copy of `host`, owned by `to`. `host` must stay until the stream has passed this point.

@@ -67,9 +67,9 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
   const std::int64_t panels = args.x.count();
   const std::int64_t blocks = form.view.block_count;
   if (blocks == 0 || panels == 0) return;
-  const int per_warp =
-      cuda::pieces_per_warp(blocks * panels, BlockMmaTraits::warps * BlockMmaTraits::blocks_per_sm,
-                            BlockMmaTraits::max_blocks_per_warp);
+  const int per_warp = cuda::pieces_per_warp(stream, blocks * panels,
+                                             BlockMmaTraits::warps * BlockMmaTraits::blocks_per_sm,
+                                             BlockMmaTraits::max_blocks_per_warp);
   const unsigned grid = cuda::grid_for(
       panels * cuda::ceil_div(blocks, std::int64_t{BlockMmaTraits::warps} * per_warp));
   cuda::launch(&cuda::spmm_block_mma_kernel<Kind>, grid, BlockMmaTraits::block, 0, native, kernel,

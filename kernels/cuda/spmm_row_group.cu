@@ -57,9 +57,9 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
   const std::int64_t blocks = groups.view.block_count;
   if (blocks == 0 || panels == 0) return;
   constexpr int kV = kCudaPanelWidth / cuda::kWarp;
-  const int per_warp =
-      cuda::pieces_per_warp(blocks * panels, RowGroupTraits::warps * RowGroupTraits::blocks_per_sm,
-                            RowGroupTraits::max_blocks_per_warp);
+  const int per_warp = cuda::pieces_per_warp(stream, blocks * panels,
+                                             RowGroupTraits::warps * RowGroupTraits::blocks_per_sm,
+                                             RowGroupTraits::max_blocks_per_warp);
   const unsigned grid = cuda::grid_for(
       panels * cuda::ceil_div(blocks, std::int64_t{RowGroupTraits::warps} * per_warp));
   cuda::with_index(kernel.csr.index_type, [&](auto index) {

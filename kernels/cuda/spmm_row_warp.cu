@@ -33,9 +33,9 @@ void run(const SpmmArgs<float>& args, Stream& stream) {
   const std::int64_t panels = args.x.count();
   const std::int64_t rows = kernel.csr.rows;
   if (rows == 0 || panels == 0) return;
-  const int per_warp =
-      cuda::pieces_per_warp(rows * panels, RowWarpTraits::warps * RowWarpTraits::blocks_per_sm<2>,
-                            RowWarpTraits::max_rows_per_warp);
+  const int per_warp = cuda::pieces_per_warp(stream, rows * panels,
+                                             RowWarpTraits::warps * RowWarpTraits::blocks_per_sm<2>,
+                                             RowWarpTraits::max_rows_per_warp);
   const unsigned grid =
       cuda::grid_for(panels * cuda::ceil_div(rows, std::int64_t{RowWarpTraits::warps} * per_warp));
   cuda::with_width(args.x.width, [&](auto v) {

@@ -91,9 +91,9 @@ class CudaRecording final : public Recording {
 /// thread may hold several devices.
 class CudaStream final : public Stream {
  public:
-  /// On all of the device, or on the multiprocessors of a part of it.
-  CudaStream(int device, std::shared_ptr<const GreenContext> part)
-      : device_(device), part_(std::move(part)) {
+  /// On all of the device, or on the multiprocessors of a part of it: so many.
+  CudaStream(int device, std::shared_ptr<const GreenContext> part, int multiprocessors)
+      : device_(device), multiprocessors_(multiprocessors), part_(std::move(part)) {
     make_current();
     if (part_ != nullptr) {
       stream_ = part_->make_stream();
@@ -152,6 +152,7 @@ class CudaStream final : public Stream {
     }
     return std::make_unique<CudaRecording>(device_, stream_, ready);
   }
+  [[nodiscard]] int multiprocessors() const override { return multiprocessors_; }
   /// Makes the stream's device current, for the kernel launch that follows.
   [[nodiscard]] void* native() override {
     make_current();
@@ -162,6 +163,7 @@ class CudaStream final : public Stream {
   void make_current() const { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); }
 
   int device_;
+  int multiprocessors_;
   std::shared_ptr<const GreenContext> part_;
   cudaStream_t stream_ = nullptr;
 };
@@ -193,7 +195,7 @@ class CudaDevice final : public Device {
 
   [[nodiscard]] const DeviceInfo& info() const override { return info_; }
   [[nodiscard]] std::unique_ptr<Stream> make_stream() override {
-    return std::make_unique<CudaStream>(info_.index, part_);
+    return std::make_unique<CudaStream>(info_.index, part_, info_.multiprocessors);
   }
 
   [[nodiscard]] Buffer allocate(std::size_t bytes) override {

@@ -44,6 +44,7 @@ bool same_device(const DeviceSpec& a, const DeviceSpec& b) {
 }
 
 ThreadTeam& Stream::team() { throw DeviceError("this stream has no CPU threads"); }
+int Stream::multiprocessors() const { throw DeviceError("this stream is none of a GPU"); }
 
 std::unique_ptr<Device> open_device(const DeviceSpec& spec) {
   if (spec.kind == DeviceKind::cuda) return open_cuda(spec);

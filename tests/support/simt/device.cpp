@@ -149,6 +149,7 @@ class SimtStream final : public Stream, public simt::Queue {
     if (!whole) return nullptr;
     return std::make_unique<SimtRecording>(*this, std::move(kept));
   }
+  [[nodiscard]] int multiprocessors() const override { return simt::kMultiprocessors; }
   [[nodiscard]] void* native() override { return static_cast<simt::Queue*>(this); }
 
  private:
