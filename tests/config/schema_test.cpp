@@ -83,11 +83,19 @@ TEST_F(Schema, ParserAcceptsEveryDefaultAndEveryWord) {
 }
 
 TEST_F(Schema, ShippedConfigurationsLoad) {
-  write("my_network.spdnn", "");
-  write("my_images.spdnn", "");
-  for (const char* data : {"mnist", "cifar10"}) fs::create_directory(folder_.path() / data);
+  fs::create_directory(folder_.path() / "data");
+  for (const char* data : {"mnist", "cifar10"})
+    fs::create_directory(folder_.path() / "data" / data);
+  write("data/my_network.spdnn", "");
+  write("data/my_images.spdnn", "");
+  for (const char* trained : {"mnist_conv_uneven/checkpoints/checkpoint-000010",
+                              "cifar10_uneven/checkpoints/checkpoint-000020"}) {
+    const fs::path file = std::string("results/train_") + trained + ".safetensors";
+    fs::create_directories(folder_.path() / file.parent_path());
+    write(file.string(), "");
+  }
   ConfigOverrides overrides;
-  overrides.data_dir = folder_.path();
+  overrides.data_dir = folder_.path() / "data";
   int loaded = 0;
   for (const auto& entry : fs::directory_iterator(SPDNN_CONFIGS)) {
     const fs::path& file = entry.path();
@@ -98,6 +106,40 @@ TEST_F(Schema, ShippedConfigurationsLoad) {
     ++loaded;
   }
   EXPECT_GE(loaded, 15);
+}
+
+/// What is trained is what is evaluated, and the uneven sets of devices go with both networks.
+TEST_F(Schema, ConvolutionalConfigurationsGoTogether) {
+  fs::create_directories(folder_.path() / "data/cifar10");
+  fs::create_directories(folder_.path() / "data/mnist");
+  ConfigOverrides overrides;
+  overrides.data_dir = folder_.path() / "data";
+  const auto load = [&](const std::string& name) {
+    return load_config(fs::path(SPDNN_CONFIGS) / (name + ".json"), overrides);
+  };
+  const char* devices[] = {R"([{"cpu": {}}, {"cpu": {"slowdown": 3}}])",
+                           R"([{"cpu": {"slowdown": 2}}, {"cpu": {"slowdown": 2}},
+                               {"cpu": {"slowdown": 6}}])",
+                           R"([{"cpu": {"slowdown": 2}}, {"cpu": {"slowdown": 4}},
+                               {"cpu": {"slowdown": 8}}, {"cpu": {"slowdown": 16}}])"};
+  const std::pair<const char*, const char*> networks[] = {
+      {"train_mnist_conv_dense", "train_mnist_conv"}, {"train_cifar10", "train_cifar10_sparse"}};
+  for (const auto& [dense, sparse] : networks) {
+    for (const char* set : devices) {
+      overrides.sets = {std::string("/devices=") + set};
+      const RunConfig whole = load(dense);
+      const RunConfig part = load(sparse);
+      EXPECT_EQ(whole.devices.size(), part.devices.size());
+      EXPECT_GE(whole.devices.size(), 2U);
+      ASSERT_EQ(whole.train->layers.size(), part.train->layers.size());
+      for (std::size_t l = 0; l < part.train->layers.size(); ++l) {
+        const LayerSpec& layer = part.train->layers[l];
+        EXPECT_EQ(whole.train->layers[l].kind, layer.kind);
+        EXPECT_EQ(whole.train->layers[l].outputs, layer.outputs);
+        if (layer.topology == Topology::random) EXPECT_EQ(layer.density, 0.1);
+      }
+    }
+  }
 }
 
 TEST_F(Schema, TwelveOfficialConfigurationsSayWhatTheyAreNamed) {
