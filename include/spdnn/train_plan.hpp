@@ -37,6 +37,9 @@ struct TrainDevice {
   /// By layer: an image's way there and back, by units; slower by the factor of `images`. Not
   /// looked at where rows are not shared.
   std::vector<CostCurve> rows;
+  /// Times that this device takes for one and the same piece of a layer between meetings of ranks,
+  /// as multiples of their mean, ascending and equally likely; none: always the same.
+  std::vector<double> spread;
 };
 
 /// What planning by speed goes by: measured, or known beforehand.
@@ -45,9 +48,9 @@ struct TrainCosts {
   CollectiveCost sums, halos;        ///< as in `TrainProblem`
 };
 
-/// Ranks that meet before every layer take so many times as long as the slowest of each layer does,
-/// since it is another one each time: steps were seen to take up to 1.5 times.
-inline constexpr double waits_for_rows = 1.4;
+/// How many times longer devices take together that meet after each layer, and would take equally
+/// long on average: the mean of the longest of their times, since it is another one's each time.
+[[nodiscard]] double waiting_factor(std::span<const TrainDevice> devices);
 
 /// Who does what. Ranks that share the rows of a network are a group; each group has images of its
 /// own, and ranks with the same number in their groups the same rows.

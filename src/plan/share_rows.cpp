@@ -156,6 +156,41 @@ std::vector<std::vector<std::int64_t>> share_rows(const TrainProblem& problem,
   return units;
 }
 
+double waiting_factor(std::span<const TrainDevice> devices) {
+  const bool steady = std::all_of(devices.begin(), devices.end(),
+                                  [](const TrainDevice& device) { return device.spread.empty(); });
+  if (steady) return 1.0;
+  struct Step {
+    double time;
+    std::size_t device;
+  };
+  std::vector<Step> steps;  // at each time a device has a chance more to be done by then
+  for (std::size_t d = 0; d < devices.size(); ++d) {
+    for (const double time : devices[d].spread) steps.push_back({time, d});
+    if (devices[d].spread.empty()) steps.push_back({1.0, d});
+  }
+  std::sort(steps.begin(), steps.end(),
+            [](const Step& a, const Step& b) { return a.time < b.time; });
+  std::vector<double> passed(devices.size());
+  std::size_t begun = 0;
+  double chances = 1.0;  // the product of those of the devices that have begun
+  double all_done = 0.0, mean = 0.0;
+  for (const Step& step : steps) {
+    double& own = passed[step.device];
+    if (own == 0.0) {
+      ++begun;
+      chances /= static_cast<double>(std::max<std::size_t>(devices[step.device].spread.size(), 1));
+    } else {
+      chances *= (own + 1.0) / own;
+    }
+    own += 1.0;
+    if (begun < devices.size()) continue;
+    mean += step.time * (chances - all_done);
+    all_done = chances;
+  }
+  return mean;
+}
+
 double rows_seconds(const TrainProblem& problem, std::span<const TrainDevice> devices,
                     const std::vector<std::vector<std::int64_t>>& units,
                     std::span<const std::int64_t> images) {
@@ -172,9 +207,10 @@ double rows_seconds(const TrainProblem& problem, std::span<const TrainDevice> de
       }
       seconds += last * static_cast<double>(images[g]);
     }
+    if (rows > 1) seconds *= waiting_factor(devices.subspan(g * rows, rows));
     slowest = std::max(slowest, seconds);
   }
-  return rows > 1 ? waits_for_rows * slowest : slowest;
+  return slowest;
 }
 
 }  // namespace spdnn

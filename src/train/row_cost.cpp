@@ -1,9 +1,7 @@
-// A slice of a layer on made-up images: forward, backward by data and by weights.
+// Forward, backward by data and by weights, of a slice of a layer.
 #include "row_cost.hpp"
 
 #include <algorithm>
-
-#include "device_pattern.hpp"
 
 namespace spdnn::train {
 namespace {
@@ -23,45 +21,55 @@ std::vector<std::int64_t> measured_units(const TrainLayer& layer) {
   return units;
 }
 
+SliceTrial::SliceTrial(const TrainLayer& layer, std::int64_t units,
+                       const TrainKernels<float>& kernels, Device& device)
+    : slice_(layer.slice({0, units})),
+      kernels_(kernels),
+      device_(device),
+      width_(panel_width(device.info())),
+      images_(kPanels * width_),
+      stream_(device.make_stream()),
+      x_(zeros(slice_.inputs() * images_)),
+      dx_(zeros(slice_.inputs() * images_)),
+      y_(zeros(slice_.outputs() * images_)),
+      dz_(zeros(slice_.outputs() * images_)),
+      values_(zeros(slice_.pattern.nnz())),
+      gradient_(zeros(slice_.pattern.nnz())),
+      bias_(zeros(slice_.units())),
+      bias_gradient_(zeros(slice_.units())),
+      workspace_(zeros(slice_.workspace())),
+      pattern_(slice_.pattern, device, *stream_) {}
+
+Buffer SliceTrial::zeros(std::int64_t count) {
+  const std::size_t bytes =
+      static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * sizeof(float);
+  Buffer buffer = device_.allocate(bytes);
+  stream_->zero(buffer.data(), bytes);
+  return buffer;
+}
+
+Panels<float> SliceTrial::inputs(const Buffer& buffer) const {
+  return {buffer.as<float>(), slice_.inputs(), images_, width_, nullptr};
+}
+
+Panels<float> SliceTrial::outputs(const Buffer& buffer) const {
+  return {buffer.as<float>(), slice_.outputs(), images_, width_, nullptr};
+}
+
+void SliceTrial::run() {
+  const LinearView<float> weights = {pattern_.view(), values_.as<float>(), bias_.as<float>()};
+  forward<float>(slice_, kernels_, weights, inputs(x_), outputs(y_), *stream_);
+  backward_data<float>(slice_, kernels_, weights, outputs(dz_), slice_.activation, inputs(x_),
+                       inputs(dx_), workspace_.as<float>(), *stream_);
+  backward_weights<float>(slice_, kernels_, pattern_.view(), outputs(dz_), inputs(x_),
+                          gradient_.as<float>(), bias_gradient_.as<float>(), *stream_);
+  stream_->synchronize();
+}
+
 double measure_units(const TrainLayer& layer, std::int64_t units,
                      const TrainKernels<float>& kernels, Device& device, StepClock& clock) {
-  const TrainLayer slice = layer.slice({0, units});
-  const std::int64_t width = panel_width(device.info());
-  const std::int64_t images = kPanels * width;
-  const std::unique_ptr<Stream> stream = device.make_stream();
-  const auto zeros = [&](std::int64_t count) {
-    const std::size_t bytes =
-        static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * sizeof(float);
-    Buffer buffer = device.allocate(bytes);
-    stream->zero(buffer.data(), bytes);
-    return buffer;
-  };
-  const Buffer x = zeros(slice.inputs() * images);
-  const Buffer dx = zeros(slice.inputs() * images);
-  const Buffer y = zeros(slice.outputs() * images);
-  const Buffer dz = zeros(slice.outputs() * images);
-  const Buffer values = zeros(slice.pattern.nnz());
-  const Buffer gradient = zeros(slice.pattern.nnz());
-  const Buffer bias = zeros(slice.units());
-  const Buffer bias_gradient = zeros(slice.units());
-  const Buffer workspace = zeros(slice.workspace());
-  const auto inputs = [&](const Buffer& buffer) {
-    return Panels<float>{buffer.as<float>(), slice.inputs(), images, width, nullptr};
-  };
-  const auto outputs = [&](const Buffer& buffer) {
-    return Panels<float>{buffer.as<float>(), slice.outputs(), images, width, nullptr};
-  };
-  const DevicePattern pattern(slice.pattern, device, *stream);
-  const LinearView<float> weights = {pattern.view(), values.as<float>(), bias.as<float>()};
-  const double seconds = clock.fastest([&] {
-    forward<float>(slice, kernels, weights, inputs(x), outputs(y), *stream);
-    backward_data<float>(slice, kernels, weights, outputs(dz), layer.activation, inputs(x),
-                         inputs(dx), workspace.as<float>(), *stream);
-    backward_weights<float>(slice, kernels, pattern.view(), outputs(dz), inputs(x),
-                            gradient.as<float>(), bias_gradient.as<float>(), *stream);
-    stream->synchronize();
-  });
-  return seconds / static_cast<double>(images);
+  SliceTrial trial(layer, units, kernels, device);
+  return clock.fastest([&] { trial.run(); }) / static_cast<double>(trial.images());
 }
 
 }  // namespace spdnn::train

@@ -1,6 +1,7 @@
 // What rows of layers cost on a rank's device, measured on the layers that are to be trained.
 #pragma once
 
+#include "device_pattern.hpp"
 #include "layer.hpp"
 #include "step_clock.hpp"
 
@@ -12,6 +13,29 @@ inline constexpr std::int64_t row_parts[] = {16, 4, 2, 1};  // one of so many
 
 /// How many units each of `row_parts` is, ascending, none twice; none of a pooling.
 [[nodiscard]] std::vector<std::int64_t> measured_units(const TrainLayer& layer);
+
+/// A slice of a layer on made-up images.
+class SliceTrial {
+ public:
+  SliceTrial(const TrainLayer& layer, std::int64_t units, const TrainKernels<float>& kernels,
+             Device& device);
+  /// Takes all images there and back.
+  void run();
+  [[nodiscard]] std::int64_t images() const { return images_; }
+
+ private:
+  [[nodiscard]] Buffer zeros(std::int64_t count);
+  [[nodiscard]] Panels<float> inputs(const Buffer& buffer) const;
+  [[nodiscard]] Panels<float> outputs(const Buffer& buffer) const;
+
+  TrainLayer slice_;
+  const TrainKernels<float>& kernels_;
+  Device& device_;
+  std::int64_t width_, images_;
+  std::unique_ptr<Stream> stream_;
+  Buffer x_, dx_, y_, dz_, values_, gradient_, bias_, bias_gradient_, workspace_;
+  DevicePattern pattern_;
+};
 
 /// Seconds that an image takes a device through so many units of the layer and back, in a panel
 /// with others.

@@ -17,9 +17,10 @@ class StepClock {
   /// takes long is trusted at once. Of a rank that is one thread it is time on a core, as that is
   /// what its clock goes by (`Pace`).
   [[nodiscard]] double fastest(const std::function<void()>& run);
+  /// The clock that it goes by.
+  [[nodiscard]] double now() const { return by_thread_ ? thread_cpu_seconds() : now_seconds(); }
 
  private:
-  [[nodiscard]] double now() const { return by_thread_ ? thread_cpu_seconds() : now_seconds(); }
   void evict();
 
   std::vector<unsigned char> evicting_;
