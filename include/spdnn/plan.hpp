@@ -66,11 +66,25 @@ struct Segment {
 /// The layers of the segments that a network of so many layers is divided into.
 [[nodiscard]] std::vector<Range> segment_layers(std::int64_t layers);
 
+/// Ranks in groups that share the images, each group its rows.
+struct GridShares {
+  std::vector<std::int64_t> places;  ///< by rank: group · rows + number in it; −1: left out
+  std::vector<double> images;        ///< by group, relative
+  std::vector<double> rows;          ///< by number in a group, relative
+};
+/// Groups of `rows` ranks, by relative shares of the ranks; 0 leaves one out. Of unlike ranks those
+/// next to each other in size have the same number in their groups, and so the same rows. A group
+/// has images, and a number rows, as its ranks have shares together, which gives each rank its own
+/// share where groups are alike but for their size. Throws `InputError` where the ranks with a
+/// share are no whole number of groups.
+[[nodiscard]] GridShares share_grid(const std::vector<double>& shares, std::int64_t rows);
+
 struct Plan {
   Strategy strategy = Strategy::data;
   Sharing sharing = Sharing::own;
   Helping helping = Helping::none;
-  bool own_rows = false;        ///< as `PlanRequest`; all ranks then take the same batches
+  bool own_rows = false;  ///< as `PlanRequest`; the ranks of a group take the same batches
+  GridShares grid;        ///< where ranks own rows: who of them are a group; under `model` all
   bool rebalance_rows = false;  ///< rows shared by ranks follow the speeds they turn out to have
   /// Seconds of work left that are worth a helper: several times what it takes to wake one and to
   /// copy images to it.
@@ -144,10 +158,11 @@ struct PlanRequest {
   Split split;
   std::string kernel = "auto";
   std::optional<std::int64_t> batch;  ///< nothing: chosen
-  /// Under `model`, each rank owns some rows to the end, and is sent what they read; without it
-  /// ranks share memory, and rows follow the speeds they turn out to have.
+  /// Under `model`, each rank owns some rows to the end, and is sent what they read, as always
+  /// under `grid`; without it ranks share memory, and rows follow the speeds they turn out to have.
   bool own_rows = false;
-  bool chains = true;  ///< runs of layers may be computed as one
+  std::int64_t model_ranks = 2;  ///< under `grid`, ranks of a group
+  bool chains = true;            ///< runs of layers may be computed as one
 };
 
 /// Seconds one image takes through all layers on a rank with its fastest kernels, none of it dead.

@@ -121,12 +121,11 @@ struct TrainSpec {
   /// 1 is data parallelism, all ranks model parallelism, between them a grid; 0: chosen by what
   /// the devices are measured to do.
   int model_ranks = 1;
-  std::vector<double> row_shares;  ///< of those ranks, relative; empty: as `split`
-  PartitionSpec partition;         ///< who owns which rows, where not as `row_shares` has it
+  PartitionSpec partition;  ///< who owns which rows, where not as `split` has it
   InputSplit input_split = InputSplit::automatic;
   Link link;  ///< between ranks of one process, declared
-  /// How images of a step, or rows, are shared among ranks: even and ratios give equal bits in
-  /// equal runs.
+  /// How images of a step, rows, or both (`share_grid`) are shared among ranks: even and ratios
+  /// give equal bits in equal runs. A rank of ratio 0 is left out.
   Split split = {SplitKind::even, {}};
   /// Whether measured times move shares that go by speed; nothing: where devices are unlike.
   std::optional<bool> rebalance;

@@ -280,6 +280,7 @@ class Loader {
     } else {
       out_.plan.split.kind = split == "even" ? SplitKind::even : SplitKind::profiled;
     }
+    out_.plan.model_ranks = root["model_ranks"];
     load_partition(root["partition"]);
     out_.plan.kernel = root["kernel"];
     out_.plan.chains = root["chains"];

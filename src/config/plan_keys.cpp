@@ -30,6 +30,11 @@ void add_plan(std::vector<Key>& t) {
           {.pointer = "/split/*",
            .forms = {number(0.0, 1e9)},
            .about = "Share of one rank relative to the others"},
+          {.pointer = "/model_ranks",
+           .forms = {integer(1, 65535)},
+           .fallback = "2",
+           .about = "With strategy grid: ranks that share the rows of one network; so many groups "
+                    "of them as there are share the images"},
           {.pointer = "/partition",
            .forms = {text()},
            .fallback = R"("auto")",

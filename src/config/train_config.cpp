@@ -148,7 +148,7 @@ std::string fingerprint_of(const Json& root) {
                 {"train", root["train"]},
                 {"seed", root["seed"]}};
   if (root["precision"] != "fp32") deciding["precision"] = root["precision"];
-  for (const char* only_how : {"checkpoint", "model_ranks", "input_split", "link", "rebalance"}) {
+  for (const char* only_how : {"checkpoint", "input_split", "link", "rebalance"}) {
     deciding["train"].erase(only_how);
   }
   return deciding.dump();
@@ -196,7 +196,7 @@ TrainSpec train_spec(const Json& root, const FindFile& find, const Fail& fail) {
   if (from.contains("start_from")) {
     spec.start_from = find(from["start_from"], "/train/start_from");
   }
-  spec.model_ranks = from["model_ranks"];
+  spec.model_ranks = root["model_ranks"];
   spec.input_split = word(from["input_split"], input_splits);
   spec.link.latency_s = from["link"]["latency_s"];
   if (from["link"]["bytes_per_s"].is_number()) spec.link.bytes_per_s = from["link"]["bytes_per_s"];

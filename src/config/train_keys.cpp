@@ -147,11 +147,6 @@ void add_loop(std::vector<Key>& t) {
                {.pointer = "/train/start_from",
                 .forms = {text()},
                 .about = "A checkpoint whose weights training starts from"},
-               {.pointer = "/train/model_ranks",
-                .forms = {integer(1, 65535)},
-                .fallback = "2",
-                .about = "With strategy grid: ranks that share the rows of one network; so many "
-                         "groups of them as there are share the images"},
                {.pointer = "/train/input_split",
                 .forms = {words({"auto", "never", "every_second"})},
                 .fallback = R"("auto")",

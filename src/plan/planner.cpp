@@ -146,10 +146,10 @@ double owner_bytes_per_image(const ModelStats& stats) {
 }
 
 /// Bytes of the rows that a rank owns: as given, cut out, and in a kernel's form.
-std::int64_t owned_bytes(std::int64_t weight_bytes, const Plan& plan, std::size_t rank) {
-  const double all = std::accumulate(plan.speeds.begin(), plan.speeds.end(), 0.0);
-  return static_cast<std::int64_t>(3.0 * static_cast<double>(weight_bytes) * plan.speeds[rank] /
-                                   all);
+std::int64_t owned_bytes(std::int64_t weight_bytes, const GridShares& grid, std::size_t rank) {
+  const double all = std::accumulate(grid.rows.begin(), grid.rows.end(), 0.0);
+  const double own = grid.rows[grid.places[rank] % std::ssize(grid.rows)];
+  return static_cast<std::int64_t>(3.0 * static_cast<double>(weight_bytes) * own / all);
 }
 
 /// Batches of its share that a GPU takes one after the other where ranks share images, so that
@@ -180,6 +180,12 @@ std::int64_t cpu_batch(const ModelStats& stats, const DeviceInfo& device, std::i
 /// Whether a rank holds a window of layers only, and how many images it takes at once.
 void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequest& request,
                  std::size_t rank, Plan& plan) {
+  if (plan.own_rows && plan.grid.places[rank] < 0) {
+    plan.batch.push_back(std::max<std::int64_t>(stats.images, 1));
+    plan.pools.push_back(false);
+    plan.stream_weights.push_back(false);
+    return;
+  }
   const DeviceProfile& device = profile.ranks[rank];
   std::int64_t weight_bytes = 0;
   std::int64_t largest = 0;
@@ -189,7 +195,7 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
   }
   const auto limit = static_cast<double>(device.memory_limit);
   const bool stream = !plan.own_rows && static_cast<double>(weight_bytes) > kWeightShare * limit;
-  const std::int64_t held = plan.own_rows ? owned_bytes(weight_bytes, plan, rank)
+  const std::int64_t held = plan.own_rows ? owned_bytes(weight_bytes, plan.grid, rank)
                             : stream      ? std::min(weight_bytes, 2 * largest)
                                           : weight_bytes;
   const double per_image = plan.own_rows ? owner_bytes_per_image(stats) : bytes_per_image(stats);
@@ -218,7 +224,9 @@ void plan_memory(const ModelStats& stats, const Profile& profile, const PlanRequ
     const auto ranks = std::ssize(profile.ranks);
     if (!pools) most = std::min(most, std::max(width, images / (kSharedBatches * ranks)));
   }
-  if (plan.helping == Helping::rows) images = stats.images;
+  if (plan.helping == Helping::rows) {
+    for (const Range& share : plan.images) images = std::max(images, share.size());
+  }
   if (request.batch) most = std::min(most, *request.batch);
   plan.batch.push_back(std::max<std::int64_t>(std::min(most, images), 1));
   plan.pools.push_back(pools);
@@ -255,21 +263,42 @@ void choose_strategy(const Profile& profile, const PlanRequest& request, Plan& p
             "CPU ranks of one process");
       }
       break;
-    case Strategy::model: plan.helping = Helping::rows; break;
-    case Strategy::grid:
-      throw InputError(
-          "/strategy: 'grid' is not available in this version; use 'data', 'model', "
-          "'data_then_model', 'task_manager', 'task_stealing' or 'auto'");
+    case Strategy::model:
+    case Strategy::grid: plan.helping = Helping::rows; break;
   }
-  const bool by_request = plan.strategy == Strategy::model;
+  const bool by_request = plan.helping == Helping::rows;
   // CPU ranks may share rows of one memory; a GPU's own ones lie in its own.
-  plan.own_rows = by_request && (request.own_rows || !all_cpu);
+  plan.own_rows = by_request && (request.own_rows || !all_cpu || plan.strategy == Strategy::grid);
   plan.rebalance_rows =
       !plan.own_rows && (!by_request || request.split.kind == SplitKind::profiled);
 }
 
-/// Each rank's images at the start.
+/// The groups of ranks that own rows.
+GridShares group_ranks(const PlanRequest& request, Plan& plan) {
+  const auto ranks = std::count_if(plan.speeds.begin(), plan.speeds.end(),
+                                   [](double speed) { return speed > 0.0; });
+  const bool grid = plan.strategy == Strategy::grid;
+  GridShares shares = share_grid(plan.speeds, grid ? request.model_ranks : ranks);
+  if (grid) {
+    plan.notes.push_back(
+        fmt::format("{} groups of {} ranks share the images, each of them the rows",
+                    shares.images.size(), shares.rows.size()));
+  }
+  return shares;
+}
+
+/// Each rank's images at the start; those of a group are its first rank's.
 std::vector<Range> share_images(const ModelStats& stats, const Plan& plan) {
+  if (plan.own_rows) {
+    const std::vector<Range> parts = split_in_proportion(stats.images, plan.grid.images);
+    std::vector<Range> shares(plan.speeds.size(), {stats.images, stats.images});
+    const auto rows = std::ssize(plan.grid.rows);
+    for (std::size_t rank = 0; rank < shares.size(); ++rank) {
+      const std::int64_t place = plan.grid.places[rank];
+      if (place >= 0 && place % rows == 0) shares[rank] = parts[place / rows];
+    }
+    return shares;
+  }
   if (plan.helping != Helping::rows && plan.sharing != Sharing::common) {
     return split_in_proportion(stats.images, plan.speeds);
   }
@@ -304,43 +333,12 @@ double modelled_seconds_per_image(const Profile& profile, std::size_t rank) {
   return std::max(sum, 1e-12);
 }
 
-std::vector<Range> split_in_proportion(std::int64_t count, const std::vector<double>& weights,
-                                       std::int64_t grain) {
-  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
-  const bool usable = std::all_of(weights.begin(), weights.end(),
-                                  [](double w) { return std::isfinite(w) && w >= 0.0; });
-  if (!usable || !(total > 0.0) || grain < 1 || count < 0) {
-    throw InputError("/split: shares must be finite and not negative, and not all 0");
-  }
-  const std::int64_t grains = (count + grain - 1) / grain;
-  std::vector<std::int64_t> pieces(weights.size());
-  std::vector<std::pair<double, std::size_t>> remainders;
-  std::int64_t given = 0;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const double ideal = static_cast<double>(grains) * weights[i] / total;
-    pieces[i] = std::min(static_cast<std::int64_t>(ideal), grains - given);
-    given += pieces[i];
-    if (weights[i] > 0.0) remainders.emplace_back(static_cast<double>(pieces[i]) - ideal, i);
-  }
-  std::sort(remainders.begin(), remainders.end());
-  for (std::size_t i = 0; given < grains; ++i, ++given) {
-    ++pieces[remainders[i % remainders.size()].second];
-  }
-  std::vector<Range> ranges;
-  std::int64_t begin = 0;
-  for (const std::int64_t piece : pieces) {
-    const std::int64_t end = std::min(count, begin + piece * grain);
-    ranges.push_back({begin, end});
-    begin = end;
-  }
-  return ranges;
-}
-
 Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanRequest& request) {
   if (profile.ranks.empty()) throw InputError("/devices: no device to run on");
   Plan plan;
   choose_strategy(profile, request, plan);
   plan.speeds = image_weights(profile, request);
+  if (plan.own_rows) plan.grid = group_ranks(request, plan);
   plan.images = share_images(stats, plan);
   plan.grain = panel_width(profile.ranks.front().device);
   plan.segments = make_segments(std::ssize(stats.layers));

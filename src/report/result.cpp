@@ -43,11 +43,24 @@ Json kernels_of(const Plan& plan) {
   return Json(ranks);
 }
 
+/// The ranks of each group that owns the rows together, those with the first rows first.
+Json groups_of(const Plan& plan) {
+  std::vector<std::vector<std::size_t>> groups(plan.grid.images.size(),
+                                               std::vector<std::size_t>(plan.grid.rows.size()));
+  for (std::size_t rank = 0; rank < plan.grid.places.size(); ++rank) {
+    const std::int64_t place = plan.grid.places[rank];
+    const auto rows = std::ssize(plan.grid.rows);
+    if (place >= 0) groups[place / rows][place % rows] = rank;
+  }
+  return Json(groups);
+}
+
 Json plan_of(const Plan& plan) {
   Json images = Json::array();
   for (const Range& range : plan.images) images.push_back({range.begin, range.end});
   return {{"strategy", std::string(to_string(plan.strategy))},
           {"images", std::move(images)},
+          {"groups", groups_of(plan)},
           {"batch", plan.batch},
           {"stream_weights", plan.stream_weights},
           {"segments", plan.segments.size()},

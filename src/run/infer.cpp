@@ -253,10 +253,10 @@ std::vector<LayerPartition> divide_job(const RunConfig& config, const Model& mod
                        "names the owners of the rows of a network as it is given, and /compile has "
                        "rewritten this one; set /compile to 'off', or /partition to 'hypergraph'");
     }
-    return Partition{0, divide_rows(config.partition, model, result.plan.speeds)};
+    return Partition{0, divide_rows(config.partition, model, result.plan.grid.rows)};
   };
   std::vector<LayerPartition> owners = share_partition(job.world.processes(), divide).layers;
-  if (job.leads()) result.rows = expected_traffic(config, model, owners, result.plan.speeds);
+  if (job.leads()) result.rows = expected_traffic(config, model, owners, result.plan.grid.rows);
   result.seconds.partition = now_seconds() - start;
   return owners;
 }
@@ -266,11 +266,15 @@ void count_rows(const Outcome& outcome, RowTraffic& rows) {
   for (const PassResult& rank : outcome.ranks) {
     for (std::size_t l = 0; l < rank.sent.size(); ++l) rows.layers[l].forward += rank.sent[l];
   }
-  const PassResult& first = outcome.ranks.front();
+  // The first rank of each group counted its images.
   for (std::size_t l = 0; l < rows.layers.size(); ++l) {
+    std::int64_t images = 0;
+    for (const PassResult& rank : outcome.ranks) {
+      if (rank.images_per_layer.empty()) continue;
+      images += l < rank.images_per_layer.size() ? rank.images_per_layer[l] : rank.gathered;
+    }
     auto& predicted = rows.layers[l].predicted_forward;
-    const bool layer = l < first.images_per_layer.size();
-    if (predicted) *predicted *= layer ? first.images_per_layer[l] : first.gathered;
+    if (predicted) *predicted *= images;
   }
 }
 

@@ -78,6 +78,21 @@ std::pair<PassResult, double> run_part(Part part, Communicator& comm) {
   return {part.run(), resident};
 }
 
+/// The same for a rank among groups that own rows; one that is left out waits for the others.
+std::pair<PassResult, double> run_rows(const PassContext& context, Communicator& comm,
+                                       Device& device, const DeviceSpec& spec) {
+  const GridShares& grid = context.plan->grid;
+  const auto rank = static_cast<std::size_t>(comm.rank());
+  const std::int64_t place = grid.places[rank];
+  const auto groups = std::ssize(grid.images);
+  const std::unique_ptr<Communicator> group =
+      comm.split(static_cast<int>(place < 0 ? groups : place / std::ssize(grid.rows)),
+                 static_cast<int>(place));
+  if (place >= 0) return run_part(RowPass(context, rank, *group, device, spec), comm);
+  comm.barrier();
+  return {PassResult{}, now_seconds()};
+}
+
 /// Every rank's results to the first process.
 void join_results(const Job& job, std::vector<PassResult>& ranks) {
   Communicator& processes = job.world.processes();
@@ -136,7 +151,7 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
     const double start = now_seconds();
     double resident = 0.0;
     std::tie(outcome.ranks[rank], resident) =
-        shared.plan->own_rows ? run_part(RowPass(context, comm, *device, job.specs[rank]), comm)
+        shared.plan->own_rows ? run_rows(context, comm, *device, job.specs[rank])
                               : run_part(Pass(context, comm, *device, job.specs[rank]), comm);
     comm.show("gathering", -1);
     const std::vector<std::int64_t> ids = gather(comm, outcome.ranks[rank].ids);

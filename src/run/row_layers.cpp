@@ -140,14 +140,14 @@ std::vector<LayerPartition> divide_rows(const PartitionSpec& spec, const Model& 
 }
 
 RowLayers cut_layers(const Model& model, const std::vector<LayerPartition>& owners,
-                     const Plan& plan, Communicator& comm, Device& device, Stream& stream) {
+                     const std::vector<std::string>& kernels, Communicator& comm, Device& device,
+                     Stream& stream) {
   RowLayers cut;
   std::optional<FeatureOwners> before;
   const LayerPartition* split = nullptr;
   std::vector<std::uint32_t> own, needed;
   std::vector<HaloRequest> requests;
   std::vector<std::size_t> asking;  // the layer that a request is for
-  auto segment = plan.segments.begin();
   for (std::int64_t l = 0; l < std::ssize(model.layers); ++l) {
     const Layer& layer = model.layers[l];
     const bool pooling = std::holds_alternative<Pool2d>(layer);
@@ -169,12 +169,11 @@ RowLayers cut_layers(const Model& model, const std::vector<LayerPartition>& owne
     rows.kind = layer_kind(layer);
     rows.activation = layer_activation(layer);
     rows.each = features_per_unit(layer);
-    if (l == segment->first + segment->count) ++segment;
     // A GPU takes all rows of a chunk in one launch, while it is sent the other chunk.
     const bool divided = rows.rows[0].size() > 0 && rows.rows[1].size() > 0;
     if (divided && device.info().kind == DeviceKind::cuda)
       rows.rows = {Range{}, {0, rows.rows[1].end}};
-    rows.kernel = &kernel_for(rows, segment->kernels[comm.rank()][l - segment->first], device);
+    rows.kernel = &kernel_for(rows, kernels[l], device);
     prepare(rows, device, stream);
     before = feature_owners(*split, rows.each, own);
   }

@@ -41,11 +41,11 @@ struct RowLayers {
 [[nodiscard]] std::vector<LayerPartition> divide_rows(const PartitionSpec& spec, const Model& model,
                                                       const std::vector<double>& speeds);
 
-/// Cuts this rank's rows out of `model`, and prepares them for the kernels that `plan` names, or
-/// where one declines a slice, for the first that takes it. All ranks call it. Throws `InputError`
-/// where the first layer is a pooling.
+/// Cuts this rank's rows out of `model`, and prepares them for the kernels that are named, one a
+/// layer, or where one declines a slice, for the first that takes it. All ranks of a group call it.
+/// Throws `InputError` where the first layer is a pooling.
 [[nodiscard]] RowLayers cut_layers(const Model& model, const std::vector<LayerPartition>& owners,
-                                   const Plan& plan, Communicator& comm, Device& device,
-                                   Stream& stream);
+                                   const std::vector<std::string>& kernels, Communicator& comm,
+                                   Device& device, Stream& stream);
 
 }  // namespace spdnn

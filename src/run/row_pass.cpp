@@ -28,10 +28,28 @@ Panels<T> cut(const Panels<T>& x, Range panels) {
           x.width, nullptr};
 }
 
+/// The images of a rank's group.
+Range images_of_group(const Plan& plan, std::size_t rank) {
+  const auto rows = std::ssize(plan.grid.rows);
+  const std::int64_t first = plan.grid.places[rank] / rows * rows;
+  const auto leader = std::find(plan.grid.places.begin(), plan.grid.places.end(), first);
+  return plan.images[leader - plan.grid.places.begin()];
+}
+
+/// The kernels that the plan gives a rank, one a layer.
+std::vector<std::string> kernels_of(const Plan& plan, std::size_t rank) {
+  std::vector<std::string> kernels;
+  for (const Segment& segment : plan.segments) {
+    kernels.insert(kernels.end(), segment.kernels[rank].begin(), segment.kernels[rank].end());
+  }
+  return kernels;
+}
+
 }  // namespace
 
 struct RowPass::State {
   const PassContext& context;
+  std::size_t rank;  ///< among all ranks
   Communicator& comm;
   Device& device;
   Pace pace;
@@ -59,21 +77,24 @@ struct RowPass::State {
   std::int64_t kept = 0;    ///< images whose outputs were kept
   PassResult result;
 
-  State(const PassContext& c, Communicator& with, Device& d, const DeviceSpec& spec)
+  State(const PassContext& c, std::size_t own, Communicator& with, Device& d,
+        const DeviceSpec& spec)
       : context(c),
+        rank(own),
         comm(with),
         device(d),
         pace(spec),
         stream(d.make_stream()),
         width(panel_width(d.info())),
         grain(common_panels(with, width)),
-        capacity(c.plan->batch[with.rank()]) {}
+        capacity(c.plan->batch[own]) {}
 
   [[nodiscard]] std::size_t layers() const { return context.model->layers.size(); }
   [[nodiscard]] const RowLayer& layer(std::size_t l) const { return cut_out.layers[l]; }
 
   void prepare() {
-    cut_out = cut_layers(*context.model, *context.rows, *context.plan, comm, device, *stream);
+    cut_out = cut_layers(*context.model, *context.rows, kernels_of(*context.plan, rank), comm,
+                         device, *stream);
     const std::int64_t lanes = (capacity + width - 1) / width * width;
     const auto floats = [&](std::int64_t count) {
       return device.allocate(static_cast<std::size_t>(count) * sizeof(float));
@@ -322,9 +343,9 @@ struct RowPass::State {
   }
 
   void run_all() {
-    const std::int64_t images = context.images->rows();
-    for (std::int64_t first = 0; first < images; first += capacity) {
-      load({first, std::min(first + capacity, images)});
+    const Range images = images_of_group(*context.plan, rank);
+    for (std::int64_t first = images.begin; first < images.end; first += capacity) {
+      load({first, std::min(first + capacity, images.end)});
       bool left = true;
       for (std::size_t s = 0; s < context.plan->segments.size() && left; ++s) {
         left = run_segment(s);
@@ -342,7 +363,7 @@ struct RowPass::State {
       result.images_per_layer.clear();
       return std::move(result);
     }
-    result.begun = context.images->rows();
+    result.begun = images_of_group(*context.plan, rank).size();
     for (std::int64_t image = 0; image < context.images->rows(); ++image) {
       if (parents[image] < 0) continue;
       result.merged.push_back(image);
@@ -352,9 +373,9 @@ struct RowPass::State {
   }
 };
 
-RowPass::RowPass(const PassContext& context, Communicator& comm, Device& device,
+RowPass::RowPass(const PassContext& context, std::size_t rank, Communicator& comm, Device& device,
                  const DeviceSpec& spec)
-    : state_(std::make_unique<State>(context, comm, device, spec)) {}
+    : state_(std::make_unique<State>(context, rank, comm, device, spec)) {}
 
 RowPass::~RowPass() = default;
 

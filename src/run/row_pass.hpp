@@ -8,17 +8,19 @@
 
 namespace spdnn {
 
-/// Drives one device. All ranks take the same images through the same segments; images die where
-/// they do on all ranks. Used from the thread that opened the device.
+/// Drives one device. The ranks of a group take the same images through the same segments; images
+/// die where they do on all of them. Used from the thread that opened the device.
 class RowPass {
  public:
-  /// `context.rows` holds the owners.
-  RowPass(const PassContext& context, Communicator& comm, Device& device, const DeviceSpec& spec);
+  /// `comm` is a group of the plan, `rank` this one among all ranks; `context.rows` holds the
+  /// owners by number in a group.
+  RowPass(const PassContext& context, std::size_t rank, Communicator& comm, Device& device,
+          const DeviceSpec& spec);
   ~RowPass();
-  /// Cuts out this rank's rows and allocates memory. All ranks call it.
+  /// Cuts out this rank's rows and allocates memory. All ranks of the group call it.
   void prepare();
-  /// Takes all images to the end. Rank 0 has what was found; what was sent, every rank knows of
-  /// itself.
+  /// Takes the group's images to the end. Its first rank has what was found; what was sent, every
+  /// rank knows of itself.
   [[nodiscard]] PassResult run();
 
  private:

@@ -83,18 +83,8 @@ void set_strategy(const RunConfig& config, std::size_t ranks, TrainSpec& spec) {
   switch (config.plan.strategy) {
     case Strategy::automatic: spec.model_ranks = split.kind == SplitKind::profiled ? 0 : 1; break;
     case Strategy::data: spec.model_ranks = 1; break;
-    case Strategy::model:
-      spec.model_ranks = static_cast<int>(ranks);
-      if (split.kind == SplitKind::ratios) spec.row_shares = split.ratios;
-      break;
-    case Strategy::grid:
-      if (split.kind == SplitKind::ratios) {
-        throw InputError(
-            "/split: ratios go with strategy 'data' or 'model' in this version, since 'grid' "
-            "shares "
-            "images and rows; use 'profiled' or 'even'");
-      }
-      break;
+    case Strategy::model: spec.model_ranks = static_cast<int>(ranks); break;
+    case Strategy::grid: break;
     case Strategy::data_then_model:
     case Strategy::task_manager:
     case Strategy::task_stealing:

@@ -13,7 +13,8 @@
 
 namespace spdnn::train {
 
-/// What all ranks share, read only but for the result, which rank 0 writes.
+/// What all ranks share, read only but for the result, which the leading rank writes: the one with
+/// the first place (`choose_leader`).
 struct Job {
   const TrainSpec* spec;
   const LabelledImages* train;
@@ -25,6 +26,7 @@ struct Job {
   const std::optional<Checkpoint>* resumed;
   const std::optional<Checkpoint>* best;  ///< of the epochs before the resumed one
   const TrainHooks* hooks;
+  std::atomic<bool>* has_first;  ///< set where the first rank runs in this process
   TrainResult* result;
 };
 

@@ -10,6 +10,7 @@
 
 #include "host_view.hpp"
 #include "layer_splits.hpp"
+#include "meeting_times.hpp"
 #include "spdnn/halo.hpp"
 #include "spdnn/plan.hpp"
 #include "spdnn/timing.hpp"
@@ -153,7 +154,10 @@ TrainCosts measure_costs(const TrainSpec& spec, const std::vector<TrainLayer>& l
     }
   }
   costs.sums = measure_sums(comm, device, parameters_of(layers));
-  if (rows) costs.halos = measure_halos(comm, device);
+  if (!rows || comm.size() == 1) return costs;
+  costs.halos = measure_halos(comm, device);
+  std::vector<std::vector<double>> spreads = measure_spreads(spec, layers, comm, device);
+  for (std::size_t r = 0; r < spreads.size(); ++r) costs.devices[r].spread = std::move(spreads[r]);
   return costs;
 }
 
@@ -183,62 +187,36 @@ TrainProblem problem_of(const TrainSpec& spec, const std::vector<TrainLayer>& la
 
 /// The layout that was asked for, whatever the devices.
 TrainLayout given_layout(const TrainSpec& spec, const TrainProblem& problem, int ranks) {
-  const int rows = std::max(spec.model_ranks, 1);
-  const auto even = [](int count) {
-    return std::vector<double>(static_cast<std::size_t>(count), 1.0);
-  };
-  std::vector<double> images = even(ranks / rows);
-  if (rows == 1 && spec.split.kind == SplitKind::ratios) images = spec.split.ratios;
-  if (std::ssize(images) != ranks / rows) {
+  std::vector<double> shares(static_cast<std::size_t>(ranks), 1.0);
+  if (spec.split.kind == SplitKind::ratios) shares = spec.split.ratios;
+  if (std::ssize(shares) != ranks) {
     throw InputError(
-        fmt::format("/split: {} ratios for {} devices; give one for each", images.size(), ranks));
+        fmt::format("/split: {} ratios for {} devices; give one for each", shares.size(), ranks));
   }
+  // Under `model` all that take part share the rows.
+  const std::int64_t sharers =
+      spec.model_ranks == ranks
+          ? std::count_if(shares.begin(), shares.end(), [](double share) { return share > 0.0; })
+          : std::max(spec.model_ranks, 1);
+  GridShares grid = share_grid(shares, sharers);
   TrainLayout layout;
-  layout.strategy = rows == 1 ? Strategy::data : rows == ranks ? Strategy::model : Strategy::grid;
-  layout.rows = rows;
-  const std::vector<Range> parts = split_in_proportion(spec.batch, images, problem.grain);
-  for (std::size_t g = 0; g < parts.size(); ++g) {
-    const bool takes_part = images[g] > 0.0 || g == 0;
-    for (int number = 0; number < rows; ++number) {
-      layout.places.push_back(takes_part ? std::ssize(layout.images) * rows + number : -1);
-    }
-    if (takes_part) layout.images.push_back(parts[g].size());
+  layout.rows = std::ssize(grid.rows);
+  layout.strategy = layout.rows == 1          ? Strategy::data
+                    : grid.images.size() == 1 ? Strategy::model
+                                              : Strategy::grid;
+  layout.places = std::move(grid.places);
+  for (const Range& range : split_in_proportion(spec.batch, grid.images, problem.grain)) {
+    layout.images.push_back(range.size());
   }
-  const std::vector<double> shares = spec.row_shares.empty() ? even(rows) : spec.row_shares;
   for (const std::int64_t units : problem.units) {
     std::vector<std::int64_t>& layer = layout.units.emplace_back();
-    for (const Range& range : split_in_proportion(units, shares)) layer.push_back(range.size());
+    for (const Range& range : split_in_proportion(units, grid.rows)) layer.push_back(range.size());
     if (units == 0 && layout.units.size() > 1) layer = layout.units[layout.units.size() - 2];
   }
-  if (rows > 1) layout.splits = problem.splits.empty() ? splits_by_bytes(problem) : problem.splits;
+  if (layout.rows > 1) {
+    layout.splits = problem.splits.empty() ? splits_by_bytes(problem) : problem.splits;
+  }
   return layout;
-}
-
-/// Gives the first rank, which keeps what all have learned, the first place: one without images or
-/// rows where it had none.
-void put_first(TrainLayout& layout) {
-  const std::int64_t rows = layout.rows;
-  if (layout.places[0] < 0) {
-    for (std::int64_t& place : layout.places) place += place < 0 ? 0 : 1;
-    layout.places[0] = 0;
-    if (rows == 1) {
-      layout.images.insert(layout.images.begin(), 0);
-    } else {
-      ++layout.rows;
-      for (auto& layer : layout.units) layer.insert(layer.begin(), 0);
-    }
-    return;
-  }
-  const std::int64_t group = layout.places[0] / rows;
-  const std::int64_t number = layout.places[0] % rows;
-  const auto swapped = [](std::int64_t x, std::int64_t with) {
-    return x == with ? 0 : x == 0 ? with : x;
-  };
-  for (std::int64_t& place : layout.places) {
-    if (place >= 0) place = swapped(place / rows, group) * rows + swapped(place % rows, number);
-  }
-  std::swap(layout.images[0], layout.images[group]);
-  for (auto& layer : layout.units) std::swap(layer[0], layer[number]);
 }
 
 bool all_alike(const std::vector<DeviceSpec>& devices) {
@@ -270,11 +248,30 @@ void add_notes(StepPlan& plan) {
   for (std::size_t r = 0; r < plan.devices.size(); ++r) {
     const std::int64_t place = layout.places[r];
     const RankCost& cost = plan.devices[r].images;
-    if (place >= 0 && (layout.rows > 1 || layout.images[place] > 0)) continue;
+    if (place >= 0) continue;
     plan.notes.push_back(fmt::format(
         "rank {} is left out: {} images take it {:.3g} s, and a step of the others takes {:.3g} s",
         r, plan.problem.grain, cost.at(plan.problem.grain), layout.seconds()));
   }
+}
+
+/// Gives the first rank the first place, without images or rows.
+std::string keep_first(TrainLayout& layout) {
+  if (layout.images.size() > 1 && layout.rows > 1) {
+    throw InputError(
+        "/split: rank 0 has no share, nor has another rank of its process, which writes what all "
+        "learn; give one of them a share");
+  }
+  for (std::int64_t& place : layout.places) place += place < 0 ? 0 : 1;
+  layout.places[0] = 0;
+  if (layout.rows == 1) {
+    layout.images.insert(layout.images.begin(), 0);
+  } else {
+    ++layout.rows;
+    for (auto& layer : layout.units) layer.insert(layer.begin(), 0);
+  }
+  return "rank 0 has no share of the steps, but goes with them, since its process writes what all "
+         "learn and has no other rank that takes part";
 }
 
 }  // namespace
@@ -290,6 +287,28 @@ const TrainKernels<float>& kernels_for(const Device& device) {
                   to_string(kind)));
 }
 
+std::string choose_leader(TrainLayout& layout, const std::vector<bool>& beside_first) {
+  std::size_t leader = 0;
+  while (leader < beside_first.size() && (layout.places[leader] < 0 || !beside_first[leader])) {
+    ++leader;
+  }
+  if (leader == beside_first.size()) return keep_first(layout);
+  const std::int64_t group = layout.places[leader] / layout.rows;
+  const std::int64_t number = layout.places[leader] % layout.rows;
+  const auto swapped = [](std::int64_t x, std::int64_t with) {
+    return x == with ? 0 : x == 0 ? with : x;
+  };
+  for (std::int64_t& place : layout.places) {
+    if (place < 0) continue;
+    place =
+        swapped(place / layout.rows, group) * layout.rows + swapped(place % layout.rows, number);
+  }
+  std::swap(layout.images[0], layout.images[group]);
+  for (auto& layer : layout.units) std::swap(layer[0], layer[number]);
+  if (leader == 0) return "";
+  return fmt::format("rank {} writes what all learn, since rank 0 is left out", leader);
+}
+
 StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                     const std::vector<DeviceSpec>& devices, Communicator& comm, Device& device,
                     const TrainCosts* known) {
@@ -299,8 +318,7 @@ StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers
   const std::int64_t grain = largest(comm, grain_of(device.info()));
   // Equal devices share images unless they are told otherwise, so that equal runs have equal bits.
   if (strategy == Strategy::automatic && alike && !follow) strategy = Strategy::data;
-  const bool given =
-      spec.split.kind != SplitKind::profiled || !spec.row_shares.empty() || spec.partition.chosen();
+  const bool given = spec.split.kind != SplitKind::profiled || spec.partition.chosen();
   if (given || (alike && !follow)) {
     StepPlan plan;
     plan.problem = problem_of(spec, layers, devices, grain);
@@ -328,7 +346,6 @@ StepPlan plan_measured(const TrainSpec& spec, const std::vector<TrainLayer>& lay
   plan.problem.halos = costs.halos;
   plan.layout = lay_out(plan.problem, plan.devices, strategy,
                         strategy == Strategy::grid ? spec.model_ranks : 0);
-  put_first(plan.layout);
   add_notes(plan);
   add_split_note(spec, devices, plan.problem, plan.layout, plan.notes);
   return plan;

@@ -13,7 +13,7 @@ namespace spdnn::train {
 /// How a group of ranks shares the images and the rows of each step.
 struct StepPlan {
   TrainProblem problem;
-  TrainLayout layout;  ///< the first rank has the first place
+  TrainLayout layout;
   /// By rank; none where nothing was measured.
   std::vector<TrainDevice> devices;
   bool follow = false;  ///< measured times move shares
@@ -32,5 +32,11 @@ struct StepPlan {
                                      const std::vector<DeviceSpec>& devices, Communicator& comm,
                                      Device& device, Strategy strategy,
                                      const TrainCosts* known = nullptr);
+
+/// Gives the first place to the rank that leads, whose process must be that of the first rank, for
+/// it writes what all learn: the first rank, or where that is left out another one. Where none of
+/// that process takes part, the first rank gets it, without images or rows; in a grid that is an
+/// `InputError`. Returns what there is to say.
+[[nodiscard]] std::string choose_leader(TrainLayout& layout, const std::vector<bool>& beside_first);
 
 }  // namespace spdnn::train

@@ -44,12 +44,25 @@ Followers followers_of(const StepPlan& plan) {
   return followers;
 }
 
+/// Whether each rank runs in the process of the first one.
+std::vector<bool> beside_first(const Job& job, Communicator& all) {
+  if (all.rank() == 0) *job.has_first = true;
+  all.barrier();
+  const std::int64_t own = *job.has_first ? 1 : 0;
+  std::vector<std::int64_t> flags(static_cast<std::size_t>(all.size()));
+  all.all_gather(&own, flags.data(), std::vector<std::int64_t>(flags.size(), 1), DType::i64,
+                 nullptr);
+  return {flags.begin(), flags.end()};
+}
+
 void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>& devices) {
   const DeviceSpec& spec = devices[all.rank()];
   const std::unique_ptr<Device> device = open_device(spec);
   all.show_device(device->info().name);
   all.show("measuring", -1);
-  const StepPlan plan = plan_steps(*job.spec, *job.layers, devices, all, *device, job.hooks->costs);
+  StepPlan plan = plan_steps(*job.spec, *job.layers, devices, all, *device, job.hooks->costs);
+  const std::string leads = choose_leader(plan.layout, beside_first(job, all));
+  if (!leads.empty()) plan.notes.push_back(leads);
   const TrainLayout& layout = plan.layout;
   if (all.rank() == 0) {
     std::vector<std::string>& notes = job.result->notes;
@@ -92,15 +105,12 @@ void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>
 void check_ranks(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) {
   const std::int64_t ranks = std::ssize(devices);
   if (spec.model_ranks == 0) return;  // chosen so that it fits
+  if (spec.split.kind == SplitKind::ratios && spec.model_ranks > 0) return;  // not all take part
   if (spec.model_ranks < 0 || ranks % spec.model_ranks != 0) {
     throw InputError(
         fmt::format("/train/model_ranks: {} devices are no whole number of groups of {}; list as "
                     "many devices, or let another number share the rows",
                     ranks, spec.model_ranks));
-  }
-  if (!spec.row_shares.empty() && std::ssize(spec.row_shares) != spec.model_ranks) {
-    throw InputError(fmt::format("/split: {} ratios for {} ranks that share rows; give one each",
-                                 spec.row_shares.size(), spec.model_ranks));
   }
 }
 
@@ -248,6 +258,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   std::iota(ids.begin(), ids.end(), 0U);
   if (spec.validation > 0) ids = shuffled(ids, spec.seed, kSplitStream);
   const auto held = ids.begin() + spec.validation;
+  std::atomic<bool> has_first = false;
   const Job job = {&spec,
                    &train,
                    &test,
@@ -259,6 +270,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
                    &resumed,
                    &best,
                    &hooks,
+                   &has_first,
                    &result};
   result.rank_images.resize(devices.size());
   result.rank_seconds.resize(devices.size());

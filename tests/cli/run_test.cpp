@@ -144,10 +144,28 @@ TEST_F(Run, MissingLayerFileEndsWithTwo) {
   expect_part(o.err, "n1024-l1.tsv");
 }
 
-TEST_F(Run, StrategyThatIsNotAvailableEndsWithTwo) {
-  const Outcome o = run({"run", write("c.json", small(R"("strategy": "grid")"))});
+TEST_F(Run, GroupsThatDoNotFitEndWithTwo) {
+  const Outcome o =
+      run({"run", write("c.json", small(R"("strategy": "grid", "devices": [{"cpu": {}}])"))});
   EXPECT_EQ(o.status, 2);
-  expect_part(o.err, "grid");
+  expect_part(o.err, "groups of 2");
+}
+
+TEST_F(Run, GridsFindWhatOneRankFinds) {
+  const std::string config = write("c.json", small(R"("devices": [{"cpu": {}}])"));
+  ASSERT_EQ(run({"run", config}).status, 0);
+  const std::string one = read_text(folder_ / "out/categories.tsv");
+  const Outcome o =
+      run({"run", config, "--set", "/strategy=grid", "--set", "/split=[3,0,1,2,2]", "--set",
+           R"(/devices=[{"cpu":{}},{"cpu":{}},{"cpu":{}},{"cpu":{}},{"cpu":{}}])"});
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(read_text(folder_ / "out/categories.tsv"), one);
+  const json r = result();
+  EXPECT_EQ(r["status"], "verified");
+  EXPECT_EQ(r["devices"][1]["images"], 0);
+  std::int64_t images = 0;
+  for (const json& device : r["devices"]) images += device["images"].get<std::int64_t>();
+  EXPECT_EQ(images, r["unique_images"].get<std::int64_t>());
 }
 
 TEST_F(Run, OutputFolderThatCannotBeEndsWithThree) {

@@ -173,9 +173,9 @@ TEST_F(Train, ConvolutionsAreTrainedResumedAndEvaluated) {
     "conv/checkpoints/checkpoint-000004.safetensors"}, "input": {"mnist": "set"},
     "compile": "safe", "devices": [{"cpu": {"threads": 2}}, {"cpu": {}}, {"cpu": {}}],
     "verify": {"sample_against_reference": 40}, "output": "evaluated"})");
-  for (const char* strategy : {"data", "model", "data_then_model", "task_stealing"}) {
-    const Outcome run_of =
-        run({"run", evaluate, "--set", std::string("/strategy=") + strategy, "--set", "/batch=64"});
+  for (const char* strategy : {"data", "model", "data_then_model", "task_stealing", "grid"}) {
+    const Outcome run_of = run({"run", evaluate, "--set", std::string("/strategy=") + strategy,
+                                "--set", "/batch=64", "--set", "/model_ranks=3"});
     ASSERT_EQ(run_of.status, 0) << strategy << run_of.out << run_of.err;
     const json evaluated = json::parse(read_text(folder_ / "evaluated/result.json"));
     EXPECT_EQ(evaluated["status"], "verified") << strategy;

@@ -130,6 +130,11 @@ TEST_F(LoadConfig, ReadsEveryStrategy) {
   }
 }
 
+TEST_F(LoadConfig, ReadsGroupsOfAGrid) {
+  EXPECT_EQ(load(with("")).plan.model_ranks, 2);
+  EXPECT_EQ(load(with(R"("strategy": "grid", "model_ranks": 3)")).plan.model_ranks, 3);
+}
+
 TEST_F(LoadConfig, ReadsLevelsOfCompile) {
   for (const char* level : {"off", "safe", "full"}) {
     EXPECT_EQ(load(with(std::string(R"("compile": ")") + level + '"')).compile, level);

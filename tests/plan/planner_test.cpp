@@ -1,6 +1,8 @@
 // The planner on invented devices: no device is opened here.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <random>
 
@@ -205,12 +207,36 @@ TEST(MakePlan, FitsBatchesIntoCaches) {
   EXPECT_EQ(batch(262144, 1), 32);  // whatever the caches, a panel
 }
 
-TEST(MakePlan, RefusesStrategiesItDoesNotHave) {
+TEST(MakePlan, RefusesWhatNoRankCanDo) {
+  EXPECT_NE(message_of(stats(3, 10), {}, {}).find("no device"), std::string::npos);
   PlanRequest request;
   request.strategy = Strategy::grid;
-  EXPECT_NE(message_of(stats(3, 10), profile(3, {1e-6}), request).find("'grid' is not available"),
+  EXPECT_NE(message_of(stats(3, 10), profile(3, {1e-6}), request).find("groups of 2"),
             std::string::npos);
-  EXPECT_NE(message_of(stats(3, 10), {}, {}).find("no device"), std::string::npos);
+}
+
+/// Every image is one group's, and every group's ranks have all rows.
+TEST(MakePlan, GridsShareImagesAndRows) {
+  const Profile p = profile(12, {4e-6, 1e-6, 1e-6, 2e-6, 1e-6});
+  PlanRequest request;
+  request.strategy = Strategy::grid;
+  request.split = {SplitKind::ratios, {10.0, 0.0, 60.0, 20.0, 30.0}};
+  const Plan ratios = make_plan(stats(12, 120), p, request);
+  EXPECT_TRUE(ratios.own_rows);
+  EXPECT_EQ(ratios.grid.places, (std::vector<std::int64_t>{3, -1, 0, 1, 2}));
+  EXPECT_EQ(ratios.images[2].end, 80);
+  EXPECT_EQ(ratios.images[4].begin, 80);
+  EXPECT_EQ(ratios.images[4].end, 120);
+  for (const std::size_t r : {0U, 1U, 3U}) EXPECT_EQ(ratios.images[r].size(), 0) << r;
+  for (const std::int64_t batch : ratios.batch) EXPECT_EQ(batch, ratios.batch.front());
+  EXPECT_GE(ratios.batch.front(), 80);
+  EXPECT_EQ(ratios.segments.front().exchange, Exchange::halo);
+  EXPECT_NE(ratios.notes.front().find("2 groups of 2 ranks"), std::string::npos);
+  request.split = {};
+  request.model_ranks = 5;
+  const Plan profiled = make_plan(stats(12, 120), p, request);
+  EXPECT_EQ(profiled.grid.rows.size(), 5U);
+  EXPECT_NEAR(profiled.grid.rows[1] / profiled.grid.rows[0], 4.0, 1e-9);
 }
 
 TEST(MakePlan, IsPure) {
@@ -220,6 +246,47 @@ TEST(MakePlan, IsPure) {
   const Plan b = make_plan(s, p, {});
   EXPECT_EQ(a.images, b.images);
   EXPECT_EQ(a.batch, b.batch);
+}
+
+TEST(ShareGrid, GroupsUnlikeRanksBySize) {
+  const GridShares uneven = share_grid({10.0, 60.0, 20.0, 30.0}, 2);
+  EXPECT_EQ(uneven.places, (std::vector<std::int64_t>{3, 0, 1, 2}));
+  EXPECT_EQ(uneven.images, (std::vector<double>{80.0, 40.0}));
+  EXPECT_EQ(uneven.rows, (std::vector<double>{90.0, 30.0}));
+  const GridShares even = share_grid({1.0, 1.0, 0.0, 1.0, 1.0}, 2);
+  EXPECT_EQ(even.places, (std::vector<std::int64_t>{0, 1, -1, 2, 3})) << "neighbours together";
+  const GridShares images = share_grid({70.0, 25.0, 5.0}, 1);
+  EXPECT_EQ(images.images, (std::vector<double>{70.0, 25.0, 5.0}));
+  const GridShares rows = share_grid({5.0, 70.0, 25.0}, 3);
+  EXPECT_EQ(rows.places, (std::vector<std::int64_t>{0, 1, 2}));
+  EXPECT_EQ(rows.rows, (std::vector<double>{5.0, 70.0, 25.0}));
+  EXPECT_THROW(static_cast<void>(share_grid({1.0, 1.0, 0.0, 1.0}, 2)), InputError);
+  EXPECT_THROW(static_cast<void>(share_grid({0.0, 0.0}, 1)), InputError);
+}
+
+/// Groups that are alike but for their size give every rank its own share of the whole.
+TEST(ShareGrid, GivesEachRankItsShare) {
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 1000; ++round) {
+    const auto groups = 1 + random() % 5;
+    const auto rows = 1 + random() % 5;
+    std::vector<double> sizes, parts, shares;
+    for (std::size_t g = 0; g < groups; ++g) {
+      sizes.push_back(1.0 + 0.1 * static_cast<double>(random() % 10));
+    }
+    for (std::size_t n = 0; n < rows; ++n) parts.push_back(std::pow(2.0, n));
+    for (const double size : sizes) {
+      for (const double part : parts) shares.push_back(size * part);
+    }
+    std::shuffle(shares.begin(), shares.end(), random);
+    const GridShares grid = share_grid(shares, static_cast<std::int64_t>(rows));
+    const double all = std::accumulate(shares.begin(), shares.end(), 0.0);
+    for (std::size_t r = 0; r < shares.size(); ++r) {
+      const auto place = static_cast<std::size_t>(grid.places[r]);
+      ASSERT_NEAR(grid.images[place / rows] * grid.rows[place % rows], shares[r] * all,
+                  1e-9 * shares[r] * all);
+    }
+  }
 }
 
 }  // namespace

@@ -74,6 +74,7 @@ struct Choice {
   PartitionSpec partition;
   std::vector<double> speeds = {1.0};
   std::int64_t batch = 64;
+  std::int64_t model_ranks = 2;  ///< under `grid`
 };
 
 /// What the planner would measure.
@@ -104,10 +105,11 @@ Ran run_network(const Network& network, const Choice& choice) {
   request.split = {SplitKind::ratios, choice.speeds};
   request.batch = choice.batch;
   request.own_rows = true;
+  request.model_ranks = choice.model_ranks;
   const Plan plan = make_plan(stats_of(network.model, network.images),
                               profile_of(network.model, choice.speeds.size()), request);
   Ran ran;
-  if (plan.own_rows) ran.owners = divide_rows(choice.partition, network.model, plan.speeds);
+  if (plan.own_rows) ran.owners = divide_rows(choice.partition, network.model, plan.grid.rows);
   SharedForms forms(network.model);
   const std::vector<std::int64_t> none;
   Progress progress;
@@ -128,19 +130,23 @@ Ran run_network(const Network& network, const Choice& choice) {
   return ran;
 }
 
-/// Sent bytes are what the owners let expect of the images that each layer was computed for.
+/// Sent bytes are what the owners let expect of the images that each layer was computed for, which
+/// the first rank of each group counts.
 void expect_predicted(const Network& network, const Ran& ran) {
   const Traffic traffic = count_traffic(network.model, {model_key(network.model), ran.owners});
-  const std::vector<PassResult>& ranks = ran.outcome.ranks;
-  for (std::size_t l = 0; l <= network.model.layers.size(); ++l) {
+  const std::size_t layers = network.model.layers.size();
+  for (std::size_t l = 0; l <= layers; ++l) {
     std::int64_t sent = 0;
-    for (const PassResult& rank : ranks) sent += rank.sent[l];
-    const std::int64_t expected =
-        l < network.model.layers.size()
-            ? traffic.layers[l].words * ranks[0].images_per_layer[l]
-            : (network.model.outputs() - std::ssize(part_of(ran.owners.back(), 0))) *
-                  ranks[0].gathered;
-    EXPECT_EQ(sent, 4 * expected) << "layer " << l;
+    std::int64_t images = 0;
+    for (const PassResult& rank : ran.outcome.ranks) {
+      if (!rank.sent.empty()) sent += rank.sent[l];
+      if (rank.images_per_layer.empty()) continue;
+      images += l < layers ? rank.images_per_layer[l] : rank.gathered;
+    }
+    const std::int64_t words =
+        l < layers ? traffic.layers[l].words
+                   : network.model.outputs() - std::ssize(part_of(ran.owners.back(), 0));
+    EXPECT_EQ(sent, 4 * words * images) << "layer " << l;
   }
 }
 
@@ -163,6 +169,39 @@ TEST(OwnedRows, GiveTheBitsOfOneRankAndSendWhatIsPredicted) {
     EXPECT_EQ(got.outcome.ids, one.outcome.ids);
     EXPECT_TRUE(got.outcome.outputs == one.outcome.outputs) << "outputs differ";
     expect_predicted(network, got);
+    if (HasFailure()) return;
+  }
+}
+
+/// Groups of every size, some ranks left out, some groups without an image.
+TEST(OwnedRows, OfGroupsThatShareImages) {
+  const char* names[] = {"auto", "cyclic"};
+  for (std::uint64_t round = 0; round < 40; ++round) {
+    std::mt19937_64 random(1000 + round);
+    const Network network = linear_network(random);
+    Choice choice;
+    choice.strategy = Strategy::grid;
+    choice.partition.model = names[round % 2];
+    choice.model_ranks = 1 + static_cast<std::int64_t>(random() % 3);
+    choice.speeds.clear();
+    const auto groups = 1 + random() % 4;
+    for (std::size_t r = 0; r < groups * static_cast<std::size_t>(choice.model_ranks); ++r) {
+      choice.speeds.push_back(static_cast<double>(1 + random() % 9));
+    }
+    for (std::size_t out = random() % 3; out > 0; --out) {
+      choice.speeds.insert(choice.speeds.begin() + random() % choice.speeds.size(), 0.0);
+    }
+    choice.batch = 1 + static_cast<std::int64_t>(random() % 100);
+    SCOPED_TRACE(fmt::format("round {}, {} groups of {}, {} ranks, batch {}", round, groups,
+                             choice.model_ranks, choice.speeds.size(), choice.batch));
+    const Ran one = run_network(network, {});
+    const Ran got = run_network(network, choice);
+    EXPECT_EQ(got.outcome.ids, one.outcome.ids);
+    EXPECT_TRUE(got.outcome.outputs == one.outcome.outputs) << "outputs differ";
+    expect_predicted(network, got);
+    std::int64_t begun = 0;
+    for (const PassResult& rank : got.outcome.ranks) begun += rank.begun;
+    EXPECT_EQ(begun, network.images.rows());
     if (HasFailure()) return;
   }
 }

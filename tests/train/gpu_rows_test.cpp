@@ -67,7 +67,7 @@ TEST_F(GpuRows, LossesAreThoseOfOneRank) {
     expect_near(one, run(spec(), ranks, size));
   }
   TrainSpec uneven = spec();
-  uneven.row_shares = {1.0, 5.0, 0.0};
+  uneven.split = {SplitKind::ratios, {1.0, 5.0, 0.0}};
   expect_near(one, run(uneven, "GGc", 3));
 }
 

@@ -97,8 +97,9 @@ INSTANTIATE_TEST_SUITE_P(Ranks, NcclTrainingOf, testing::Range(1, 9));
 TEST_P(NcclTrainingOf, RowsOfUnevenRanks) {
   TrainSpec spec = short_spec();
   spec.model_ranks = GetParam();
-  for (int rank = 0; rank < GetParam(); ++rank) spec.row_shares.push_back(1.0 + rank % 3);
-  if (GetParam() > 2) spec.row_shares[1] = 0.0;
+  spec.split.kind = SplitKind::ratios;
+  for (int rank = 0; rank < GetParam(); ++rank) spec.split.ratios.push_back(1.0 + rank % 3);
+  if (GetParam() > 2) spec.split.ratios[1] = 0.0;
   expect_same_bits(spec, GetParam());
   if (GetParam() > 1) {
     EXPECT_GT(calls_that_start_with("send", GetParam()), 0);

@@ -1,11 +1,15 @@
 // Uneven shares of each batch: the same training, whoever has how many images, and shares that
 // follow devices that become slower.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <numeric>
 
 #include "batch_shares.hpp"
+#include "meeting_times.hpp"
+#include "support/scratch.hpp"
+#include "topology.hpp"
 #include "train/images.hpp"
 
 namespace spdnn {
@@ -62,12 +66,17 @@ TEST(UnevenShares, TrainTheSameNetwork) {
   const std::vector<float> one =
       parameters_of(train_network(spec, train, {}, cpu_ranks(1), {}).model);
   for (const std::vector<double>& ratios :
-       {std::vector<double>{1, 1, 1}, {8, 3, 1}, {1, 0, 5}, {1, 100, 1}}) {
+       {std::vector<double>{1, 1, 1}, {8, 3, 1}, {1, 0, 5}, {0, 2, 1}, {1, 100, 1}}) {
     spec.split = {SplitKind::ratios, ratios};
     const TrainResult result = train_network(spec, train, {}, cpu_ranks(3), {});
     EXPECT_LT(difference(one, parameters_of(result.model)), 1e-5);
     EXPECT_EQ(std::accumulate(result.rank_images.begin(), result.rank_images.end(), 0L), 1000);
-    EXPECT_EQ(result.rank_images[1] == 0, ratios[1] == 0.0);
+    for (std::size_t r = 0; r < ratios.size(); ++r) {
+      if (ratios[r] >= 2.0) EXPECT_GT(result.rank_images[r], 0);
+      if (ratios[r] > 0.0) continue;
+      EXPECT_EQ(result.rank_images[r], 0);
+      EXPECT_EQ(result.rank_seconds[r], 0.0) << "it has no part in the steps";
+    }
   }
 }
 
@@ -109,21 +118,65 @@ TEST(UnevenShares, MoveAwayFromADeviceThatBecomesSlower) {
   EXPECT_LT(difference(parameters_of(undisturbed.model), parameters_of(result.model)), 1e-4);
 }
 
+TEST(Spreads, StandForTheTimesThatTheyAreOf) {
+  std::vector<double> times(128, 2.0);
+  EXPECT_EQ(train::spread_of(times), std::vector<double>(8, 1.0));
+  times[17] = 1e9;  // one that another program made long
+  EXPECT_EQ(train::spread_of(times), std::vector<double>(8, 1.0));
+  for (std::size_t i = 0; i < times.size(); ++i) times[i] = static_cast<double>((i * 37) % 128);
+  const std::vector<double> even = train::spread_of(times);
+  ASSERT_EQ(even.size(), 8U);
+  for (std::size_t part = 0; part < 8; ++part) {
+    EXPECT_NEAR(even[part], static_cast<double>(2 * part + 1) / 8.0, 1e-9);
+  }
+  EXPECT_TRUE(train::spread_of(std::vector<double>(128, 0.0)).empty());
+}
+
+TEST(Spreads, AreMeasuredTogetherAndRemembered) {
+  const test::ScratchDir folder;
+  TrainSpec spec = wide_spec();
+  spec.profile_cache = folder.path() / "profile.json";
+  const std::vector<train::TrainLayer> layers =
+      train::make_layers(spec, train::Planes(1, 6, 6), {});
+  std::vector<std::vector<double>> first, second;
+  for (auto* spreads : {&first, &second}) {
+    run_ranks(3, [&](Communicator& comm) {
+      const std::unique_ptr<Device> device = open_device({});
+      auto found = train::measure_spreads(spec, layers, comm, *device);
+      if (comm.rank() == 0) *spreads = std::move(found);
+    });
+  }
+  ASSERT_EQ(first.size(), 3U);
+  for (const std::vector<double>& spread : first) {
+    EXPECT_TRUE(std::is_sorted(spread.begin(), spread.end()));
+    EXPECT_NEAR(std::accumulate(spread.begin(), spread.end(), 0.0),
+                static_cast<double>(spread.size()), 1e-9);
+  }
+  // Devices of one kind have one entry, that of whoever wrote last.
+  EXPECT_EQ(second[0], second[1]);
+  EXPECT_NE(std::find(first.begin(), first.end(), second[0]), first.end());
+}
+
 TEST(UnevenShares, ADeviceThatOnlyHoldsOthersUpIsLeftOut) {
   TrainSpec spec = wide_spec();
   spec.split = {SplitKind::profiled, {}};
-  std::vector<DeviceSpec> devices = cpu_ranks(3);
-  devices[0].slowdown = devices[2].slowdown = 2.0;
-  devices[1].slowdown = 100.0;
-  const TrainCosts costs = test::invented_costs(spec, devices.size());
+  const TrainCosts costs = test::invented_costs(spec, 3);
   TrainHooks hooks;
   hooks.costs = &costs;
-  const TrainResult result = train_network(spec, made_up_images(800, 1), {}, devices, hooks);
-  EXPECT_EQ(result.rank_images[1], 0);
-  EXPECT_GT(result.rank_images[0], 0);
-  EXPECT_GT(result.rank_images[2], 0);
-  ASSERT_FALSE(result.notes.empty());
-  EXPECT_NE(result.notes.back().find("rank 1 is left out"), std::string::npos);
+  for (const std::size_t slow : {1U, 0U}) {
+    std::vector<DeviceSpec> devices = cpu_ranks(3);
+    for (DeviceSpec& device : devices) device.slowdown = 2.0;
+    devices[slow].slowdown = 100.0;
+    const TrainResult result = train_network(spec, made_up_images(800, 1), {}, devices, hooks);
+    for (std::size_t r = 0; r < devices.size(); ++r) {
+      EXPECT_EQ(result.rank_images[r] > 0, r != slow);
+      EXPECT_EQ(result.rank_seconds[r] > 0.0, r != slow);
+    }
+    ASSERT_FALSE(result.notes.empty());
+    EXPECT_NE(result.notes.front().find(fmt::format("rank {} is left out", slow)),
+              std::string::npos);
+    EXPECT_EQ(result.notes.back().find("rank 1 writes what all learn") == 0, slow == 0);
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "step_cost.hpp"
 #include "support/scratch.hpp"
 #include "train/row_runs.hpp"
 
@@ -28,7 +29,7 @@ TEST(RowStrategies, LossesAreThoseOfOneRank) {
   const TrainResult one = run(spec, 1, 1);
   for (int ranks = 2; ranks <= 4; ++ranks) expect_near(one, run(spec, ranks, ranks), 1e-4);
   expect_near(one, run(spec, 4, 2), 1e-4);
-  spec.row_shares = {1.0, 5.0, 0.0};
+  spec.split = {SplitKind::ratios, {1.0, 5.0, 0.0}};
   expect_near(one, run(spec, 3, 3), 1e-4);
 }
 
@@ -86,6 +87,26 @@ TEST(RowStrategies, CheckpointsGoOnOnOtherRanksAndStrategies) {
                   1e-3 * whole.epochs.back().train.loss);
     }
   }
+}
+
+/// Images and rows by ratios; a rank of ratio 0, were it the first, has no part.
+TEST(RowStrategies, GridsByRatiosTrainTheSame) {
+  TrainSpec spec = small_spec();
+  spec.epochs = 2;
+  const TrainResult one = run(spec, 1, 1);
+  spec.split = {SplitKind::ratios, {1.0, 6.0, 2.0, 3.0}};
+  const TrainResult four = run(spec, 4, 2);
+  expect_near(one, four, 1e-4);
+  // Groups of ranks 1 and 2, and of 3 and 0: 48 and 24 images of 64 in grains of 8.
+  EXPECT_EQ(four.shares.front().images, (std::vector<std::int64_t>{24, 40, 40, 24}));
+  EXPECT_GT(four.shares.front().rows[1], four.shares.front().rows[2]);
+  EXPECT_EQ(four.shares.front().rows[1], four.shares.front().rows[3]);
+  spec.split.ratios.insert(spec.split.ratios.begin(), 0.0);
+  const TrainResult five = run(spec, 5, 2);
+  EXPECT_EQ(parameters_of(five.model), parameters_of(four.model));
+  EXPECT_EQ(five.rank_seconds[0], 0.0);
+  EXPECT_EQ(five.rank_images[0], 0);
+  EXPECT_THROW(static_cast<void>(run(spec, 5, 3)), InputError);
 }
 
 /// A slowed rank is late with what others read of it, and nothing else changes.
@@ -174,7 +195,9 @@ TEST(RowStrategies, ADeviceThatOnlyHoldsOthersUpHasNoRows) {
   unlike.costs.halos.latency_s = 2e-5;
   const TrainResult result = unlike.train(3);
   ASSERT_EQ(result.shares.front().rows.size(), 3U);
-  EXPECT_EQ(result.shares.front().rows[0], 0.0) << "the first rank stays, without rows";
+  EXPECT_EQ(result.shares.front().rows[0], 0.0);
+  EXPECT_EQ(result.rank_seconds[0], 0.0) << "the first rank has no part in the steps";
+  EXPECT_NE(result.notes.back().find("rank 1 writes"), std::string::npos);
   EXPECT_GT(result.shares.front().rows[1], 0.0);
   EXPECT_GT(result.shares.front().rows[2], 0.0);
   expect_near(unlike.train_on_one(), result, 1e-4);
@@ -190,6 +213,37 @@ TEST(RowStrategies, TheStrategyIsChosenByWhatIsMeasured) {
   EXPECT_EQ(parameters_of(run(spec, 4, 0).model), parameters_of(run(spec, 4, 1).model));
   spec.rebalance = true;
   expect_near(one, run(spec, 3, 0), 1e-4);
+}
+
+/// Who leads must be where the first rank is; else that one goes with the others.
+TEST(Leaders, AreInTheProcessOfTheFirstRank) {
+  TrainLayout grid;
+  grid.rows = 2;
+  grid.places = {-1, 2, 0, 3, 1};
+  grid.images = {10, 20};
+  grid.units = {{5, 7}};
+  TrainLayout led = grid;
+  EXPECT_NE(train::choose_leader(led, {true, true, false, false, false}).find("rank 1"),
+            std::string::npos);
+  EXPECT_EQ(led.places, (std::vector<std::int64_t>{-1, 0, 2, 1, 3}));
+  EXPECT_EQ(led.images, (std::vector<std::int64_t>{20, 10}));
+  EXPECT_EQ(led.units, grid.units);
+  EXPECT_THROW(static_cast<void>(train::choose_leader(grid, {true, false, false, false, false})),
+               InputError);
+  TrainLayout data;
+  data.places = {-1, 0, 1};
+  data.images = {10, 20};
+  data.units = {{5}};
+  EXPECT_FALSE(train::choose_leader(data, {true, false, false}).empty());
+  EXPECT_EQ(data.places, (std::vector<std::int64_t>{0, 1, 2}));
+  EXPECT_EQ(data.images, (std::vector<std::int64_t>{0, 10, 20}));
+  TrainLayout rows = grid;
+  rows.places = {-1, 1, 0};
+  rows.images = {30};
+  EXPECT_FALSE(train::choose_leader(rows, {true, false, false}).empty());
+  EXPECT_EQ(rows.places, (std::vector<std::int64_t>{0, 2, 1}));
+  EXPECT_EQ(rows.units, (std::vector<std::vector<std::int64_t>>{{0, 5, 7}}));
+  EXPECT_EQ(train::choose_leader(rows, {true, false, false}), "") << "the first rank leads itself";
 }
 
 TEST(RowStrategies, GroupsThatDoNotFitAreNamed) {
