@@ -136,7 +136,9 @@ TEST_F(Schema, ConvolutionalConfigurationsGoTogether) {
         const LayerSpec& layer = part.train->layers[l];
         EXPECT_EQ(whole.train->layers[l].kind, layer.kind);
         EXPECT_EQ(whole.train->layers[l].outputs, layer.outputs);
-        if (layer.topology == Topology::random) EXPECT_EQ(layer.density, 0.1);
+        if (layer.kind == LayerKind::max_pool) continue;
+        EXPECT_EQ(whole.train->layers[l].topology, Topology::dense);
+        EXPECT_EQ(layer.density, layer.topology == Topology::random ? 0.1 : 1.0);
       }
     }
   }

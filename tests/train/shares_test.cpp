@@ -72,7 +72,6 @@ TEST(UnevenShares, TrainTheSameNetwork) {
     EXPECT_LT(difference(one, parameters_of(result.model)), 1e-5);
     EXPECT_EQ(std::accumulate(result.rank_images.begin(), result.rank_images.end(), 0L), 1000);
     for (std::size_t r = 0; r < ratios.size(); ++r) {
-      if (ratios[r] >= 2.0) EXPECT_GT(result.rank_images[r], 0);
       if (ratios[r] > 0.0) continue;
       EXPECT_EQ(result.rank_images[r], 0);
       EXPECT_EQ(result.rank_seconds[r], 0.0) << "it has no part in the steps";
