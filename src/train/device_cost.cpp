@@ -20,7 +20,7 @@ namespace spdnn::train {
 namespace {
 
 /// Raised whenever kernels or the way they are timed change enough that older times mislead.
-constexpr int kVersion = 5;
+constexpr int kVersion = 6;
 /// Steps are measured over the grains of a panel and over 1, 2, 4, … panels of images up to a whole
 /// batch; beyond two panels as far as a step takes no longer than this, and on from there by the
 /// last two.
@@ -149,16 +149,18 @@ void measure_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
 }
 
 /// Layers that are alike are measured once.
-void measure_rows(const std::vector<TrainLayer>& layers, Device& device, StepClock& clock,
-                  const Company& company, Measurements& known, DeviceCost& cost) {
+void measure_rows(const TrainSpec& spec, const std::vector<TrainLayer>& layers, Device& device,
+                  StepClock& clock, const Company& company, Measurements& known, DeviceCost& cost) {
+  const std::int64_t images = images_of_chunk(spec.batch, device.info());
   for (const TrainLayer& layer : layers) {
     std::vector<CostCurve::Point>& points = cost.rows.emplace_back();
     for (const std::int64_t units : measured_units(layer)) {
       double& seconds =
-          known[fmt::format("{}|rows|{}|{} at once|{} to {} of {}:{}|{}", kVersion,
+          known[fmt::format("{}|rows|{}|{} at once|{} to {} of {}:{}|{} by {}", kVersion,
                             name_of_kind(device.info()), company.twins, layer.inputs(),
-                            layer.outputs(), layer.units(), layer.pattern.nnz(), units)];
-      if (seconds == 0.0) seconds = measure_units(layer, units, kernels_for(device), device, clock);
+                            layer.outputs(), layer.units(), layer.pattern.nnz(), units, images)];
+      if (seconds == 0.0)
+        seconds = measure_units(layer, units, images, kernels_for(device), device, clock);
       points.push_back({units, seconds});
     }
   }
@@ -177,7 +179,7 @@ DeviceCost measure_device(const TrainSpec& spec, const std::vector<TrainLayer>& 
   DeviceCost cost;
   StepClock clock(device);
   measure_steps(spec, layers, device, clock, company, known, cost);
-  if (rows) measure_rows(layers, device, clock, company, known, cost);
+  if (rows) measure_rows(spec, layers, device, clock, company, known, cost);
   known.store();
   return cost;
 }

@@ -34,15 +34,15 @@ const TrainLayer& layer_with_most_work(const std::vector<TrainLayer>& layers) {
 std::vector<double> measure_times(const TrainSpec& spec, const TrainLayer& layer,
                                   Communicator& comm, Device& device) {
   const std::int64_t units = (layer.units() + comm.size() - 1) / comm.size();
-  SliceTrial trial(layer, units, kernels_for(device), device);
-  // Ranks meet on the way there and on the way back.
-  const std::int64_t runs = std::max<std::int64_t>(spec.batch / (2 * trial.images()), 1);
+  // What is between two meetings on the way back, but for the messages.
+  SliceTrial trial(layer, units, images_of_chunk(spec.batch, device.info()), kernels_for(device),
+                   device);
   const StepClock clock(device);
   std::vector<double> times;
   for (int meeting = 0; meeting < kWarmUps + kMeetings; ++meeting) {
     comm.barrier();
     const double start = clock.now();
-    for (std::int64_t run = 0; run < runs; ++run) trial.run();
+    trial.backward();
     if (meeting >= kWarmUps) times.push_back(clock.now() - start);
   }
   return times;

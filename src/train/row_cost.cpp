@@ -4,12 +4,10 @@
 #include <algorithm>
 
 namespace spdnn::train {
-namespace {
-
-/// Fewest images that are timed together: what a panel costs by itself must not look like rows.
-constexpr std::int64_t kPanels = 2;
-
-}  // namespace
+std::int64_t images_of_chunk(std::int64_t batch, const DeviceInfo& device) {
+  const std::int64_t width = panel_width(device);
+  return (batch + 2 * width - 1) / (2 * width) * width;
+}
 
 std::vector<std::int64_t> measured_units(const TrainLayer& layer) {
   std::vector<std::int64_t> units;
@@ -21,13 +19,13 @@ std::vector<std::int64_t> measured_units(const TrainLayer& layer) {
   return units;
 }
 
-SliceTrial::SliceTrial(const TrainLayer& layer, std::int64_t units,
+SliceTrial::SliceTrial(const TrainLayer& layer, std::int64_t units, std::int64_t images,
                        const TrainKernels<float>& kernels, Device& device)
     : slice_(layer.slice({0, units})),
       kernels_(kernels),
       device_(device),
       width_(panel_width(device.info())),
-      images_(kPanels * width_),
+      images_(images),
       stream_(device.make_stream()),
       x_(zeros(slice_.inputs() * images_)),
       dx_(zeros(slice_.inputs() * images_)),
@@ -56,9 +54,14 @@ Panels<float> SliceTrial::outputs(const Buffer& buffer) const {
   return {buffer.as<float>(), slice_.outputs(), images_, width_, nullptr};
 }
 
-void SliceTrial::run() {
+void SliceTrial::forward() {
   const LinearView<float> weights = {pattern_.view(), values_.as<float>(), bias_.as<float>()};
-  forward<float>(slice_, kernels_, weights, inputs(x_), outputs(y_), *stream_);
+  train::forward<float>(slice_, kernels_, weights, inputs(x_), outputs(y_), *stream_);
+  stream_->synchronize();
+}
+
+void SliceTrial::backward() {
+  const LinearView<float> weights = {pattern_.view(), values_.as<float>(), bias_.as<float>()};
   backward_data<float>(slice_, kernels_, weights, outputs(dz_), slice_.activation, inputs(x_),
                        inputs(dx_), workspace_.as<float>(), *stream_);
   backward_weights<float>(slice_, kernels_, pattern_.view(), outputs(dz_), inputs(x_),
@@ -66,10 +69,12 @@ void SliceTrial::run() {
   stream_->synchronize();
 }
 
-double measure_units(const TrainLayer& layer, std::int64_t units,
+double measure_units(const TrainLayer& layer, std::int64_t units, std::int64_t images,
                      const TrainKernels<float>& kernels, Device& device, StepClock& clock) {
-  SliceTrial trial(layer, units, kernels, device);
-  return clock.fastest([&] { trial.run(); }) / static_cast<double>(trial.images());
+  SliceTrial trial(layer, units, images, kernels, device);
+  const double seconds =
+      clock.fastest([&] { trial.forward(); }) + clock.fastest([&] { trial.backward(); });
+  return seconds / static_cast<double>(images);
 }
 
 }  // namespace spdnn::train

@@ -14,14 +14,18 @@ inline constexpr std::int64_t row_parts[] = {16, 4, 2, 1};  // one of so many
 /// How many units each of `row_parts` is, ascending, none twice; none of a pooling.
 [[nodiscard]] std::vector<std::int64_t> measured_units(const TrainLayer& layer);
 
+/// Images that ranks which share rows take through a layer together: half of a batch, in whole
+/// panels.
+[[nodiscard]] std::int64_t images_of_chunk(std::int64_t batch, const DeviceInfo& device);
+
 /// A slice of a layer on made-up images.
 class SliceTrial {
  public:
-  SliceTrial(const TrainLayer& layer, std::int64_t units, const TrainKernels<float>& kernels,
-             Device& device);
-  /// Takes all images there and back.
-  void run();
-  [[nodiscard]] std::int64_t images() const { return images_; }
+  SliceTrial(const TrainLayer& layer, std::int64_t units, std::int64_t images,
+             const TrainKernels<float>& kernels, Device& device);
+  /// Takes all images there, and back.
+  void forward();
+  void backward();
 
  private:
   [[nodiscard]] Buffer zeros(std::int64_t count);
@@ -37,9 +41,9 @@ class SliceTrial {
   DevicePattern pattern_;
 };
 
-/// Seconds that an image takes a device through so many units of the layer and back, in a panel
-/// with others.
-[[nodiscard]] double measure_units(const TrainLayer& layer, std::int64_t units,
+/// Seconds that an image takes a device through so many units of the layer and back, among so many.
+/// The way back begins with cold caches: the layers between have used them.
+[[nodiscard]] double measure_units(const TrainLayer& layer, std::int64_t units, std::int64_t images,
                                    const TrainKernels<float>& kernels, Device& device,
                                    StepClock& clock);
 

@@ -19,9 +19,8 @@ namespace spdnn::train {
 namespace {
 
 constexpr int kRuns = 4;
-/// Floats of a message that shows the rate of a link, and of how many images they are.
-constexpr std::int64_t kMessage = std::int64_t{1} << 18U;
-constexpr std::int64_t kMessageImages = 64;
+/// Most floats of a message that shows the rate of a link.
+constexpr std::int64_t kMostMessage = std::int64_t{1} << 22U;
 
 std::int64_t parameters_of(const std::vector<TrainLayer>& layers) {
   std::int64_t count = 0;
@@ -78,17 +77,22 @@ double time_halo(Communicator& comm, Device& device, std::int64_t features, std:
   });
 }
 
-/// What it costs that every rank gets what the others have, as halos bring it.
-CollectiveCost measure_halos(Communicator& comm, Device& device) {
-  if (comm.size() == 1) return {};
+/// What it costs that every rank gets what the others have, as halos bring it: of the largest
+/// layer, and of half a batch.
+CollectiveCost measure_halos(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
+                             Communicator& comm, Device& device) {
+  std::int64_t most = 1;
+  for (const TrainLayer& layer : layers) most = std::max(most, layer.outputs());
+  const std::int64_t features = std::min((most + comm.size() - 1) / comm.size(), kMostMessage);
+  const std::int64_t images = std::clamp((spec.batch + 1) / 2, std::int64_t{1},
+                                         std::max<std::int64_t>(kMostMessage / features, 1));
   const double shortest = time_halo(comm, device, 1, 1);
-  const double full =
-      std::max(time_halo(comm, device, kMessage / kMessageImages, kMessageImages), shortest);
+  const double full = std::max(time_halo(comm, device, features, images), shortest);
   CollectiveCost cost;
   cost.latency_s = shortest / std::ceil(std::log2(static_cast<double>(comm.size())));
   // Each rank received the pieces of all others, as of an all_gather of them together.
-  cost.seconds_per_byte = (full - shortest) / (4.0 * static_cast<double>(kMessage) *
-                                               static_cast<double>(comm.size() - 1));
+  const std::int64_t received = features * images * (comm.size() - 1);
+  cost.seconds_per_byte = (full - shortest) / (4.0 * static_cast<double>(received));
   return cost;
 }
 
@@ -155,7 +159,7 @@ TrainCosts measure_costs(const TrainSpec& spec, const std::vector<TrainLayer>& l
   }
   costs.sums = measure_sums(comm, device, parameters_of(layers));
   if (!rows || comm.size() == 1) return costs;
-  costs.halos = measure_halos(comm, device);
+  costs.halos = measure_halos(spec, layers, comm, device);
   std::vector<std::vector<double>> spreads = measure_spreads(spec, layers, comm, device);
   for (std::size_t r = 0; r < spreads.size(); ++r) costs.devices[r].spread = std::move(spreads[r]);
   return costs;
