@@ -198,10 +198,11 @@ struct TrainResult {
   Measure test;  ///< with the confusion matrix; no images where no test set was given
   std::vector<LayerReport> layers;
   std::vector<MemoryItem> memory;
-  std::int64_t peak_device_bytes = 0;     ///< most that one GPU held; 0 without one
-  std::vector<ShareReport> shares;        ///< the first ones, and those after each change
-  std::vector<std::int64_t> rank_images;  ///< of each rank, in this call
-  std::vector<double> rank_seconds;       ///< each rank's, in this call
+  std::int64_t peak_device_bytes = 0;         ///< most that one GPU held; 0 without one
+  std::vector<ShareReport> shares;            ///< the first ones, and those after each change
+  std::vector<std::int64_t> rank_images;      ///< of each rank, in this call
+  std::vector<std::int64_t> rank_taken_over;  ///< of them those it took of slower ranks
+  std::vector<double> rank_seconds;           ///< each rank's, in this call
   std::vector<std::int64_t>
       rank_replays;                ///< halves of steps that a GPU had kept, since rows moved
   std::optional<RowTraffic> rows;  ///< where ranks share the rows of a network

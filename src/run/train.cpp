@@ -72,6 +72,7 @@ void describe_devices(const std::vector<DeviceSpec>& specs, RunResult& result) {
     device.busy_s = train.rank_seconds[rank];
     device.idle_s = std::max(train.train_s - device.busy_s, 0.0);
     device.images = train.rank_images[rank];
+    device.images_taken_over = train.rank_taken_over[rank];
     device.replayed_segments = train.rank_replays[rank];
     result.devices.push_back(std::move(device));
   }

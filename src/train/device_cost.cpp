@@ -89,7 +89,7 @@ class Trial {
     if (images > 0) {
       const Batch batch = {{x_.as<const float>(), network_.inputs(), images, width_, nullptr},
                            labels_.data()};
-      last = pieces_->run(batch, spec_.loss, 1.0F, finish);
+      last = pieces_->run(pieces_->pieces_of(batch), spec_.loss, 1.0F, finish);
     }
     static_cast<void>(optimizer_.step());
     if (images > 0) finish(last);

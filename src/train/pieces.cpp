@@ -40,21 +40,31 @@ Batch piece_of(const Batch& batch, std::int64_t begin, std::int64_t count) {
   return piece;
 }
 
-Batch PiecePass::run(const Batch& batch, Loss loss, float scale, const After& after,
+PiecePass::Next PiecePass::pieces_of(const Batch& batch) const {
+  return [batch, begin = std::int64_t{0}, at_once = at_once_]() mutable -> std::optional<Batch> {
+    if (begin > 0 && begin >= batch.x.batch) return {};
+    const Batch piece = piece_of(batch, begin, at_once);
+    const bool last = at_once >= batch.x.batch - begin;
+    begin = last ? std::max<std::int64_t>(batch.x.batch, 1) : begin + at_once;
+    return piece;
+  };
+}
+
+Batch PiecePass::run(const Next& next, Loss loss, float scale, const After& after,
                      const AnyBatchPass<float>::Visit& visit) {
-  std::int64_t begin = 0;
-  Batch piece = piece_of(batch, begin, at_once_);
-  for (;;) {
+  Batch piece = next().value();
+  for (bool first = true;; first = false) {
     pass_.start(piece.x, loss, piece.labels, scale);
     pass_.backward(visit);
-    if (begin + at_once_ >= batch.x.batch) break;
+    const std::optional<Batch> following = next();
+    if (!following) {
+      if (!first) add(network_.gradient(), kept_.as<float>());
+      return piece;
+    }
     after(piece);
-    keep_gradient(begin == 0);
-    begin += at_once_;
-    piece = piece_of(batch, begin, at_once_);
+    keep_gradient(first);
+    piece = *following;
   }
-  if (begin > 0) add(network_.gradient(), kept_.as<float>());
-  return piece;
 }
 
 void PiecePass::measure(const Batch& batch, Loss loss, const After& after) {

@@ -1,8 +1,9 @@
-// A rank's share of a batch in pieces: few enough images that what they leave behind in each layer
+// A rank's work on a batch in pieces: few enough images that what they leave behind in each layer
 // is still in the caches when the way back needs it.
 #pragma once
 
 #include <functional>
+#include <optional>
 
 #include "any_pass.hpp"
 #include "loader.hpp"
@@ -31,10 +32,18 @@ class PiecePass {
   /// Called behind each piece whose loss is to be fetched (`AnyBatchPass::finish_loss`) before the
   /// next one starts.
   using After = std::function<void(const Batch& piece)>;
-  /// Fills the network's gradient from the whole batch. Returns the last piece, whose loss is left
-  /// to be fetched; `after` was called for all others.
-  Batch run(const Batch& batch, Loss loss, float scale, const After& after,
+  /// The next piece, of any batch, when the one before is computed; there is at least one, which
+  /// may be without images.
+  using Next = std::function<std::optional<Batch>()>;
+  /// Fills the network's gradient from all pieces, each of at most as many images as there is room
+  /// for. Returns the last piece, whose loss is left to be fetched; `after` was called for all
+  /// others.
+  Batch run(const Next& next, Loss loss, float scale, const After& after,
             const AnyBatchPass<float>::Visit& visit = {});
+  /// The pieces of one batch.
+  [[nodiscard]] Next pieces_of(const Batch& batch) const;
+  /// The most images of a piece.
+  [[nodiscard]] std::int64_t at_once() const noexcept { return at_once_; }
   /// The way forward and the loss alone; `after` is called for every piece.
   void measure(const Batch& batch, Loss loss, const After& after);
 

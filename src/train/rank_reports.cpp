@@ -68,7 +68,9 @@ void RankTrainer::report_share() {
   const std::vector<std::int64_t> ones(static_cast<std::size_t>(comm_.size()), 1);
   std::vector<std::int64_t> images(ones.size());
   std::vector<double> seconds(ones.size());
+  std::vector<std::int64_t> taken_over(ones.size());
   comm_.all_gather(&images_, images.data(), ones, DType::i64, nullptr);
+  comm_.all_gather(&taken_over_, taken_over.data(), ones, DType::i64, nullptr);
   const double busy = pace_.busy();
   comm_.all_gather(&busy, seconds.data(), ones, DType::f64, nullptr);
   std::vector<std::int64_t> replays(ones.size());
@@ -77,6 +79,7 @@ void RankTrainer::report_share() {
   if (comm_.rank() != 0) return;
   for (std::size_t r = 0; r < ones.size(); ++r) {
     job_.result->rank_images[team_.devices[r]] = images[r];
+    job_.result->rank_taken_over[team_.devices[r]] = taken_over[r];
     job_.result->rank_seconds[team_.devices[r]] = seconds[r];
     job_.result->rank_replays[team_.devices[r]] = replays[r];
   }

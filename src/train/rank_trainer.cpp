@@ -190,15 +190,31 @@ void RankTrainer::reduce(Measure& measure) {
   if (measure.images > 0) measure.loss /= static_cast<double>(measure.images);
 }
 
+/// Whether images of a step go from rank to rank while they compute: where shares follow times
+/// anyway, and rewiring does not look at a rank's share as a whole.
+bool RankTrainer::helps() const {
+  return team_.shares.follows() && data_.size() > 1 && shares_memory(device_) &&
+         spec_.rewire.method != RewireMethod::rigl;
+}
+
+/// Lets others take of this rank's images of a step.
+void RankTrainer::begin_turn(std::optional<PieceQueue::Turn>& turn, const Batch& batch) {
+  if (spare_.bytes() == 0) {
+    spare_ =
+        device_.allocate_host(static_cast<std::size_t>(batch.x.features * width_) * sizeof(float));
+  }
+  turn.emplace(*job_.pieces, team_.devices[static_cast<std::size_t>(comm_.rank())],
+               worker_.optimizer().steps(), batch,
+               std::min(worker_.pieces().at_once(), most_images_), spare_.as<float>(),
+               now_seconds());
+}
+
 double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measure,
                                std::int64_t& rewired) {
-  pace_.begin_step(worker_.optimizer().steps());
-  const float scale = 1.0F / static_cast<float>(images);
-  const auto after_piece = [&](const Batch& piece) {
-    finish_loss(piece, measure);
-    pace_.hold();
-  };
   const std::int64_t step = worker_.optimizer().steps();
+  pace_.begin_step(step);
+  const float scale = 1.0F / static_cast<float>(images);
+  const auto after_piece = [&](const Batch& piece) { finish_loss(piece, measure); };
   const bool rewire = rewirer_->due(step, worker_.optimizer().total_steps());
   const double done =
       static_cast<double>(step) / static_cast<double>(worker_.optimizer().total_steps());
@@ -208,7 +224,14 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
       rewirer_->observe(layer, gradient, done);
     };
   }
-  const Batch last = worker_.pieces().run(batch, spec_.loss, scale, after_piece, visit);
+  std::optional<PieceQueue::Turn> turn;
+  if (helps() && !rewire) begin_turn(turn, batch);
+  const PiecePass::Next next = turn ? PiecePass::Next([&] {
+    pace_.hold();
+    return turn->next(now_seconds());
+  })
+                                    : worker_.pieces().pieces_of(batch);
+  const Batch last = worker_.pieces().run(next, spec_.loss, scale, after_piece, visit);
   if (rewire) {
     finish_loss(last, measure);
     rewired += rewirer_->apply(done);
@@ -224,7 +247,11 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
     finish_loss(last, measure);
   }
   pace_.hold();
-  follow_times(images, batch.x.batch);
+  if (turn) {
+    images_ += turn->images() - batch.x.batch;
+    taken_over_ += turn->taken_over();
+  }
+  follow_times(images, turn ? turn->images() : batch.x.batch);
   sum_gradients();
   const double rate = worker_.optimizer().step();
   if (alone) finish_loss(last, measure);  // the device goes on with the step meanwhile

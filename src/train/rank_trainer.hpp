@@ -8,6 +8,7 @@
 #include "checkpoint.hpp"
 #include "loader.hpp"
 #include "paced.hpp"
+#include "piece_queue.hpp"
 #include "rewire.hpp"
 #include "spdnn/train_plan.hpp"
 
@@ -28,6 +29,7 @@ struct Job {
   const TrainHooks* hooks;
   std::atomic<bool>* has_first;  ///< set where the first rank runs in this process
   TrainResult* result;
+  PieceQueue* pieces;  ///< of the ranks of this process
 };
 
 /// A rank's place among the others: a grid of those that share images and those that share rows.
@@ -61,6 +63,8 @@ class RankTrainer {
   void report_step(std::int64_t step);
   void report_shares(std::int64_t step);
   void train_epoch(EpochReport& report);
+  [[nodiscard]] bool helps() const;
+  void begin_turn(std::optional<PieceQueue::Turn>& turn, const Batch& batch);
   double train_step(Batch& batch, std::int64_t images, Measure& measure, std::int64_t& rewired);
   [[nodiscard]] Measure measure(const LabelledImages& data, const std::vector<std::uint32_t>& ids,
                                 bool confusion);
@@ -88,10 +92,11 @@ class RankTrainer {
   Worker worker_;
   std::unique_ptr<Rewirer> rewirer_;
   Loader loader_;
+  Buffer spare_;  ///< a panel of images for pieces of others' that begin within one
   TrainState state_;
   std::vector<LayerRows<float>> best_;  ///< this rank's rows after the best epoch, to restore
   std::vector<std::int32_t> predictions_;
-  std::int64_t images_ = 0;
+  std::int64_t images_ = 0, taken_over_ = 0;
   std::int64_t epoch_step_ = 0;  ///< batches of this epoch that were taken before the current one
   bool rows_moved_ = false;
   double last_busy_ = 0.0;  ///< of the pace, when times were told last

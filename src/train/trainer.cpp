@@ -259,6 +259,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   if (spec.validation > 0) ids = shuffled(ids, spec.seed, kSplitStream);
   const auto held = ids.begin() + spec.validation;
   std::atomic<bool> has_first = false;
+  PieceQueue pieces(devices.size());
   const Job job = {&spec,
                    &train,
                    &test,
@@ -271,8 +272,10 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
                    &best,
                    &hooks,
                    &has_first,
-                   &result};
+                   &result,
+                   &pieces};
   result.rank_images.resize(devices.size());
+  result.rank_taken_over.resize(devices.size());
   result.rank_seconds.resize(devices.size());
   result.rank_replays.resize(devices.size());
   const auto body = [&](Communicator& comm) { train_rank(job, comm, devices); };

@@ -57,6 +57,7 @@ class Worker {
   [[nodiscard]] AnyBatchPass<float>& pass() { return *pass_; }
   /// Takes whole batches through `pass`, which has room for a piece of one.
   [[nodiscard]] PiecePass& pieces() { return *pieces_; }
+  [[nodiscard]] const PiecePass& pieces() const { return *pieces_; }
   [[nodiscard]] Optimizer& optimizer() { return *optimizer_; }
   [[nodiscard]] const Network<float>& network() const { return *network_; }
   [[nodiscard]] const Optimizer& optimizer() const { return *optimizer_; }

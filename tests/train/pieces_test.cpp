@@ -92,7 +92,7 @@ Found take(Fixture& f, const Batch& batch, std::int64_t at_once) {
     found.pieces.push_back(piece.x.batch);
     found.predictions.insert(found.predictions.end(), predictions.begin(), predictions.end());
   };
-  fetch(pieces.run(batch, Loss::cross_entropy, 0.5F, fetch));
+  fetch(pieces.run(pieces.pieces_of(batch), Loss::cross_entropy, 0.5F, fetch));
   found.gradient.assign(f.network.gradient(), f.network.gradient() + f.network.parameter_count());
   return found;
 }

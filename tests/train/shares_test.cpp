@@ -110,6 +110,8 @@ TEST(UnevenShares, MoveAwayFromADeviceThatBecomesSlower) {
   EXPECT_EQ(steps.front().images[0], spec.batch / 2);
   EXPECT_GT(steps.back().images[0], spec.batch / 2);
   EXPECT_GE(result.shares.size(), 2U);
+  EXPECT_EQ(result.rank_images[0] + result.rank_images[1], std::ssize(steps) * spec.batch)
+      << "whoever computed them";
 
   TrainSpec even = spec;
   even.split = {SplitKind::even, {}};
