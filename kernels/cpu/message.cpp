@@ -1,8 +1,11 @@
-// Rows of panels into messages and back, on the CPU: copies of a panel's lanes, 128 bytes at a
-// time, each row by one thread. Bytes: 4 or 8 read and written for each number, once more read
-// where it is added.
+// Rows of panels into messages and back, on the CPU: copies of a panel's lanes, each row by one
+// thread. A row's panels come one after another, so that a message, which another core may just
+// have written, is read and written as one stream beside one of each panel. Bytes: 4 or 8 read and
+// written for each number, once more read where it is added.
 #include <algorithm>
+#include <type_traits>
 
+#include "cpu/cpu_kernels.hpp"
 #include "message_kernels.hpp"
 
 namespace spdnn {
@@ -11,15 +14,20 @@ namespace {
 /// Rows worth handing to another thread.
 constexpr std::int64_t kRowGrain = 256;
 
-/// Calls `row(i, first image of a panel, its images, the panel)` for all rows and panels.
+/// Calls `row(i, first image of a panel, its images, the panel)` for all rows and panels. Images
+/// are a constant where the panel is full and as wide as this device's own.
 template <class P, class Row>
 void for_each_row(const Panels<P>& x, std::int64_t count, Stream& stream, const Row& row) {
+  constexpr std::integral_constant<std::int64_t, kCpuPanelWidth> kFull;
   const std::int64_t panels = x.count();
+  const std::int64_t full = x.width == kFull ? x.batch / kFull : 0;
   stream.team().parallel_for(count, kRowGrain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t p = 0; p < panels; ++p) {
-      const std::int64_t first = p * x.width;
-      const std::int64_t images = std::min(x.batch - first, x.width);
-      for (std::int64_t i = begin; i < end; ++i) row(i, first, images, p);
+    for (std::int64_t i = begin; i < end; ++i) {
+      for (std::int64_t p = 0; p < full; ++p) row(i, p * kFull, kFull, p);
+      for (std::int64_t p = full; p < panels; ++p) {
+        const std::int64_t first = p * x.width;
+        row(i, first, std::min(x.batch - first, x.width), p);
+      }
     }
   });
 }
@@ -47,7 +55,7 @@ template <class T>
 void add(const AddMessageArgs<T>& args, Stream& stream) {
   const Panels<T>& x = args.x;
   for_each_row(x, args.count, stream, [&](auto i, auto first, auto images, auto panel) {
-    T* row = x.panel(panel) + std::int64_t{args.rows[i]} * x.width;
+    T* __restrict row = x.panel(panel) + std::int64_t{args.rows[i]} * x.width;
     for (std::uint32_t k = args.offsets[i]; k < args.offsets[i + 1]; ++k) {
       const T* from = args.message + std::int64_t{args.sources[k]} * x.batch + first;
       for (std::int64_t image = 0; image < images; ++image) row[image] += from[image];
