@@ -49,6 +49,7 @@ std::span<const TrainKernels<T>> train_table() {
      conv_sparse_cpu<T>(),
      conv_dense_cpu<T>(),
      pool_cpu<T>(),
+     loss_part_cpu<T>,
      loss_cpu<T>,
      train_update_cpu<T>,
      sum_of_squares_cpu<T>},

@@ -53,7 +53,7 @@ class Silent final : public Communicator {
                                         [](const BackwardDataArgs<float>&, Stream&) {},
                                         [](const BackwardWeightsArgs<float>&, Stream&) {}};
   idle.sparse = idle.dense = nothing;
-  idle.loss = [](const LossArgs<float>&, Stream&) {};
+  idle.loss_part = idle.loss = [](const LossArgs<float>&, Stream&) {};
   idle.update = [](const UpdateArgs<float>&, Stream&) {};
   return idle;
 }

@@ -25,7 +25,7 @@ struct StepCost {
   double backward_data = 0.0;     ///< a weight and image, but for the first layer's
   double backward_weights = 0.0;  ///< a weight and image; 0 where a rank alone finds it on the way
   double update = 0.0;            ///< a weight, once a step, whatever the batch
-  double loss = 0.0;              ///< an output and image; every rank takes all outputs
+  double loss = 0.0;              ///< an own output and image
   ExchangeCost exchange;          ///< of CPU ranks of one process, each with a core
   std::int64_t exchanges = 1;     ///< that a batch goes in, to hide one behind the other's work
 };
@@ -71,8 +71,8 @@ struct StepRequest {
 };
 
 /// The time of one step of a partitioned network, layer after layer, each as long as its slowest
-/// rank: exchange, then compute. A training step ends its way forward with the outputs on all ranks
-/// and the loss. Values are floats. `traffic` is the partition's.
+/// rank: exchange, then compute. A training step ends its way forward with the loss, of which every
+/// rank tells every other a few words. Values are floats. `traffic` is the partition's.
 [[nodiscard]] StepTime simulate_step(const Partition& partition, const Traffic& traffic,
                                      const StepCost& cost, const Cluster& cluster,
                                      const StepRequest& request);

@@ -100,19 +100,39 @@ struct PoolBackwardArgs {
 
 enum class Loss : std::uint8_t { cross_entropy, mean_squared_error };
 
+/// What some outputs say of an image's loss: words from which ranks that have other outputs each
+/// find it together.
+struct LossPart {
+  static constexpr std::int64_t top = 0;       ///< the largest of them; −∞ where there are none
+  static constexpr std::int64_t which = 1;     ///< its number, the first of equal ones
+  static constexpr std::int64_t sum = 2;       ///< Σ exp(y − top), or Σ (y − e_label)²
+  static constexpr std::int64_t at_label = 3;  ///< the label's output; −∞ where it is not here
+  static constexpr std::int64_t words = 4;
+  /// Numbers are words as well: as many as floats tell apart.
+  static constexpr std::int64_t most_outputs = std::int64_t{1} << 24U;
+};
+
 /// The loss of a batch and its gradient by the last layer's sums, through that layer's activation.
 ///
-/// cross_entropy: −log softmax(y)[label]; mean_squared_error: Σ (y − e_label)² / (2·features).
+/// cross_entropy: −log softmax(y)[label]; mean_squared_error: Σ (y − e_label)² / (2 · outputs). A
+/// rank has some of the outputs, or all of them. `loss_part` finds what they say; `loss` takes what
+/// all ranks' parts say, in order of rank, so that all find the same.
 template <class T>
 struct LossArgs {
   Loss loss = Loss::cross_entropy;
-  Epilogue activation;                   ///< of the last layer
-  Panels<const T> y;                     ///< what it put out; features = classes
-  const std::int32_t* labels = nullptr;  ///< batch of them, each below y.features
-  Wide<T> scale = 1;                     ///< of the gradient, e.g. 1 / images of all ranks
-  Panels<T> dz;                          ///< as y, 0 in lanes without an image; null: no gradient
-  double* loss_sum = nullptr;            ///< one: the sum over the images
-  /// Where not null, batch of them: the class with the largest output, the first of equal ones.
+  Epilogue activation;                     ///< of the last layer
+  Panels<const T> y;                       ///< what this rank's rows of it put out
+  Panels<Wide<T>> part;                    ///< features = LossPart::words; batch and width as y
+  Panels<const Wide<T>> parts;             ///< of all ranks, one after another
+  std::int64_t outputs = 0;                ///< of all ranks
+  const std::uint32_t* numbers = nullptr;  ///< of y's features among them; null: 0, 1, …
+  const std::int32_t* labels = nullptr;    ///< batch of them, each below `outputs`
+  Wide<T> scale = 1;                       ///< of the gradient, e.g. 1 / images of all ranks
+  /// As y, 0 in lanes without an image. What `loss_part` left there is for `loss`.
+  Panels<T> dz;
+  double* loss_sum = nullptr;  ///< one: the sum over the images
+  bool adds_up = false;        ///< `loss_sum` already holds that of images before these
+  /// Batch of them: the output that is largest, the first of equal ones.
   std::int32_t* predictions = nullptr;
   /// Where not null, the gradient is multiplied by what stands there in the device's memory, too.
   const float* loss_scale = nullptr;
@@ -205,6 +225,7 @@ struct TrainKernels {
   LinearKernels<T> sparse, dense;            ///< of linear layers
   LinearKernels<T> sparse_conv, dense_conv;  ///< of convolutions
   PoolKernels<T> pool;
+  void (*loss_part)(const LossArgs<T>& args, Stream& stream);
   void (*loss)(const LossArgs<T>& args, Stream& stream);
   void (*update)(const UpdateArgs<Wide<T>>& args, Stream& stream);
   /// Σ x² of `count` elements, in double, to `*result` in memory of the device, which has room for

@@ -24,6 +24,8 @@ void pool_backward_cuda(const PoolBackwardArgs<T>& args, Stream& stream);
 /// Losses, optimisers, norms, copies in 16 bits and the judge of scaled losses; see
 /// train_update.cu.
 template <class T>
+void loss_part_cuda(const LossArgs<T>& args, Stream& stream);
+template <class T>
 void loss_cuda(const LossArgs<T>& args, Stream& stream);
 template <class T>
 void train_update_cuda(const UpdateArgs<T>& args, Stream& stream);
@@ -43,6 +45,7 @@ template <class T>
                              train_sparse_conv_cuda<T>(),
                              train_dense_conv_cuda<T>(),
                              {pool_forward_cuda<T>, pool_backward_cuda<T>},
+                             loss_part_cuda<T>,
                              loss_cuda<T>,
                              train_update_cuda<Wide<T>>,
                              sum_of_squares_cuda<Wide<T>>};

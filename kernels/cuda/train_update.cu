@@ -1,15 +1,15 @@
 // Losses, optimisers' steps and norms of training, in float and double, and of 16 bits losses,
 // copies and what decides on a scaled loss.
 //
-// Mapping: an optimiser's step takes a thread some parameters, a grid apart. A loss takes a thread
-// an image, neighbouring threads neighbouring images, and is summed by one block, in a tree over
-// its threads: a classifier's loss is ten outputs an image. A norm is summed by up to 512 blocks,
-// and their parts by one more: one order, whatever the device. It stays on the device, where the
-// step reads it and clips.
+// Mapping: an optimiser's step takes a thread some parameters, a grid apart. A loss and its parts
+// take a thread an image, neighbouring threads neighbouring images; it is summed by one block, in a
+// tree over its threads: a classifier's loss is ten outputs an image. A norm is summed by up to 512
+// blocks, and their parts by one more: one order, whatever the device. It stays on the device,
+// where the step reads it and clips.
 //
 // Bytes, with s those of a number: a step reads and writes the parameter and each array of state
 // once, and reads the gradient (3 · s for sgd to 7 · s for adam); a loss reads the outputs three
-// times, from L1 after the first, and writes them once; a norm reads s for each element.
+// times, from L1 or L2 after the first, and writes them once; a norm reads s for each element.
 //
 // Order: fixed.
 #include "cuda/launch.hpp"
@@ -23,6 +23,15 @@ using cuda::UpdateTraits;
 namespace {
 constexpr std::size_t kSharedBytes = UpdateTraits::reduce_block * sizeof(double);
 }  // namespace
+
+template <class T>
+void loss_part_cuda(const LossArgs<T>& args, Stream& stream) {
+  if (args.y.batch == 0) return;
+  cuda::launch(&cuda::loss_part_kernel<T>,
+               cuda::grid_for(cuda::ceil_div(args.y.batch, UpdateTraits::block)),
+               UpdateTraits::block, 0, cuda::stream_of(stream), args);
+  cuda::check_launch("loss_part");
+}
 
 template <class T>
 void loss_cuda(const LossArgs<T>& args, Stream& stream) {
@@ -67,9 +76,13 @@ void judge_cuda(const JudgeArgs& args, Stream& stream) {
   cuda::check_launch("judge");
 }
 
+template void loss_part_cuda<float>(const LossArgs<float>& args, Stream& stream);
 template void loss_cuda<float>(const LossArgs<float>& args, Stream& stream);
+template void loss_part_cuda<double>(const LossArgs<double>& args, Stream& stream);
 template void loss_cuda<double>(const LossArgs<double>& args, Stream& stream);
+template void loss_part_cuda<Half>(const LossArgs<Half>& args, Stream& stream);
 template void loss_cuda<Half>(const LossArgs<Half>& args, Stream& stream);
+template void loss_part_cuda<Bfloat16>(const LossArgs<Bfloat16>& args, Stream& stream);
 template void loss_cuda<Bfloat16>(const LossArgs<Bfloat16>& args, Stream& stream);
 template void train_update_cuda<float>(const UpdateArgs<float>& args, Stream& stream);
 template void train_update_cuda<double>(const UpdateArgs<double>& args, Stream& stream);

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "cuda/train_lanes.cuh"
+#include "loss_parts.hpp"
 #include "spdnn/train_op.hpp"
 
 namespace spdnn::cuda {
@@ -39,43 +40,70 @@ __device__ __forceinline__ Wide<T> scale_of(const LossArgs<T>& args) {
   return args.loss_scale == nullptr ? args.scale : args.scale * *args.loss_scale;
 }
 
-/// −log softmax of the label's output, from differences to the largest one, and its gradient.
+/// Which of all outputs a feature of this rank is.
 template <class T>
-__device__ __forceinline__ double cross_entropy(const LossArgs<T>& args, std::int64_t image,
-                                                Wide<T> largest) {
-  Wide<T> sum = 0;
-#pragma unroll 1
-  for (std::int64_t c = 0; c < args.y.features; ++c) {
-    sum += std::exp(args.y.at(c, image) - largest);
-  }
-  const std::int64_t label = args.labels[image];
-  const Wide<T> part = 1 / sum;
-  const Wide<T> scale = scale_of(args);
-#pragma unroll 1
-  for (std::int64_t c = 0; args.dz.data != nullptr && c < args.y.features; ++c) {
-    const Wide<T> y = args.y.at(c, image);
-    const Wide<T> slope = std::exp(y - largest) * part - (c == label ? 1 : 0);
-    args.dz.at(c, image) = through<T>(args.activation, y, scale * slope);
-  }
-  return static_cast<double>(std::log(sum)) -
-         static_cast<double>(args.y.at(label, image) - largest);
+__device__ __forceinline__ std::int64_t number_of(const LossArgs<T>& args, std::int64_t feature) {
+  return args.numbers == nullptr ? feature : std::int64_t{args.numbers[feature]};
 }
 
+/// How far an output is from what it should be: of a softmax, from the largest one.
 template <class T>
-__device__ __forceinline__ double squared_error(const LossArgs<T>& args, std::int64_t image) {
-  const Wide<T> scale = scale_of(args) / static_cast<Wide<T>>(args.y.features);
-  const std::int64_t label = args.labels[image];
-  double sum = 0.0;
+__device__ __forceinline__ Wide<T> difference(const LossArgs<T>& args, Wide<T> y, Wide<T> top,
+                                              bool is_label) {
+  return args.loss == Loss::cross_entropy ? y - top : y - (is_label ? 1 : 0);
+}
+
+/// A thread an image, neighbouring threads neighbouring images.
+template <class T>
+__global__ void __launch_bounds__(UpdateTraits::block) loss_part_kernel(LossArgs<T> args) {
+  using W = Wide<T>;
+  const std::int64_t image = std::int64_t{blockIdx.x} * UpdateTraits::block + threadIdx.x;
+  if (image >= args.y.batch) return;
+  W top = -W(INFINITY);
+  std::int64_t which = args.outputs;
 #pragma unroll 1
   for (std::int64_t c = 0; c < args.y.features; ++c) {
-    const Wide<T> y = args.y.at(c, image);
-    const Wide<T> error = y - (c == label ? 1 : 0);
-    sum += static_cast<double>(error) * static_cast<double>(error);
-    if (args.dz.data != nullptr) {
-      args.dz.at(c, image) = through<T>(args.activation, y, scale * error);
+    const W y = args.y.at(c, image);
+    const std::int64_t number = number_of(args, c);
+    if (c == 0 || y > top || (y == top && number < which)) {
+      top = y;
+      which = number;
     }
   }
-  return sum / (2.0 * static_cast<double>(args.y.features));
+  const std::int64_t label = args.labels[image];
+  W at_label = -W(INFINITY);
+  W sum = 0;
+#pragma unroll 1
+  for (std::int64_t c = 0; c < args.y.features; ++c) {
+    const W y = args.y.at(c, image);
+    const bool is_label = number_of(args, c) == label;
+    if (is_label) at_label = y;
+    const W from = difference(args, y, top, is_label);
+    sum += args.loss == Loss::cross_entropy ? std::exp(from) : from * from;
+  }
+  args.part.at(LossPart::top, image) = top;
+  args.part.at(LossPart::which, image) = static_cast<W>(which);
+  args.part.at(LossPart::sum, image) = sum;
+  args.part.at(LossPart::at_label, image) = at_label;
+}
+
+/// The gradient by the sums of this rank's outputs for an image.
+template <class T>
+__device__ __forceinline__ void loss_gradient(const LossArgs<T>& args, std::int64_t image,
+                                              const WholeLoss<Wide<T>>& whole) {
+  using W = Wide<T>;
+  const bool softmax = args.loss == Loss::cross_entropy;
+  const W part = 1 / (softmax ? whole.sum : static_cast<W>(args.outputs));
+  const W scale = scale_of(args);
+  const std::int64_t label = args.labels[image];
+#pragma unroll 1
+  for (std::int64_t c = 0; c < args.y.features; ++c) {
+    const W y = args.y.at(c, image);
+    const bool is_label = number_of(args, c) == label;
+    const W from = difference(args, y, whole.top, is_label);
+    const W slope = softmax ? std::exp(from) * part - (is_label ? 1 : 0) : from * part;
+    args.dz.at(c, image) = through<T>(args.activation, y, scale * slope);
+  }
 }
 
 /// One block; a thread takes every 256th lane.
@@ -86,22 +114,16 @@ __global__ void __launch_bounds__(UpdateTraits::reduce_block, 1) loss_kernel(Los
   for (std::int64_t image = threadIdx.x; image < lanes; image += UpdateTraits::reduce_block) {
     if (image >= args.y.batch) {
 #pragma unroll 1
-      for (std::int64_t c = 0; args.dz.data != nullptr && c < args.y.features; ++c) {
-        args.dz.at(c, image) = T{0};
-      }
+      for (std::int64_t c = 0; c < args.y.features; ++c) args.dz.at(c, image) = T{0};
       continue;
     }
-    std::int64_t best = 0;
-#pragma unroll 1
-    for (std::int64_t c = 1; c < args.y.features; ++c) {
-      if (Wide<T>(args.y.at(c, image)) > Wide<T>(args.y.at(best, image))) best = c;
-    }
-    if (args.predictions != nullptr) args.predictions[image] = static_cast<std::int32_t>(best);
-    loss += args.loss == Loss::cross_entropy ? cross_entropy(args, image, args.y.at(best, image))
-                                             : squared_error(args, image);
+    const WholeLoss<Wide<T>> whole = put_together(args.parts, image, args.loss);
+    args.predictions[image] = static_cast<std::int32_t>(whole.which);
+    loss += whole.value(args.loss, args.outputs);
+    loss_gradient(args, image, whole);
   }
   loss = block_sum(loss, dynamic_shared<double>());
-  if (threadIdx.x == 0) *args.loss_sum = loss;
+  if (threadIdx.x == 0) *args.loss_sum = args.adds_up ? *args.loss_sum + loss : loss;
 }
 
 /// What the gradient is multiplied by, found by one thread for its block: roots and quotients in

@@ -13,5 +13,7 @@ void pool_forward_reference(const PoolForwardArgs<T>& args, Stream& stream);
 template <class T>
 void pool_backward_reference(const PoolBackwardArgs<T>& args, Stream& stream);
 template <class T>
+void loss_part_cpu(const LossArgs<T>& args, Stream& stream);
+template <class T>
 void loss_cpu(const LossArgs<T>& args, Stream& stream);
 }  // namespace spdnn

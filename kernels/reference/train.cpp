@@ -145,6 +145,7 @@ const TrainKernels<T>& train_reference() {
       linear,
       linear,
       {pool_forward_reference<T>, pool_backward_reference<T>},
+      loss_part_cpu<T>,
       loss_cpu<T>,
       update<T>,
       sum_of_squares<T>};

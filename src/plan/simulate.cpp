@@ -2,7 +2,8 @@
 #include "spdnn/simulate.hpp"
 
 #include <algorithm>
-#include <numeric>
+
+#include "spdnn/train_op.hpp"
 
 namespace spdnn {
 namespace {
@@ -58,14 +59,12 @@ std::vector<Exchange> exchange_of(const std::vector<Transfer>& transfers,
   return exchange;
 }
 
-/// The outputs go from every rank to every other, for the loss.
-std::vector<Transfer> all_outputs(const std::vector<std::int64_t>& offsets) {
+/// Every rank tells every other what its outputs say of the loss.
+std::vector<Transfer> loss_parts(int ranks) {
   std::vector<Transfer> transfers;
-  const auto ranks = static_cast<std::int64_t>(offsets.size()) - 1;
-  for (std::int64_t from = 0; from < ranks; ++from) {
-    const std::int64_t words = offsets[from + 1] - offsets[from];
-    for (std::int64_t to = 0; to < ranks && words > 0; ++to) {
-      if (from != to) transfers.push_back({static_cast<int>(from), static_cast<int>(to), words});
+  for (int from = 0; from < ranks; ++from) {
+    for (int to = 0; to < ranks; ++to) {
+      if (from != to) transfers.push_back({from, to, LossPart::words});
     }
   }
   return transfers;
@@ -150,19 +149,19 @@ StepTime simulate_step(const Partition& partition, const Traffic& traffic, const
     step.add({seconds(cost.update), nothing}, {});
   }
   if (!request.training) return step.time();
-  const std::vector<double> rows = rows_of(partition.layers.back().offsets);
-  const std::vector<double> loss(
-      rows.size(), cost.loss * batch * std::accumulate(rows.begin(), rows.end(), 0.0));
+  std::vector<double> loss = rows_of(partition.layers.back().offsets);
+  for (double& seconds : loss) seconds *= cost.loss * batch;
   // The last chunk hides behind nothing.
-  std::vector<Exchange> outputs;
-  if (rows.size() > 1) {
-    outputs = exchange_of(all_outputs(partition.layers.back().offsets), rows, cost, cluster);
-    for (Exchange& exchange : outputs) {
+  std::vector<Exchange> parts;
+  if (loss.size() > 1) {
+    const std::vector<double> own(loss.size(), LossPart::words);
+    parts = exchange_of(loss_parts(partition.parts()), own, cost, cluster);
+    for (Exchange& exchange : parts) {
       if (request.overlap) exchange.busy /= static_cast<double>(cost.exchanges);
     }
   }
   Step last(false, 1);
-  last.add({loss, nothing}, outputs);
+  last.add({loss, nothing}, parts);
   StepTime time = step.time();
   time.seconds += last.time().seconds;
   time.compute_s += last.time().compute_s;

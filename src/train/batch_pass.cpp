@@ -81,13 +81,13 @@ BatchPass<T>::BatchPass(Network<W>& network, std::optional<Shard> own, const Sha
   for (std::size_t l = 0; l <= layers; ++l) {
     const Halo& halo = shard_.halos[l];
     const bool copied = l > 0 && !halo.in_place;
-    inputs_.push_back(allocate<T>(device, copied ? halo.inputs * lanes : 0));
     exchanges_.push_back(
         halo.crosses || copied
             ? std::make_unique<Exchange>(halo, *comm, device, network.stream(), most_images)
             : nullptr);
-    if (copied && l < layers) widest_read = std::max(widest_read, halo.inputs);
     if (l == layers) continue;
+    inputs_.push_back(allocate<T>(device, copied ? halo.inputs * lanes : 0));
+    if (copied) widest_read = std::max(widest_read, halo.inputs);
     const TrainLayer& layer = network.layers()[l];
     sums_.emplace_back();
     if (const auto& sums = shard_.sums[l]) {
@@ -102,13 +102,29 @@ BatchPass<T>::BatchPass(Network<W>& network, std::optional<Shard> own, const Sha
   for (Buffer& delta : deltas_) delta = allocate<T>(device, widest_own * lanes);
   partials_ = allocate<T>(device, widest_read * lanes);
   parts_ = allocate<T>(device, widest_sums * lanes);
-  loss_gradient_ =
-      allocate<T>(device, shard_.halos.back().in_place ? 0 : shard_.halos.back().inputs * lanes);
+  make_room_for_loss(lanes);
   workspace_ = allocate<T>(device, most_values);
   if constexpr (kIsNarrow<T>) {
     values_ = allocate<T>(device, network.value_count());
     images_ = allocate<T>(device, network.inputs() * lanes);
   }
+}
+
+template <class T>
+void BatchPass<T>::make_room_for_loss(std::int64_t lanes) {
+  Device& device = network_.device();
+  loss_.outputs = shard_.all_outputs;
+  if (loss_.outputs > LossPart::most_outputs) {
+    throw InputError(fmt::format("the last layer has {} outputs; a loss takes at most {}",
+                                 loss_.outputs, LossPart::most_outputs));
+  }
+  loss_part_ = allocate<W>(device, LossPart::words * lanes);
+  if (exchanges_.back() == nullptr) return;
+  loss_parts_ = allocate<W>(device, shard_.halos.back().inputs * lanes);
+  outputs_ = allocate<std::uint32_t>(device, std::ssize(shard_.outputs));
+  loss_.numbers = outputs_.template as<std::uint32_t>();
+  network_.stream().copy(outputs_.data(), shard_.outputs.data(), outputs_.bytes());
+  network_.stream().synchronize();
 }
 
 /// A layer as its kernels take it.
@@ -164,6 +180,11 @@ Panels<T> BatchPass<T>::output_of(std::size_t layer) const {
 template <class T>
 Panels<T> BatchPass<T>::parts_of(std::size_t layer) const {
   return {parts_.template as<T>(), sums_[layer]->parts(), x_.batch, width_, nullptr};
+}
+
+template <class T>
+Panels<Wide<T>> BatchPass<T>::loss_parts() const {
+  return {loss_parts_.template as<W>(), shard_.halos.back().inputs, x_.batch, width_, nullptr};
 }
 
 template <class T>
@@ -236,29 +257,30 @@ void BatchPass<T>::forward_layer(std::size_t layer, Range chunk, bool only_chunk
   }
 }
 
-/// Sends what others read of a layer's outputs.
+/// Sends what others read of a layer's outputs, or of the last one's what they say of the loss.
 template <class T>
 void BatchPass<T>::start_next(std::size_t layer, Range chunk) {
+  if (layer + 1 == network_.layers().size()) return send_loss_part(chunk);
   auto& next = exchanges_[layer + 1];
   if (next == nullptr) return;
   next->start_forward(output_of(layer), gathered(layer + 1), chunk, network_.stream());
 }
 
 template <class T>
-Panels<const T> BatchPass<T>::forward(const Panels<const W>& x) {
-  take(x);
-  forward_layers();
-  return gathered(network_.layers().size());
-}
-
-template <class T>
 void BatchPass<T>::start(const Panels<const W>& x, Loss loss, const std::int32_t* labels, W scale) {
   take(x);
-  const std::int32_t* const there = this->transfer_.labels(labels, x.batch);
-  run_kept({true, x.batch, loss, scale}, [&] {
-    forward_layers();
-    queue_loss(loss, there, scale);
-  });
+  const std::size_t last = network_.layers().size() - 1;
+  loss_.loss = loss;
+  loss_.activation = activation_of(last);
+  loss_.y = output_of(last);
+  loss_.dz = delta(last);
+  loss_.part = {loss_part_.template as<W>(), LossPart::words, x.batch, width_, nullptr};
+  loss_.parts = loss_.part;
+  if (exchanges_.back() != nullptr) loss_.parts = loss_parts();
+  loss_.labels = this->transfer_.labels(labels, x.batch);
+  loss_.scale = scale;
+  loss_.loss_scale = this->loss_scale_;
+  run_kept({true, x.batch, loss, scale}, [&] { forward_layers(); });
   this->transfer_.mark_back(x.batch);
 }
 
@@ -275,40 +297,39 @@ void BatchPass<T>::forward_layers() {
       start_next(l, chunk);
     }
   }
-  if (exchanges_[layers] != nullptr) {
-    for (const Range& chunk : parts) {
-      exchanges_[layers]->finish_forward(gathered(layers), chunk, network_.stream());
-    }
-  }
-}
-
-template <class T>
-void BatchPass<T>::start_loss(Loss loss, const std::int32_t* labels, W scale) {
-  queue_loss(loss, this->transfer_.labels(labels, x_.batch), scale);
-  this->transfer_.mark_back(x_.batch);
-}
-
-template <class T>
-void BatchPass<T>::queue_loss(Loss loss, const std::int32_t* labels, W scale) {
-  const std::size_t last = network_.layers().size() - 1;
-  const Halo& halo = shard_.halos.back();
-  LossArgs<T> args;
-  args.loss = loss;
-  args.activation = activation_of(last);
-  args.y = gathered(last + 1);
-  args.labels = labels;
-  args.scale = scale;
-  const Panels<T> own = delta(last);
-  args.dz = halo.in_place ? own
-                          : Panels<T>{loss_gradient_.template as<T>(), halo.inputs, x_.batch,
-                                      width_, nullptr};
-  args.loss_sum = this->transfer_.loss_sum();
-  args.predictions = this->transfer_.predictions();
-  args.loss_scale = this->loss_scale_;
-  kernels_.loss(args, network_.stream());
+  for (const Range& chunk : parts) take_loss(chunk);
   this->transfer_.start_back(x_.batch);
-  if (halo.in_place) return;
-  exchanges_.back()->keep_own(args.dz, own, Range{0, own.count()}, network_.stream());
+}
+
+/// The images of a chunk.
+template <class T>
+LossArgs<T> BatchPass<T>::loss_of(Range chunk) const {
+  LossArgs<T> args = loss_;
+  const std::int64_t before = chunk.begin * width_;
+  args.y = cut(loss_.y, chunk);
+  args.part = cut(loss_.part, chunk);
+  args.parts = cut(loss_.parts, chunk);
+  args.dz = cut(loss_.dz, chunk);
+  args.labels += before;
+  args.adds_up = before > 0;
+  args.loss_sum = this->transfer_.loss_sum();
+  args.predictions = this->transfer_.predictions() + before;
+  return args;
+}
+
+template <class T>
+void BatchPass<T>::send_loss_part(Range chunk) {
+  kernels_.loss_part(loss_of(chunk), network_.stream());
+  if (exchanges_.back() == nullptr) return;
+  exchanges_.back()->start_forward(loss_.part, loss_parts(), chunk, network_.stream());
+}
+
+template <class T>
+void BatchPass<T>::take_loss(Range chunk) {
+  if (exchanges_.back() != nullptr) {
+    exchanges_.back()->finish_forward(loss_parts(), chunk, network_.stream());
+  }
+  kernels_.loss(loss_of(chunk), network_.stream());
 }
 
 template <class T>
@@ -347,7 +368,7 @@ std::int64_t BatchPass<T>::copy_bytes() const {
 
 template <class T>
 std::int64_t BatchPass<T>::halo_bytes() const {
-  std::int64_t bytes = bytes_of(partials_) + bytes_of(parts_) + bytes_of(loss_gradient_);
+  std::int64_t bytes = bytes_of(partials_) + bytes_of(parts_) + bytes_of(loss_parts_);
   for (const Buffer& buffer : inputs_) bytes += bytes_of(buffer);
   for (const auto& exchange : exchanges_) bytes += exchange ? exchange->device_bytes() : 0;
   for (const auto& sums : sums_) bytes += sums ? sums->device_bytes() : 0;

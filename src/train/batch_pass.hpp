@@ -51,7 +51,9 @@ struct NoSums : NoExchange<T> {
 /// under way while the other is computed; the gradients of the weights, which stay with the rank,
 /// are computed while the parts of the way back travel. A batch of one panel can't be divided: the
 /// rows that read own inputs alone are computed first. A layer split by inputs reads own inputs
-/// alone; the exchange is behind it, of partial sums on the way there, of their gradient back.
+/// alone; the exchange is behind it, of partial sums on the way there, of their gradient back. Of
+/// the loss each rank finds the gradient by its own outputs, once it knows what those of the others
+/// say: a few words an image, which travel as each chunk is done.
 template <class T>
 class BatchPass final : public AnyBatchPass<Wide<T>> {
  public:
@@ -66,22 +68,10 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   /// A rank alone with all of the network.
   BatchPass(Network<W>& network, std::int64_t most_images, std::int64_t width = 0);
 
-  /// The network's outputs for `x`, all of them in their original order; they live in the device's
-  /// memory until the next call. `x` must stay until `finish_loss`, or else until the stream was
-  /// waited for. All ranks call it.
-  [[nodiscard]] Panels<const T> forward(const Panels<const W>& x);
-  /// The loss over the batch of the last `forward`, else as `start`.
-  void start_loss(Loss loss, const std::int32_t* labels, W scale);
-  /// Both, waited for.
-  [[nodiscard]] double loss(Loss loss, const std::int32_t* labels, W scale,
-                            std::int32_t* predictions) {
-    start_loss(loss, labels, scale);
-    return this->finish_loss(predictions);
-  }
   void start(const Panels<const W>& x, Loss loss, const std::int32_t* labels, W scale) override;
   void backward(const Visit& visit = {}) override;
 
-  /// What this rank's rows of a layer put out in the last `forward`.
+  /// What this rank's rows of a layer put out for the last batch, in the device's memory.
   [[nodiscard]] Panels<const T> output(std::size_t layer) const { return output_of(layer); }
   [[nodiscard]] std::int64_t forward_bytes(std::size_t layer) const override;
   [[nodiscard]] std::int64_t backward_bytes(std::size_t layer) const override;
@@ -115,7 +105,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   /// Features that this rank owns of what a layer puts out, and the activation that makes them.
   [[nodiscard]] std::int64_t own_outputs(std::size_t layer) const;
   [[nodiscard]] const Epilogue& activation_of(std::size_t layer) const;
-  /// Where layer `layer` puts what it computes, and what it reads; the latter also for the loss.
+  /// Where layer `layer` puts what it computes, and what it reads.
   [[nodiscard]] Panels<T> output_of(std::size_t layer) const;
   [[nodiscard]] Panels<T> gathered(std::size_t layer) const;
   [[nodiscard]] Panels<const T> input_of(std::size_t layer) const;
@@ -127,7 +117,12 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   /// Of a layer split by inputs: its part of the sums, and on the way back the gradient by them.
   [[nodiscard]] Panels<T> parts_of(std::size_t layer) const;
   void forward_layers();
-  void queue_loss(Loss loss, const std::int32_t* labels, W scale);
+  void make_room_for_loss(std::int64_t lanes);
+  /// What this rank's outputs say of the loss of some images goes to the others; and what all say.
+  void send_loss_part(Range chunk);
+  void take_loss(Range chunk);
+  [[nodiscard]] LossArgs<T> loss_of(Range chunk) const;
+  [[nodiscard]] Panels<W> loss_parts() const;
   void backward_layers(const Visit& visit);
   void backward_at_once(std::size_t layer);
   void backward_in_chunks(std::size_t layer, const std::vector<Range>& chunks);
@@ -152,7 +147,9 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   std::vector<std::unique_ptr<Exchange>> exchanges_;
   std::vector<std::unique_ptr<Sums>> sums_;  ///< by layer; of those split by inputs
   Buffer deltas_[2];
-  Buffer partials_, parts_, loss_gradient_;
+  Buffer partials_, parts_;
+  Buffer loss_part_, loss_parts_, outputs_;  ///< the latter two empty on a rank alone
+  LossArgs<T> loss_;                         ///< of the batch under way
   Buffer workspace_;
   Buffer values_, images_;  ///< in 16 bits; empty where T is no narrow type
   Panels<const W> taken_;   ///< the batch as it came

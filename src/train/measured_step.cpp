@@ -21,7 +21,7 @@ constexpr double kTurnsSeconds = 1.0;
 
 /// Seconds that this thread was in kernels since they were last set to 0.
 struct InKernels {
-  double forward = 0.0, backward_data = 0.0, backward_weights = 0.0;
+  double forward = 0.0, backward_data = 0.0, backward_weights = 0.0, loss = 0.0;
 };
 thread_local InKernels in_kernels;
 
@@ -52,6 +52,14 @@ TrainKernels<float> timed_kernels() {
     const Lap lap(in_kernels.backward_weights);
     cpu_kernels().sparse.backward_weights(args, stream);
   };
+  timed.loss_part = [](const LossArgs<float>& args, Stream& stream) {
+    const Lap lap(in_kernels.loss);
+    cpu_kernels().loss_part(args, stream);
+  };
+  timed.loss = [](const LossArgs<float>& args, Stream& stream) {
+    const Lap lap(in_kernels.loss);
+    cpu_kernels().loss(args, stream);
+  };
   if (timed.sparse.backward == nullptr) return timed;
   timed.sparse.backward = [](const BackwardDataArgs<float>& args, float* dvalues, float* dbias,
                              Stream& stream) {
@@ -75,13 +83,6 @@ Parts time_turn(TrialStep& step) {
   {
     const Lap lap(passes);
     step.forward();
-  }
-  {
-    const Lap lap(parts.loss);
-    step.loss();
-  }
-  {
-    const Lap lap(passes);
     step.backward();
   }
   {
@@ -91,7 +92,9 @@ Parts time_turn(TrialStep& step) {
   parts.forward = in_kernels.forward;
   parts.backward_data = in_kernels.backward_data;
   parts.backward_weights = in_kernels.backward_weights;
-  parts.exchange = passes - parts.forward - parts.backward_data - parts.backward_weights;
+  parts.loss = in_kernels.loss;
+  parts.exchange =
+      passes - parts.forward - parts.backward_data - parts.backward_weights - parts.loss;
   return parts;
 }
 
@@ -142,7 +145,7 @@ Parts rates_of(const Parts& seconds, const TrialStep& step, std::int64_t batch) 
           per(seconds.backward_data, weights - layers.front().pattern.nnz(), batch),
           per(seconds.backward_weights, weights, batch),
           per(seconds.update, weights, 1),
-          per(seconds.loss, step.shard().halos.back().inputs, batch),
+          per(seconds.loss, std::ssize(step.shard().outputs), batch),
           per(seconds.exchange, words_handled(step.shard()), batch)};
 }
 

@@ -41,7 +41,7 @@ std::vector<double> shares_of(const std::vector<std::vector<std::int64_t>>& unit
   return shares;
 }
 
-/// What one image makes cross; the loss reads all outputs everywhere.
+/// What one image makes cross; of the loss every rank tells every other what its outputs say.
 void predict(const std::vector<TrainLayer>& layers, const std::vector<LayerPartition>& partition,
              RowTraffic& report) {
   constexpr std::int64_t kWord = sizeof(float);
@@ -50,7 +50,8 @@ void predict(const std::vector<TrainLayer>& layers, const std::vector<LayerParti
     layer.predicted_forward = kWord * crossing_words(layers, partition, l, layer.split);
     layer.predicted_backward = layer.predicted_forward;
   }
-  report.layers.back().predicted_forward = layers.back().outputs() * (report.parts - 1) * kWord;
+  const std::int64_t pairs = std::int64_t{report.parts} * (report.parts - 1);
+  report.layers.back().predicted_forward = pairs * LossPart::words * kWord;
   report.layers.back().predicted_backward = 0;
 }
 

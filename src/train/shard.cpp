@@ -69,14 +69,20 @@ HaloAsked asked_of(int rank, const CsrView& matrix, const LayerPartition& before
   return asked;
 }
 
-/// Every other rank reads all outputs.
-HaloAsked asked_for_loss(int rank, const LayerPartition& last) {
-  const std::span<const std::uint32_t> own = part_of(last, rank);
-  HaloAsked asked;
-  asked.by_rank.assign(last.offsets.size() - 1, {own.begin(), own.end()});
-  asked.by_rank[rank].clear();
-  asked.crosses = true;
-  return asked;
+/// Each rank's words of the loss go to all ranks, which have them in order of rank.
+Halo halo_of_loss(int rank, int ranks) {
+  Halo halo = local_halo(LossPart::words);
+  halo.inputs = ranks * LossPart::words;
+  halo.in_place = ranks == 1;
+  halo.crosses = ranks > 1;
+  for (int peer = 0; peer < ranks; ++peer) {
+    std::vector<std::uint32_t> words = all_below(LossPart::words);
+    if (peer != rank) halo.sends.push_back({peer, words});
+    for (std::uint32_t& word : words) word += static_cast<std::uint32_t>(peer * LossPart::words);
+    if (peer != rank) halo.receives.push_back({peer, words});
+    if (peer == rank) halo.own_to = std::move(words);
+  }
+  return halo;
 }
 
 /// One layer after another, and what is to be asked of the other ranks for all of them.
@@ -103,14 +109,15 @@ class ShardMaker {
   /// `find` returns the halos of requests.
   template <class Find>
   Shard finish(const Find& find) {
-    requests_.push_back({*std::move(before_), all_below(layers_.back().outputs())});
-    asking_.push_back({layers_.size(), false});
-    shard_.halos.emplace_back();
     std::vector<Halo> found = find(requests_);
     for (std::size_t i = 0; i < found.size(); ++i) {
       const auto& [layer, behind] = asking_[i];
       (behind ? shard_.sums[layer]->halo : shard_.halos[layer]) = std::move(found[i]);
     }
+    shard_.halos.push_back(
+        halo_of_loss(rank_, static_cast<int>(partition_.back().offsets.size()) - 1));
+    shard_.outputs = before_->own;
+    shard_.all_outputs = layers_.back().outputs();
     return std::move(shard_);
   }
 
@@ -257,7 +264,9 @@ Shard whole_shard(std::vector<TrainLayer> layers) {
     shard.halos.push_back(local_halo(layer.inputs()));
     shard.sums.emplace_back();
   }
-  shard.halos.push_back(local_halo(layers.back().outputs()));
+  shard.halos.push_back(halo_of_loss(0, 1));
+  shard.all_outputs = layers.back().outputs();
+  shard.outputs = all_below(shard.all_outputs);
   shard.layers = std::move(layers);
   return shard;
 }
@@ -337,7 +346,6 @@ Shard shard_of(const std::vector<CsrView>& weights, const std::vector<LayerParti
   for (std::size_t l = 1; l < weights.size(); ++l) {
     asked.push_back(asked_of(rank, weights[l], partition[l - 1], partition[l]));
   }
-  asked.push_back(asked_for_loss(rank, partition.back()));
   return maker.finish([&](const auto& requests) { return make_halos(rank, requests, asked); });
 }
 

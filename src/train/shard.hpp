@@ -36,8 +36,10 @@ struct Shard {
   /// By layer: the original column of each of the slice's; empty where they are the same.
   std::vector<std::vector<std::uint32_t>> columns;
   /// By layer: what it reads of the layer before. The first layer's inputs are known to every rank;
-  /// the last entry is that of the loss, which reads all outputs.
+  /// the last entry is that of the loss, for which every rank reads `LossPart`s of all.
   std::vector<Halo> halos;
+  std::vector<std::uint32_t> outputs;            ///< the number of each of the rank's own among all
+  std::int64_t all_outputs = 0;                  ///< that the network has
   std::vector<std::optional<PartialSums>> sums;  ///< by layer; of those split by inputs
 };
 

@@ -76,18 +76,14 @@ TrialStep::TrialStep(Shard shard, std::int64_t batch, Communicator& comm,
 
 void TrialStep::run() {
   forward();
-  loss();
   backward();
   update();
 }
 
 void TrialStep::forward() {
-  static_cast<void>(pass_->forward({x_.data(), inputs_, batch_, pass_->width(), nullptr}));
-}
-
-void TrialStep::loss() {
-  static_cast<void>(
-      pass_->loss(Loss::cross_entropy, labels_.data(), 1.0F / static_cast<float>(batch_), nullptr));
+  pass_->start({x_.data(), inputs_, batch_, pass_->width(), nullptr}, Loss::cross_entropy,
+               labels_.data(), 1.0F / static_cast<float>(batch_));
+  static_cast<void>(pass_->finish_loss(nullptr));
 }
 
 void TrialStep::backward() { pass_->backward(); }

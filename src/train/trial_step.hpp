@@ -51,8 +51,7 @@ class TrialStep {
   TrialStep& operator=(const TrialStep&) = delete;
   void run();
   /// The parts of a step, in their order.
-  void forward();
-  void loss();
+  void forward();  ///< and the loss
   void backward();
   void update();
 

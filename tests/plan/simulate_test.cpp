@@ -45,7 +45,8 @@ TEST(Simulate, AStepIsItsComputeAndItsExchanges) {
   // Backward: weights of both layers, data of the second, an update of two weights a layer.
   time = simulate_step(partition, traffic, cost, cluster, {true, false});
   EXPECT_DOUBLE_EQ(time.compute_s, 2 * forward + 2 * (18.0 + 14.0) + 12.0);
-  EXPECT_DOUBLE_EQ(time.exchange_s, 3 * exchange);  // and the outputs, as many words
+  // And of the loss, four words of three images.
+  EXPECT_DOUBLE_EQ(time.exchange_s, 2 * exchange + 10.0 + 100.0 + 48.0 / 4.0);
 }
 
 TEST(Simulate, LinksAreChosenByWhereRanksLive) {
@@ -84,9 +85,9 @@ TEST(Simulate, WhatARankDoesForAnExchangeIsHiddenBehindNothing) {
   // Each rank sends two words of three images and receives as many, and has two own rows.
   const double own = 100.0 + 10.0 * 12.0 + 6.0;
   EXPECT_DOUBLE_EQ(simulate_step(partition, traffic, cost, {}, {false, true}).seconds, own);
-  // There and back, and the outputs: two rows each way. Four outputs of three images.
+  // There and back, and of the loss four words each way. Two own outputs of three images.
   const StepTime time = simulate_step(partition, traffic, cost, {}, {true, true});
-  EXPECT_DOUBLE_EQ(time.seconds, 3.0 * own + 12.0 * 1000.0);
+  EXPECT_DOUBLE_EQ(time.seconds, 2.0 * own + 100.0 + 10.0 * 24.0 + 12.0 + 6.0 * 1000.0);
   // Until another rank sees a message, others compute.
   cost.exchange.latency = 1000.0;
   EXPECT_DOUBLE_EQ(simulate_step(partition, traffic, cost, {}, {false, false}).seconds,
@@ -113,14 +114,14 @@ TEST(Simulate, ChunksHideBehindOneAnother) {
   EXPECT_DOUBLE_EQ(seconds(2, {1.0, 0.0, 0.25}, {false, true}), 9.0 + 96.0);
   EXPECT_DOUBLE_EQ(seconds(2, {1.0, 50.0, 0.0}, {false, true}), 9.0 + 2 * 50.0);
   // On the way back the gradient by weights, 18 s, hides what travels in one piece as well. Two
-  // updates of 14 s; the outputs hide behind nothing.
+  // updates of 14 s; the words of the loss, 48 bytes, hide behind nothing.
   const double others = 9.0 + 18.0 + 2 * 14.0;
   EXPECT_DOUBLE_EQ(seconds(1, {10.0, 0.0, 4.0}, {true, true}),
-                   others + (9.0 + 16.0) + (12.0 + 18.0) + 16.0);
+                   others + (9.0 + 16.0) + (12.0 + 18.0) + 22.0);
   EXPECT_DOUBLE_EQ(seconds(1, {30.0, 0.0, 4.0}, {true, true}),
-                   others + (9.0 + 36.0) + (12.0 + 36.0) + 36.0);
+                   others + (9.0 + 36.0) + (12.0 + 36.0) + 42.0);
   EXPECT_DOUBLE_EQ(seconds(2, {30.0, 0.0, 4.0}, {true, true}),
-                   others + (7.5 + 30.0) + (9.0 + 30.0) + (3.0 + 30.0));
+                   others + (7.5 + 30.0) + (9.0 + 30.0) + (6.0 + 30.0));
 }
 
 }  // namespace

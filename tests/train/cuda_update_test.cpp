@@ -134,61 +134,202 @@ template <class T>
 class CudaLoss : public testing::Test {};
 TYPED_TEST_SUITE(CudaLoss, test::StoredTypes);
 
-/// Outputs of a thousand overflow the plain exponential; the last image's are among them.
-TYPED_TEST(CudaLoss, AgreesWithTheReference) {
+constexpr std::int64_t kOutputs = 7;
+
+/// Outputs of images as a device stores them; of some of them the largest come twice.
+template <class T>
+struct LossProblem {
+  LossProblem(Loss loss, std::int64_t batch, std::mt19937_64& random)
+      : kind(loss), stored(kOutputs, batch, kWidth), y(kOutputs, batch, kWidth) {
+    test::fill_random(stored, T{5}, random);
+    for (std::int64_t c = 0; c < kOutputs && kind == Loss::cross_entropy; ++c) {
+      T& last = stored.view.at(c, batch - 1);
+      last = static_cast<T>(Wide<T>(last) * 1000);  // overflows the plain exponential
+    }
+    for (std::int64_t i = 0; i < batch; i += 3) {
+      stored.view.at(2, i) = stored.view.at(5, i) = static_cast<T>(Wide<T>(6));
+    }
+    for (std::size_t i = 0; i < y.data.size(); ++i) y.data[i] = Wide<T>(stored.data[i]);
+    for (std::int64_t i = 0; i < batch; ++i) {
+      labels.push_back(static_cast<std::int32_t>(random() % kOutputs));
+    }
+  }
+  Loss kind;
+  Epilogue activation = {-1.0F, kInfinity};
+  OwnedPanels<T> stored;
+  OwnedPanels<double> y;
+  std::vector<std::int32_t> labels;
+};
+
+/// A loss, its gradient by all outputs, and predictions.
+struct FoundLoss {
+  double sum = 0.0;
+  std::vector<double> dz;  ///< [output][image]
+  std::vector<std::int32_t> predictions;
+};
+
+template <class T>
+FoundLoss reference_loss(const LossProblem<T>& problem) {
+  const std::unique_ptr<Device> cpu = open_device({});
+  const auto stream = cpu->make_stream();
+  const std::int64_t batch = problem.y.view.batch;
+  FoundLoss found;
+  found.predictions.resize(problem.labels.size());
+  OwnedPanels<double> dz(kOutputs, batch, kWidth);
+  OwnedPanels<double> part(LossPart::words, batch, kWidth);
+  const LossArgs<double> args{.loss = problem.kind,
+                              .activation = problem.activation,
+                              .y = problem.y.view,
+                              .part = part.view,
+                              .parts = part.view,
+                              .outputs = kOutputs,
+                              .labels = problem.labels.data(),
+                              .scale = 0.5,
+                              .dz = dz.view,
+                              .loss_sum = &found.sum,
+                              .predictions = found.predictions.data()};
+  const TrainKernels<double>& kernels = train_kernels<double>().back();
+  kernels.loss_part(args, *stream);
+  kernels.loss(args, *stream);
+  for (std::int64_t c = 0; c < kOutputs; ++c) {
+    for (std::int64_t i = 0; i < batch; ++i) found.dz.push_back(dz.view.at(c, i));
+  }
+  return found;
+}
+
+/// A rank with some of the outputs, on a device.
+template <class T>
+class LossRank {
+ public:
+  using W = Wide<T>;
+  LossRank(const LossProblem<T>& problem, const std::vector<std::uint32_t>& outputs, Device& device,
+           Stream& stream)
+      : problem_(problem),
+        outputs_(outputs),
+        stream_(stream),
+        device_(device),
+        y_(std::ssize(outputs), problem.y.view.batch, kWidth),
+        part_(LossPart::words, problem.y.view.batch, kWidth),
+        y_there_(own_outputs(), device, stream),
+        dz_there_(std::vector<T>(y_.data.size(), T{9}), device, stream),
+        part_there_(part_.data, device, stream),
+        numbers_(outputs, device, stream),
+        labels_(problem.labels, device, stream),
+        scale_({2.0F}, device, stream),
+        predictions_(std::vector<std::int32_t>(problem.labels.size(), -1), device, stream),
+        sum_({-1.0}, device, stream) {
+    args_.loss = problem.kind;
+    args_.activation = problem.activation;
+    args_.y = with<const T>(y_.view, y_there_.data());
+    args_.part = with(part_.view, part_there_.data());
+    args_.outputs = kOutputs;
+    args_.numbers = std::ssize(outputs) == kOutputs ? nullptr : numbers_.data();
+    args_.labels = labels_.data();
+    args_.scale = W(0.25);
+    args_.dz = with(y_.view, dz_there_.data());
+    args_.loss_sum = sum_.data();
+    args_.adds_up = true;
+    args_.predictions = predictions_.data();
+    args_.loss_scale = scale_.data();  // together 0.5
+  }
+
+  /// Writes this rank's words from feature `first` of `parts`.
+  void tell(const Panels<W>& parts, std::int64_t first) {
+    cuda_kernels<T>()->loss_part(args_, stream_);
+    part_.data = part_there_.read();
+    const Panels<W> own = with<W>(part_.view, part_.data.data());
+    for (std::int64_t word = 0; word < LossPart::words; ++word) {
+      for (std::int64_t i = 0; i < own.batch; ++i) parts.at(first + word, i) = own.at(word, i);
+    }
+  }
+
+  /// What it finds once it knows what all say; of the gradient its own outputs'.
+  void find(const OwnedPanels<W>& parts, FoundLoss& found) {
+    const DeviceArray<W> there(parts.data, device_, stream_);
+    args_.parts = with<const W>(parts.view, there.data());
+    cuda_kernels<T>()->loss(args_, stream_);
+    std::vector<T> dz = dz_there_.read();
+    const Panels<T> gradient = with<T>(y_.view, dz.data());
+    const std::int64_t batch = gradient.batch;
+    for (std::int64_t c = 0; c < gradient.features; ++c) {
+      for (std::int64_t i = 0; i < batch; ++i) {
+        found.dz[outputs_[c] * batch + i] = Wide<T>(gradient.at(c, i));
+      }
+      for (std::int64_t i = batch; i < gradient.count() * kWidth; ++i) {
+        EXPECT_EQ(Wide<T>(gradient.at(c, i)), 0) << "lane " << i;
+      }
+    }
+    found.sum = sum_.read()[0] + 1.0;  // was added to −1
+    found.predictions = predictions_.read();
+  }
+
+ private:
+  const std::vector<T>& own_outputs() {
+    for (std::int64_t c = 0; c < y_.view.features; ++c) {
+      for (std::int64_t i = 0; i < y_.view.batch; ++i) {
+        y_.view.at(c, i) = problem_.stored.view.at(outputs_[c], i);
+      }
+    }
+    return y_.data;
+  }
+
+  const LossProblem<T>& problem_;
+  const std::vector<std::uint32_t>& outputs_;
+  Stream& stream_;
+  Device& device_;
+  OwnedPanels<T> y_;
+  OwnedPanels<W> part_;
+  DeviceArray<T> y_there_, dz_there_;
+  DeviceArray<W> part_there_;
+  DeviceArray<std::uint32_t> numbers_;
+  DeviceArray<std::int32_t> labels_;
+  DeviceArray<float> scale_;
+  DeviceArray<std::int32_t> predictions_;
+  DeviceArray<double> sum_;
+  LossArgs<T> args_;
+};
+
+/// What ranks with these outputs find together; all find the same sum.
+template <class T>
+FoundLoss split_loss(const LossProblem<T>& problem,
+                     const std::vector<std::vector<std::uint32_t>>& outputs, Device& device,
+                     Stream& stream) {
+  std::vector<std::unique_ptr<LossRank<T>>> ranks;
+  OwnedPanels<Wide<T>> parts(std::ssize(outputs) * LossPart::words, problem.y.view.batch, kWidth);
+  for (const std::vector<std::uint32_t>& own : outputs) {
+    ranks.push_back(std::make_unique<LossRank<T>>(problem, own, device, stream));
+    ranks.back()->tell(parts.view, (std::ssize(ranks) - 1) * LossPart::words);
+  }
+  FoundLoss found;
+  found.dz.resize(static_cast<std::size_t>(kOutputs * problem.y.view.batch));
+  for (const auto& rank : ranks) rank->find(parts, found);
+  return found;
+}
+
+TYPED_TEST(CudaLoss, AgreesWithTheReferenceHoweverOutputsAreDivided) {
   using T = TypeParam;
+  using Numbers = std::vector<std::uint32_t>;
   on_each_gpu([](Device& device, Stream& stream) {
-    const std::unique_ptr<Device> cpu = open_device({});
-    const auto cpu_stream = cpu->make_stream();
     std::mt19937_64 random(11);
     for (const std::int64_t batch : {1, 63, 64, 65, 300}) {
       for (const Loss kind : {Loss::cross_entropy, Loss::mean_squared_error}) {
-        OwnedPanels<T> stored(7, batch, kWidth);
-        OwnedPanels<double> y(7, batch, kWidth);
-        test::fill_random(stored, T{5}, random);
-        for (std::int64_t c = 0; c < 7 && kind == Loss::cross_entropy; ++c) {
-          T& last = stored.view.at(c, batch - 1);
-          last = static_cast<T>(Wide<T>(last) * 1000);
-        }
-        for (std::size_t i = 0; i < y.data.size(); ++i) y.data[i] = Wide<T>(stored.data[i]);
-        std::vector<std::int32_t> labels;
-        for (std::int64_t i = 0; i < batch; ++i) {
-          labels.push_back(static_cast<std::int32_t>(random() % 7));
-        }
-        OwnedPanels<double> dz(7, batch, kWidth);
-        std::vector<std::int32_t> predictions(labels.size());
-        double sum = 0.0;
-        const Epilogue h = {-1.0F, kInfinity};
-        const LossArgs<double> args{kind, h,       y.view, labels.data(),
-                                    0.5,  dz.view, &sum,   predictions.data()};
-        train_kernels<double>().back().loss(args, *cpu_stream);
-        const DeviceArray<T> y_there(stored.data, device, stream);
-        const DeviceArray<T> dz_there(std::vector<T>(dz.data.size(), T{9}), device, stream);
-        const DeviceArray<std::int32_t> labels_there(labels, device, stream);
-        const DeviceArray<std::int32_t> found(std::vector<std::int32_t>(labels.size(), -1), device,
-                                              stream);
-        const DeviceArray<double> loss({-1.0}, device, stream);
-        const DeviceArray<float> scale({2.0F}, device, stream);
-        LossArgs<T> there;
-        there.loss = kind;
-        there.activation = h;
-        there.y = with<const T>(stored.view, y_there.data());
-        there.labels = labels_there.data();
-        there.scale = Wide<T>(0.25);
-        there.dz = with(stored.view, dz_there.data());
-        there.loss_sum = loss.data();
-        there.predictions = found.data();
-        there.loss_scale = scale.data();  // together 0.5
-        cuda_kernels<T>()->loss(there, stream);
+        const LossProblem<T> problem(kind, batch, random);
+        const FoundLoss reference = reference_loss(problem);
         const double tolerance =
             100.0 * static_cast<double>(std::numeric_limits<Wide<T>>::epsilon());
-        EXPECT_NEAR(loss.read()[0], sum, tolerance * std::abs(sum));
-        EXPECT_EQ(found.read(), predictions);
-        const std::vector<T> got = dz_there.read();
-        for (std::size_t i = 0; i < got.size(); ++i) {
-          ASSERT_NEAR(Wide<T>(got[i]), dz.data[i],
-                      tolerance + test::storing_error<T>(std::abs(dz.data[i]) + tolerance))
-              << "element " << i << ", batch " << batch;
+        for (const std::vector<Numbers>& ranks : {std::vector<Numbers>{{0, 1, 2, 3, 4, 5, 6}},
+                                                  {{5, 6, 2}, {3, 0}, {}, {1, 4}},
+                                                  {{0, 5}, {6, 4, 3, 2, 1}}}) {
+          SCOPED_TRACE(testing::Message() << ranks.size() << " ranks, batch " << batch);
+          const FoundLoss found = split_loss(problem, ranks, device, stream);
+          EXPECT_NEAR(found.sum, reference.sum, tolerance * (1.0 + std::abs(reference.sum)));
+          EXPECT_EQ(found.predictions, reference.predictions);
+          for (std::size_t i = 0; i < found.dz.size(); ++i) {
+            const double expected = reference.dz[i];
+            ASSERT_NEAR(found.dz[i], expected,
+                        tolerance + test::storing_error<T>(std::abs(expected) + tolerance))
+                << "element " << i;
+          }
         }
       }
     }

@@ -128,8 +128,8 @@ double worst_error(const Case& c, const TrainKernels<double>& kernels) {
     parameters[i] = 0.1;  // so that ReLUs of unconnected outputs are not at their bend
   }
   const auto loss = [&] {
-    static_cast<void>(pass.forward(x.view));
-    return pass.loss(c.loss, labels.data(), 1.0, nullptr);
+    pass.start(x.view, c.loss, labels.data(), 1.0);
+    return pass.finish_loss(nullptr);
   };
   static_cast<void>(loss());
   pass.backward();

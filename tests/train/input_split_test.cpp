@@ -29,7 +29,7 @@ void expect_words(const std::vector<TrainLayer>& layers, const Division& divisio
     EXPECT_EQ(outcome.forward_words[l], words) << "layer " << l;
     EXPECT_EQ(outcome.backward_words[l], words) << "layer " << l;
   }
-  EXPECT_EQ(outcome.forward_words.back(), layers.back().outputs() * (ranks - 1));
+  EXPECT_EQ(outcome.forward_words.back(), LossPart::words * ranks * (ranks - 1));
   EXPECT_EQ(outcome.backward_words.back(), 0);
 }
 

@@ -60,6 +60,8 @@ void expect_equal(const Shard& found, const Shard& asked) {
   EXPECT_EQ(found.units, asked.units);
   EXPECT_EQ(found.interior, asked.interior);
   EXPECT_EQ(found.columns, asked.columns);
+  EXPECT_EQ(found.outputs, asked.outputs);
+  EXPECT_EQ(found.all_outputs, asked.all_outputs);
   for (std::size_t l = 0; l < asked.layers.size(); ++l) {
     EXPECT_EQ(found.layers[l].pattern.row_offsets(), asked.layers[l].pattern.row_offsets());
     EXPECT_EQ(found.layers[l].pattern.col_indices(), asked.layers[l].pattern.col_indices());

@@ -130,8 +130,8 @@ TEST_P(NcclTrainingOf, CallsOfAStepAreThoseOfItsHalos) {
     const std::vector<float> x(static_cast<std::size_t>(2 * width * 20), 0.5F);
     const std::vector<std::int32_t> labels(static_cast<std::size_t>(width + 8));
     const auto before = static_cast<std::ptrdiff_t>(test::nccl_calls(comm.rank()).size());
-    static_cast<void>(pass.forward({x.data(), 20, width + 8, width, nullptr}));
-    static_cast<void>(pass.loss(Loss::cross_entropy, labels.data(), 0.1F, nullptr));
+    pass.start({x.data(), 20, width + 8, width, nullptr}, Loss::cross_entropy, labels.data(), 0.1F);
+    static_cast<void>(pass.finish_loss(nullptr));
     pass.backward();
     const Buffer gradient = device->allocate(17 * sizeof(float));
     stream->zero(gradient.data(), gradient.bytes());

@@ -298,15 +298,18 @@ TYPED_TEST(TrainUpdate, CrossEntropyIsStable) {
     const std::int32_t labels[2] = {1, 2};
     std::int32_t predictions[2] = {9, 9};
     double loss = 0.0;
-    kernels.loss({Loss::cross_entropy,
-                  {-kInfinity, kInfinity},
-                  y.view,
-                  labels,
-                  T(1),
-                  dz.view,
-                  &loss,
-                  predictions},
-                 *stream);
+    OwnedPanels<T> part(LossPart::words, 2, 32);
+    const LossArgs<T> args{.activation = {-kInfinity, kInfinity},
+                           .y = y.view,
+                           .part = part.view,
+                           .parts = part.view,
+                           .outputs = 3,
+                           .labels = labels,
+                           .dz = dz.view,
+                           .loss_sum = &loss,
+                           .predictions = predictions};
+    kernels.loss_part(args, *stream);
+    kernels.loss(args, *stream);
     // −log softmax: 1 + log(1 + e⁻¹), and 2000 + the same.
     EXPECT_NEAR(loss, 2001.0 + 2.0 * std::log1p(std::exp(-1.0)), 1e-3);
     EXPECT_EQ(predictions[0], 0);

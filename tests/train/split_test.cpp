@@ -110,11 +110,11 @@ TEST(SplitRows, BytesAreThoseThePartitionPredicts) {
       const Traffic traffic = count_traffic(model, partition);
       constexpr int kFew = 3;
       const Outcome<float> outcome = run(problem, Division{partition.layers}, ranks, kFew);
-      // Of the loss: all outputs to all ranks, and nothing back.
-      const std::int64_t outputs = layers.back().units() * (ranks - 1);
-      EXPECT_EQ(outcome.forward_words.back(), outputs);
+      // Of the loss: what each rank's outputs say to every other, and nothing back.
+      const std::int64_t loss = LossPart::words * ranks * (ranks - 1);
+      EXPECT_EQ(outcome.forward_words.back(), loss);
       EXPECT_EQ(outcome.backward_words.back(), 0);
-      std::int64_t words = outputs;
+      std::int64_t words = loss;
       for (std::size_t l = 0; l < layers.size(); ++l) {
         EXPECT_EQ(outcome.forward_words[l], traffic.layers[l].words) << "layer " << l;
         EXPECT_EQ(outcome.backward_words[l], traffic.layers[l].words) << "layer " << l;
