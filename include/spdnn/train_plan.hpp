@@ -18,7 +18,7 @@ struct TrainProblem {
   /// By layer: neurons or filters; 0 for a pooling, which is shared as the layer before it.
   std::vector<std::int64_t> units;
   /// By layer: bytes that an image's inputs take which ranks that share rows tell each other, there
-  /// and back; the last entry is the loss's, of the network's outputs. One more than layers.
+  /// and back; the last entry is what all devices would say of the loss. One more than layers.
   std::vector<double> halo_bytes;
   /// By layer: bytes that an image's sums take, where ranks tell each other these instead of the
   /// inputs; 0 where a layer can't be split by inputs, as the first one and poolings. None: no

@@ -185,7 +185,8 @@ TrainProblem problem_of(const TrainSpec& spec, const std::vector<TrainLayer>& la
     problem.sum_bytes.push_back(pools || first ? 0.0 : 4.0 * static_cast<double>(layer.outputs()));
   }
   problem.splits = given_splits(spec, layers, devices);
-  problem.halo_bytes.push_back(4.0 * static_cast<double>(layers.back().outputs()));
+  const auto loss_words = LossPart::words * std::ssize(devices);
+  problem.halo_bytes.push_back(4.0 * static_cast<double>(loss_words));
   return problem;
 }
 
