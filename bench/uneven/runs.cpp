@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "spdnn/limits.hpp"
 #include "spdnn/run.hpp"
 #include "support/record.hpp"
 
@@ -16,9 +17,14 @@ namespace {
 /// Steps at the start that are left out of every median: memory is touched, and shares settle.
 constexpr std::size_t kWarmUp = 4;
 
+/// Ranks on a core each where there are as many, as `spdnn-gpu run` places them.
 std::vector<DeviceSpec> slowed(const std::vector<double>& slowdowns) {
+  const std::vector<int>& cores = limits::process_cores();
   std::vector<DeviceSpec> devices(slowdowns.size());
-  for (std::size_t r = 0; r < devices.size(); ++r) devices[r].slowdown = slowdowns[r];
+  for (std::size_t r = 0; r < devices.size(); ++r) {
+    devices[r].slowdown = slowdowns[r];
+    if (devices.size() <= cores.size()) devices[r].cores = {cores[r]};
+  }
   return devices;
 }
 

@@ -20,8 +20,10 @@ struct Batch {
 /// Two batches in turn: one is with the rank while the other is filled.
 class Loader {
  public:
-  /// Room for batches of up to `most_images` in panels of `width`.
-  Loader(const LabelledImages& data, std::int64_t most_images, std::int64_t width, Device& device);
+  /// Room for batches of up to `most_images` in panels of `width`. The thread runs on any of
+  /// `cores`, since the rank's own is busy; none: where the rank's does.
+  Loader(const LabelledImages& data, std::int64_t most_images, std::int64_t width, Device& device,
+         const std::vector<int>& cores);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;

@@ -12,6 +12,9 @@ namespace {
 /// Weight of a rank's last piece in what it is taken to need for an image: phases in which a core
 /// is slower last for many pieces, so that the last one tells most.
 constexpr double kNewest = 0.5;
+/// A rank helps where the step would else go on by more than this part of itself: shares follow
+/// times, so that less is noise, and each piece has costs of its own (the sum of its gradient).
+constexpr double kWorthHelp = 0.1;
 /// Images that go to another rank: as many as a vector has lanes, or a whole number of times.
 constexpr std::int64_t kGrain = 16;
 
@@ -59,7 +62,7 @@ std::size_t PieceQueue::last_to_be_done(std::int64_t step, double now) const {
 
 PieceQueue::Turn::Turn(PieceQueue& queue, std::size_t rank, std::int64_t step, const Batch& batch,
                        std::int64_t most, float* spare, double now)
-    : queue_(queue), rank_(rank), most_(most), spare_(spare) {
+    : queue_(queue), rank_(rank), most_(most), spare_(spare), start_(now) {
   const std::lock_guard lock(queue_.mutex_);
   Rank& own = queue_.ranks_[rank_];
   own.step = step;
@@ -78,12 +81,13 @@ PieceQueue::Turn::~Turn() {
   queue_.unread_.wait(lock, [&own] { return own.helpers == 0; });
 }
 
-/// Half of what is left, in whole panels, at most as much as there is room for.
+/// As much as there is room for; at the end pieces of half as much, so that some are left to hand
+/// over.
 std::int64_t PieceQueue::Turn::own_piece() const {
   const Rank& own = queue_.ranks_[rank_];
   const std::int64_t width = own.batch.x.width;
-  const std::int64_t half = up_to(own.left() / 2, width);
-  const std::int64_t count = std::min(std::clamp(half, width, std::max(most_, width)), own.left());
+  const std::int64_t half = up_to(std::max(own.left() / 2, most_ / 2), width);
+  const std::int64_t count = std::min({half, std::max(most_, width), own.left()});
   return count == own.left() && count > own.ragged() ? count - own.ragged() : count;
 }
 
@@ -112,6 +116,7 @@ std::optional<Batch> PieceQueue::Turn::help(double now) {
   if (slow == queue_.ranks_.size() || own.per_image <= 0.0) return {};
   Rank& lender = queue_.ranks_[slow];
   const double done = lender.done(now);
+  if (done - now < kWorthHelp * (done - start_)) return {};
   const double both = (done - now) / (own.per_image + lender.seconds_each(now));
   const std::int64_t room = std::min(lender.left(), most_);
   const std::int64_t begin =

@@ -48,6 +48,7 @@ class PieceQueue {
     std::size_t rank_;
     std::int64_t most_;
     float* spare_;
+    double start_;
     std::int64_t images_ = 0, taken_over_ = 0;
     bool begun_ = false;
     std::vector<std::size_t> lenders_;  ///< ranks on whose images this one computed

@@ -51,7 +51,7 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
       worker_(*job.spec, *job.layers, kernels_for(device), model_, device, *stream_,
               steps_per_epoch_, team.splits),
       rewirer_(make_rewirer(*job.spec, worker_, data_)),
-      loader_(*job.train, most_images_, width_, device),
+      loader_(*job.train, most_images_, width_, device, job.cores),
       predictions_(static_cast<std::size_t>(most_images_)) {
   worker_.make_room(most_images_);
   worker_.load_whole(team.partition, first_rows(job));
@@ -295,7 +295,7 @@ Measure RankTrainer::measure(const LabelledImages& data, const std::vector<std::
   std::vector<Range> mine = shares(std::ssize(ids));
   const std::size_t steps = mine.size();
   std::optional<Loader> other;
-  if (&data != job_.train) other.emplace(data, most_images_, width_, device_);
+  if (&data != job_.train) other.emplace(data, most_images_, width_, device_, job_.cores);
   Loader& loader = other ? *other : loader_;
   loader.start(ids, std::move(mine));
   for (std::size_t step = 0; step < steps; ++step) {

@@ -29,7 +29,8 @@ struct Job {
   const TrainHooks* hooks;
   std::atomic<bool>* has_first;  ///< set where the first rank runs in this process
   TrainResult* result;
-  PieceQueue* pieces;  ///< of the ranks of this process
+  PieceQueue* pieces;      ///< of the ranks of this process
+  std::vector<int> cores;  ///< of this process
 };
 
 /// A rank's place among the others: a grid of those that share images and those that share rows.

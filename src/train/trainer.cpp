@@ -273,7 +273,8 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
                    &hooks,
                    &has_first,
                    &result,
-                   &pieces};
+                   &pieces,
+                   usable_cores()};
   result.rank_images.resize(devices.size());
   result.rank_taken_over.resize(devices.size());
   result.rank_seconds.resize(devices.size());
