@@ -111,7 +111,7 @@ struct HypergraphRequest {
   double effort = 1.0;            ///< how long to search, relative
   int searches = 4;               ///< from different seeds, of which the best is kept
   int threads = 1;                ///< searches at a time; makes no difference to what is found
-  std::int64_t phase_layers = 0;  ///< layers partitioned at once; 0: as many as memory is fine with
+  std::int64_t phase_layers = 0;  ///< layers partitioned at once; 0: as suits memory and caches
 };
 
 /// Searches the hypergraph of the network (Demirci and Ferhatosmanoglu, ICS 2021) for a partition

@@ -31,8 +31,8 @@ void add_search_options(CLI::App& command, HypergraphRequest& request) {
       ->capture_default_str();
   command
       .add_option("--phase-layers", request.phase_layers,
-                  "Layers partitioned at once, those before them fixed; 0: as many as memory is "
-                  "fine with")
+                  "Layers partitioned at once, those before them fixed; 0: as many as memory and "
+                  "caches are fine with")
       ->type_name("L")
       ->capture_default_str();
 }

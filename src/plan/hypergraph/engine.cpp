@@ -15,7 +15,9 @@ namespace hypergraph {
 
 namespace {
 
-/// Weights of the layers that are partitioned at once, so that memory stays in bounds.
+/// Layers that are partitioned at once, and weights of them: more don't fit the caches and take
+/// longer, and what they add to what is known of who reads what saves no words any more.
+constexpr std::int64_t kPhaseLayers = 12;
 constexpr std::int64_t kPhaseWeights = std::int64_t{1} << 24;
 /// A phase of more weights is searched once.
 constexpr std::int64_t kManyWeights = std::int64_t{1} << 21;
@@ -135,9 +137,10 @@ std::vector<std::uint32_t> search_phase(std::span<const CsrView> weights, Range 
 
 /// How many layers from `first` on are partitioned at once.
 std::int64_t phase_from(std::span<const CsrView> weights, std::int64_t first, std::int64_t asked) {
+  const std::int64_t layers = asked > 0 ? asked : kPhaseLayers;
   std::int64_t end = first + 1;
   std::int64_t sum = weights[first].nnz;
-  while (end < std::ssize(weights) && (asked == 0 || end - first < asked)) {
+  while (end < std::ssize(weights) && end - first < layers) {
     sum += weights[end].nnz;
     if (asked == 0 && sum > kPhaseWeights) break;
     ++end;
