@@ -113,6 +113,12 @@ class MpiRun(unittest.TestCase):
                 self.assertEqual(one["categories"], three["categories"])
                 self.assertEqual((self.folder / "one/outputs.tsv").read_bytes(),
                                  (self.folder / "three/outputs.tsv").read_bytes())
+        grid, _ = self.result(2, config, "grid", "--set", f"/devices={cpus(5)}", "--set",
+                              "/strategy=grid", "--set", "/split=[0,1,3,2,2]")
+        self.check_rows(grid)
+        self.assertEqual(grid["plan"]["groups"], [[2, 4], [3, 1]])
+        self.assertEqual((self.folder / "one/outputs.tsv").read_bytes(),
+                         (self.folder / "grid/outputs.tsv").read_bytes())
 
     def test_bad_input_is_told_once(self):
         config = {"model": {"radixnet": {"neurons": 1024, "layers": 2, "bias": -0.2}},
@@ -159,6 +165,17 @@ class MpiRun(unittest.TestCase):
             self.assertAlmostEqual(a, b, delta=1e-4)
         self.assertEqual([device["images"] for device in one["devices"]],
                          [device["images"] for device in four["devices"]])
+        # A first rank without a share: another one of its process leads, or it goes with the steps.
+        for processes, strategy, note in ((2, "data", "rank 1 writes"), (2, "model", "rank 1 writes"),
+                                          (4, "data", "goes with"), (4, "model", "goes with")):
+            with self.subTest(processes=processes, strategy=strategy):
+                led, _ = self.result(processes, self.training(4), "led", "--set",
+                                     f"/strategy={strategy}", "--set", "/split=[0,2,1,1]")
+                self.assertTrue(any(note in said for said in led["notes"]), led["notes"])
+                if note != "goes with":
+                    self.assertEqual(led["devices"][0]["busy_s"], 0)
+                for a, b in zip(self.losses("one"), self.losses("led"), strict=True):
+                    self.assertAlmostEqual(a, b, delta=1e-4)
         # Other sums, but the same training.
         self.result(2, self.training(2), "two")
         for a, b in zip(self.losses("one"), self.losses("two")):
