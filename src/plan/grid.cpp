@@ -49,10 +49,10 @@ GridShares share_grid(const std::vector<double>& shares, std::int64_t rows) {
   }
   const std::int64_t ranks = std::ssize(order);
   if (rows < 1 || ranks == 0 || ranks % rows != 0) {
-    throw InputError(
-        fmt::format("/split: {} devices have a share, which is no whole number of groups of {}; "
-                    "give as many devices a share above 0, or let another number share the rows",
-                    ranks, rows));
+    throw InputError(fmt::format(
+        "/model_ranks: {} devices with a share are no whole number of groups of {}; give "
+        "as many a share above 0 (/split), or let another number share the rows",
+        ranks, rows));
   }
   GridShares grid;
   grid.places.assign(shares.size(), -1);

@@ -151,9 +151,9 @@ void measure_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
 /// Layers that are alike are measured once.
 void measure_rows(const TrainSpec& spec, const std::vector<TrainLayer>& layers, Device& device,
                   StepClock& clock, const Company& company, Measurements& known, DeviceCost& cost) {
-  const std::int64_t images = images_of_chunk(spec.batch, device.info());
   for (const TrainLayer& layer : layers) {
     std::vector<CostCurve::Point>& points = cost.rows.emplace_back();
+    const std::int64_t images = trial_images(layer, spec.batch, device.info());
     for (const std::int64_t units : measured_units(layer)) {
       double& seconds =
           known[fmt::format("{}|rows|{}|{} at once|{} to {} of {}:{}|{} by {}", kVersion,

@@ -14,9 +14,10 @@ namespace spdnn::train {
 namespace {
 
 /// Raised whenever what is measured changes enough that older times mislead.
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr int kWarmUps = 8;
-constexpr int kMeetings = 128;
+constexpr std::int64_t kFewest = 32, kMost = 128;  ///< meetings
+constexpr double kSeconds = 1.0;                   ///< that they take, about
 /// Numbers that stand for a distribution.
 constexpr std::size_t kParts = 8;
 
@@ -35,15 +36,24 @@ std::vector<double> measure_times(const TrainSpec& spec, const TrainLayer& layer
                                   Communicator& comm, Device& device) {
   const std::int64_t units = (layer.units() + comm.size() - 1) / comm.size();
   // What is between two meetings on the way back, but for the messages.
-  SliceTrial trial(layer, units, images_of_chunk(spec.batch, device.info()), kernels_for(device),
-                   device);
+  SliceTrial trial(layer, units, trial_images(layer, spec.batch, device.info()),
+                   kernels_for(device), device);
   const StepClock clock(device);
   std::vector<double> times;
-  for (int meeting = 0; meeting < kWarmUps + kMeetings; ++meeting) {
+  std::int64_t meetings = kWarmUps;
+  double begun = 0.0;
+  for (std::int64_t meeting = 0; meeting < meetings; ++meeting) {
     comm.barrier();
+    if (meeting == 0) begun = now_seconds();
     const double start = clock.now();
     trial.backward();
-    if (meeting >= kWarmUps) times.push_back(clock.now() - start);
+    times.push_back(clock.now() - start);
+    if (meeting + 1 != kWarmUps) continue;
+    times.clear();
+    const double each = std::max((now_seconds() - begun) / kWarmUps, 1e-9);
+    meetings +=
+        std::clamp(static_cast<std::int64_t>(std::min(kSeconds / each, 1e6)), kFewest, kMost);
+    comm.all_reduce(&meetings, &meetings, 1, DType::i64, Reduction::min, nullptr);
   }
   return times;
 }

@@ -4,9 +4,22 @@
 #include <algorithm>
 
 namespace spdnn::train {
-std::int64_t images_of_chunk(std::int64_t batch, const DeviceInfo& device) {
+namespace {
+
+/// Fewest panels that are timed together where there are as many: what a panel costs by itself must
+/// not look like rows.
+constexpr std::int64_t kPanels = 2;
+/// More than the caches of a core hold.
+constexpr std::int64_t kCaches = std::int64_t{16} << 20U;
+
+}  // namespace
+
+std::int64_t trial_images(const TrainLayer& layer, std::int64_t batch, const DeviceInfo& device) {
   const std::int64_t width = panel_width(device);
-  return (batch + 2 * width - 1) / (2 * width) * width;
+  const std::int64_t panel_bytes = 4 * width * (layer.inputs() + layer.outputs());
+  const std::int64_t half = (batch + 2 * width - 1) / (2 * width);
+  const std::int64_t fills = (kCaches + panel_bytes - 1) / panel_bytes;
+  return std::min(half, std::max(fills, kPanels)) * width;
 }
 
 std::vector<std::int64_t> measured_units(const TrainLayer& layer) {

@@ -14,9 +14,10 @@ inline constexpr std::int64_t row_parts[] = {16, 4, 2, 1};  // one of so many
 /// How many units each of `row_parts` is, ascending, none twice; none of a pooling.
 [[nodiscard]] std::vector<std::int64_t> measured_units(const TrainLayer& layer);
 
-/// Images that ranks which share rows take through a layer together: half of a batch, in whole
-/// panels.
-[[nodiscard]] std::int64_t images_of_chunk(std::int64_t batch, const DeviceInfo& device);
+/// Images of a trial, in whole panels: half of a batch, as ranks that share rows take through a
+/// layer together, or as many as fill the caches, beyond which an image costs the same.
+[[nodiscard]] std::int64_t trial_images(const TrainLayer& layer, std::int64_t batch,
+                                        const DeviceInfo& device);
 
 /// A slice of a layer on made-up images.
 class SliceTrial {

@@ -108,7 +108,7 @@ void check_ranks(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) 
   if (spec.split.kind == SplitKind::ratios && spec.model_ranks > 0) return;  // not all take part
   if (spec.model_ranks < 0 || ranks % spec.model_ranks != 0) {
     throw InputError(
-        fmt::format("/train/model_ranks: {} devices are no whole number of groups of {}; list as "
+        fmt::format("/model_ranks: {} devices are no whole number of groups of {}; list as "
                     "many devices, or let another number share the rows",
                     ranks, spec.model_ranks));
   }
@@ -150,7 +150,7 @@ void check_partition(const TrainSpec& spec, const std::vector<TrainLayer>& layer
   if (spec.model_ranks == 1) {
     throw InputError(
         "/partition: no ranks share rows that it could divide; set strategy 'model', or 'grid' "
-        "with /train/model_ranks above 1");
+        "with /model_ranks above 1");
   }
   for (std::size_t l = 0; l < layers.size(); ++l) {
     if (std::holds_alternative<LinearForm>(layers[l].form)) continue;
