@@ -1,4 +1,5 @@
-// Rows in messages on each kind of device, for the tables; for float and double.
+// Rows in messages on each kind of device, for the tables; for float and double, on GPUs for 16
+// bits.
 #pragma once
 
 #include "spdnn/message_op.hpp"

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "spdnn/device.hpp"
+#include "spdnn/half.hpp"
 
 namespace spdnn {
 
@@ -22,7 +23,7 @@ template <class T>
 using UnpackArgs = MessageArgs<T, const T>;  ///< x ← message, and 0 in lanes without an image
 
 /// Row `rows[i]` of x += rows `sources[offsets[i]]` … of the message, one after another, so that a
-/// sum has one order. No row is listed twice.
+/// sum has one order; it is Wide<T>, and stored when it is whole. No row is listed twice.
 template <class T>
 struct AddMessageArgs {
   Panels<T> x;
@@ -58,5 +59,10 @@ template <>
 const MessageKernels<float>& message_kernels<float>(DeviceKind kind);
 template <>
 const MessageKernels<double>& message_kernels<double>(DeviceKind kind);
+/// Of 16 bits on GPUs alone.
+template <>
+const MessageKernels<Half>& message_kernels<Half>(DeviceKind kind);
+template <>
+const MessageKernels<Bfloat16>& message_kernels<Bfloat16>(DeviceKind kind);
 
 }  // namespace spdnn

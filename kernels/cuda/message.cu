@@ -54,5 +54,7 @@ const MessageKernels<T>& message_cuda() {
 
 template const MessageKernels<float>& message_cuda<float>();
 template const MessageKernels<double>& message_cuda<double>();
+template const MessageKernels<Half>& message_cuda<Half>();
+template const MessageKernels<Bfloat16>& message_cuda<Bfloat16>();
 
 }  // namespace spdnn

@@ -71,11 +71,11 @@ __global__ void __launch_bounds__(MessageTraits::block, 1)
     const std::uint32_t end = args.offsets[at.row + 1];
     for (std::int64_t lane = threadIdx.x % kWarp; lane < x.width; lane += kWarp) {
       if (at.first + lane >= x.batch) continue;
-      T sum = to[lane];
+      Wide<T> sum = to[lane];
       for (std::uint32_t k = begin; k < end; ++k) {
         sum += args.message[std::int64_t{args.sources[k]} * x.batch + at.first + lane];
       }
-      to[lane] = sum;
+      to[lane] = T(sum);
     }
   });
 }

@@ -290,5 +290,7 @@ std::int64_t HaloExchange<T>::host_bytes() const {
 
 template class HaloExchange<float>;
 template class HaloExchange<double>;
+template class HaloExchange<Half>;
+template class HaloExchange<Bfloat16>;
 
 }  // namespace spdnn

@@ -1,6 +1,8 @@
 // Passes by what they store.
 #include "any_pass.hpp"
 
+#include <fmt/format.h>
+
 #include "batch_pass.hpp"
 
 namespace spdnn::train {
@@ -16,6 +18,16 @@ std::unique_ptr<AnyBatchPass<float>> make_stored(Precision stored, Arguments&...
 }
 
 }  // namespace
+
+template <class T>
+const TrainKernels<T>& narrow_kernels(DeviceKind kind) {
+  for (const TrainKernels<T>& kernels : train_kernels<T>()) {
+    if (kernels.device == kind) return kernels;
+  }
+  throw InputError(fmt::format("/precision: {} devices train in 'fp32' alone", to_string(kind)));
+}
+template const TrainKernels<Half>& narrow_kernels(DeviceKind kind);
+template const TrainKernels<Bfloat16>& narrow_kernels(DeviceKind kind);
 
 std::unique_ptr<AnyBatchPass<float>> make_pass(Precision stored, Network<float>& network,
                                                const Shard& shard, Communicator& comm,

@@ -16,9 +16,9 @@ template <class T>
 class AnyBatchPass {
  public:
   /// Writes a layer's gradient as if it had the connections of `as`, which are those of all its
-  /// units or of some from `first` on; of the layer's own input or of another one; null: its own.
-  using GradientOn = std::function<void(const TrainLayer& as, std::int64_t first,
-                                        const Panels<const T>* input, T* dvalues, T* dbias)>;
+  /// units or of some from `first` on, and read the inputs that `halo` brings; null: its own.
+  using GradientOn = std::function<void(const TrainLayer& as, std::int64_t first, const Halo* halo,
+                                        T* dvalues, T* dbias)>;
   /// Sees on the way back how a layer's gradient is found.
   using Visit = std::function<void(std::size_t layer, const GradientOn& gradient)>;
 
@@ -71,6 +71,14 @@ class AnyBatchPass {
   std::int64_t images_forward_ = 0, images_backward_ = 0;
   std::int64_t cut_bytes_ = 0;
 };
+
+/// Bytes of a number that is stored as fp32, bf16 or fp16.
+[[nodiscard]] constexpr std::int64_t stored_bytes(Precision stored) {
+  return stored == Precision::fp32 ? 4 : 2;
+}
+/// What computes with T, of 16 bits. Throws `InputError` where devices of the kind don't.
+template <class T>
+[[nodiscard]] const TrainKernels<T>& narrow_kernels(DeviceKind kind);
 
 /// A pass that stores what `stored` says: fp32, bf16 or fp16.
 [[nodiscard]] std::unique_ptr<AnyBatchPass<float>> make_pass(Precision stored,

@@ -39,11 +39,7 @@ BatchTransfer<T> transfer_for(const Network<T>& network, std::int64_t most_image
 template <class T>
 const TrainKernels<T>& kernels_of(const Network<Wide<T>>& network) {
   if constexpr (kIsNarrow<T>) {
-    const DeviceKind kind = network.device().info().kind;
-    for (const TrainKernels<T>& kernels : train_kernels<T>()) {
-      if (kernels.device == kind) return kernels;
-    }
-    throw InputError(fmt::format("/precision: {} devices train in 'fp32' alone", to_string(kind)));
+    return narrow_kernels<T>(network.device().info().kind);
   } else {
     return network.kernels();
   }
@@ -70,6 +66,7 @@ BatchPass<T>::BatchPass(Network<W>& network, std::optional<Shard> own, const Sha
       kernels_(kernels_of<T>(network)),
       own_shard_(std::move(own)),
       shard_(own_shard_ ? *own_shard_ : *shard),
+      comm_(comm),
       width_(width_for(network, width)) {
   const std::int64_t lanes = lanes_for(most_images, width_);
   Device& device = network.device();
@@ -81,11 +78,17 @@ BatchPass<T>::BatchPass(Network<W>& network, std::optional<Shard> own, const Sha
   for (std::size_t l = 0; l <= layers; ++l) {
     const Halo& halo = shard_.halos[l];
     const bool copied = l > 0 && !halo.in_place;
-    exchanges_.push_back(
-        halo.crosses || copied
-            ? std::make_unique<Exchange>(halo, *comm, device, network.stream(), most_images)
-            : nullptr);
-    if (l == layers) continue;
+    exchanges_.emplace_back();
+    const auto make = [&](auto& exchange) {
+      using Made = std::decay_t<decltype(*exchange)>;
+      if (!halo.crosses && !copied) return;
+      exchange = std::make_unique<Made>(halo, *comm, device, network.stream(), most_images);
+    };
+    if (l == layers) {
+      make(loss_exchange_);
+      continue;
+    }
+    make(exchanges_.back());
     inputs_.push_back(allocate<T>(device, copied ? halo.inputs * lanes : 0));
     if (copied) widest_read = std::max(widest_read, halo.inputs);
     const TrainLayer& layer = network.layers()[l];
@@ -119,7 +122,7 @@ void BatchPass<T>::make_room_for_loss(std::int64_t lanes) {
                                  loss_.outputs, LossPart::most_outputs));
   }
   loss_part_ = allocate<W>(device, LossPart::words * lanes);
-  if (exchanges_.back() == nullptr) return;
+  if (loss_exchange_ == nullptr) return;
   loss_parts_ = allocate<W>(device, shard_.halos.back().inputs * lanes);
   outputs_ = allocate<std::uint32_t>(device, std::ssize(shard_.outputs));
   loss_.numbers = outputs_.template as<std::uint32_t>();
@@ -212,7 +215,7 @@ bool BatchPass<T>::exchanges() const {
     return std::any_of(exchanges.begin(), exchanges.end(),
                        [](const auto& exchange) { return exchange != nullptr; });
   };
-  return any(exchanges_) || any(sums_);
+  return any(exchanges_) || any(sums_) || loss_exchange_ != nullptr;
 }
 
 /// The whole batch, or two halves where an exchange can be hidden behind the other's work.
@@ -276,7 +279,7 @@ void BatchPass<T>::start(const Panels<const W>& x, Loss loss, const std::int32_t
   loss_.dz = delta(last);
   loss_.part = {loss_part_.template as<W>(), LossPart::words, x.batch, width_, nullptr};
   loss_.parts = loss_.part;
-  if (exchanges_.back() != nullptr) loss_.parts = loss_parts();
+  if (loss_exchange_ != nullptr) loss_.parts = loss_parts();
   loss_.labels = this->transfer_.labels(labels, x.batch);
   loss_.scale = scale;
   loss_.loss_scale = this->loss_scale_;
@@ -320,14 +323,14 @@ LossArgs<T> BatchPass<T>::loss_of(Range chunk) const {
 template <class T>
 void BatchPass<T>::send_loss_part(Range chunk) {
   kernels_.loss_part(loss_of(chunk), network_.stream());
-  if (exchanges_.back() == nullptr) return;
-  exchanges_.back()->start_forward(loss_.part, loss_parts(), chunk, network_.stream());
+  if (loss_exchange_ == nullptr) return;
+  loss_exchange_->start_forward(loss_.part, loss_parts(), chunk, network_.stream());
 }
 
 template <class T>
 void BatchPass<T>::take_loss(Range chunk) {
-  if (exchanges_.back() != nullptr) {
-    exchanges_.back()->finish_forward(loss_parts(), chunk, network_.stream());
+  if (loss_exchange_ != nullptr) {
+    loss_exchange_->finish_forward(loss_parts(), chunk, network_.stream());
   }
   kernels_.loss(loss_of(chunk), network_.stream());
 }
@@ -335,12 +338,14 @@ void BatchPass<T>::take_loss(Range chunk) {
 template <class T>
 std::int64_t BatchPass<T>::forward_bytes(std::size_t layer) const {
   if (layer < sums_.size() && sums_[layer] != nullptr) return sums_[layer]->forward_bytes();
+  if (layer == sums_.size()) return loss_exchange_ ? loss_exchange_->forward_bytes() : 0;
   return exchanges_[layer] != nullptr ? exchanges_[layer]->forward_bytes() : 0;
 }
 
 template <class T>
 std::int64_t BatchPass<T>::backward_bytes(std::size_t layer) const {
   if (layer < sums_.size() && sums_[layer] != nullptr) return sums_[layer]->backward_bytes();
+  if (layer == sums_.size()) return loss_exchange_ ? loss_exchange_->backward_bytes() : 0;
   return exchanges_[layer] != nullptr ? exchanges_[layer]->backward_bytes() : 0;
 }
 
@@ -371,6 +376,7 @@ std::int64_t BatchPass<T>::halo_bytes() const {
   std::int64_t bytes = bytes_of(partials_) + bytes_of(parts_) + bytes_of(loss_parts_);
   for (const Buffer& buffer : inputs_) bytes += bytes_of(buffer);
   for (const auto& exchange : exchanges_) bytes += exchange ? exchange->device_bytes() : 0;
+  bytes += loss_exchange_ ? loss_exchange_->device_bytes() : 0;
   for (const auto& sums : sums_) bytes += sums ? sums->device_bytes() : 0;
   return bytes;
 }
@@ -379,6 +385,7 @@ template <class T>
 std::int64_t BatchPass<T>::halo_host_bytes() const {
   std::int64_t bytes = 0;
   for (const auto& exchange : exchanges_) bytes += exchange ? exchange->host_bytes() : 0;
+  bytes += loss_exchange_ ? loss_exchange_->host_bytes() : 0;
   return bytes;
 }
 

@@ -11,27 +11,12 @@
 
 namespace spdnn::train {
 
-/// Ranks that share rows exchange them as they compute them, and store no 16 bits.
-template <class T>
-struct NoExchange {
-  explicit NoExchange(const auto&...) {
-    throw InputError("/precision: ranks that share the rows of a network store 'fp32'");
+/// In place of what adds up parts of sums, which is done on the CPU, where nothing is stored in 16
+/// bits.
+struct NoSums {
+  explicit NoSums(const auto&...) {
+    throw InputError("/train/input_split: layers split by inputs are stored in 'fp32'");
   }
-  void start_forward(const auto&...) {}
-  void finish_forward(const auto&...) {}
-  void start_backward(const auto&...) {}
-  void finish_backward(const auto&...) {}
-  void send_now(const auto&...) {}
-  void keep_own(const auto&...) {}
-  [[nodiscard]] std::int64_t device_bytes() const { return 0; }
-  [[nodiscard]] std::int64_t host_bytes() const { return 0; }
-  [[nodiscard]] std::int64_t forward_bytes() const { return 0; }
-  [[nodiscard]] std::int64_t backward_bytes() const { return 0; }
-};
-/// Nor do they add up parts of sums.
-template <class T>
-struct NoSums : NoExchange<T> {
-  using NoExchange<T>::NoExchange;
   [[nodiscard]] std::int64_t parts() const { return 0; }
   [[nodiscard]] std::int64_t own() const { return 0; }
   [[nodiscard]] const Epilogue& activation() const { return activation_; }
@@ -39,6 +24,9 @@ struct NoSums : NoExchange<T> {
   void finish_sums(const auto&...) {}
   void start_gradient(const auto&...) {}
   void finish_gradient(const auto&...) {}
+  [[nodiscard]] std::int64_t device_bytes() const { return 0; }
+  [[nodiscard]] std::int64_t forward_bytes() const { return 0; }
+  [[nodiscard]] std::int64_t backward_bytes() const { return 0; }
 
  private:
   Epilogue activation_{};
@@ -111,6 +99,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   [[nodiscard]] Panels<const T> input_of(std::size_t layer) const;
   [[nodiscard]] Panels<T> delta(std::size_t layer) const;
   [[nodiscard]] Panels<const T> delta_of_units(std::size_t layer, Range units, Buffer& cut);
+  [[nodiscard]] Panels<const T> whole_input(std::size_t layer, const Halo& halo, Buffer& whole);
   [[nodiscard]] LinearView<T> view(std::size_t layer) const;
   void take(const Panels<const W>& x);
   void store_narrow();
@@ -132,20 +121,22 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   void backward_weights_of(std::size_t layer);
   void backward_data_of(std::size_t layer, Range chunk);
 
-  using Exchange = std::conditional_t<kIsNarrow<T>, NoExchange<T>, HaloExchange<W>>;
-  using Sums = std::conditional_t<kIsNarrow<T>, NoSums<T>, SumExchange<W>>;
+  using Exchange = HaloExchange<T>;
+  using Sums = std::conditional_t<kIsNarrow<T>, NoSums, SumExchange<W>>;
 
   Network<W>& network_;
   const TrainKernels<T>& kernels_;
   std::optional<Shard> own_shard_;
   const Shard& shard_;
+  Communicator* comm_;  ///< of the ranks that share the rows; null: there are none
   std::int64_t width_;
   std::int64_t grain_;  ///< images that are whole panels on all ranks that share the rows
   KeptWork<Part> kept_;
   std::vector<Buffer> activations_;
   std::vector<Buffer> inputs_;  ///< by layer and for the loss; empty where read in place
-  std::vector<std::unique_ptr<Exchange>> exchanges_;
-  std::vector<std::unique_ptr<Sums>> sums_;  ///< by layer; of those split by inputs
+  std::vector<std::unique_ptr<Exchange>> exchanges_;  ///< by layer, and one that is never there
+  std::unique_ptr<HaloExchange<W>> loss_exchange_;    ///< of what outputs say of the loss
+  std::vector<std::unique_ptr<Sums>> sums_;           ///< by layer; of those split by inputs
   Buffer deltas_[2];
   Buffer partials_, parts_;
   Buffer loss_part_, loss_parts_, outputs_;  ///< the latter two empty on a rank alone

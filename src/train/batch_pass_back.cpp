@@ -90,6 +90,20 @@ Panels<const T> BatchPass<T>::delta_of_units(std::size_t layer, Range units, Buf
   return part;
 }
 
+/// What a layer reads under another halo than its own, in memory that `whole` then is.
+template <class T>
+Panels<const T> BatchPass<T>::whole_input(std::size_t layer, const Halo& halo, Buffer& whole) {
+  const Panels<const T> own = output_of(layer - 1);
+  Panels<T> all = {nullptr, halo.inputs, own.batch, own.width, nullptr};
+  Stream& stream = network_.stream();
+  whole = network_.device().allocate(static_cast<std::size_t>(all.size()) * sizeof(T));
+  all.data = whole.template as<T>();
+  Exchange exchange(halo, *comm_, network_.device(), stream, own.batch);
+  exchange.start_forward(own, all, {0, own.count()}, stream);
+  exchange.finish_forward(all, {0, own.count()}, stream);
+  return all;
+}
+
 template <class T>
 void BatchPass<T>::backward_layers(const Visit& visit) {
   const std::vector<Range> parts = chunks();
@@ -103,10 +117,9 @@ void BatchPass<T>::backward_layers(const Visit& visit) {
     if (exchanges_[l] != nullptr) exchanges_[l]->send_now(network_.stream());
     Buffer cut;
     this->cut_bytes_ = 0;
-    visit(l, [&](const TrainLayer& as, std::int64_t first, const Panels<const W>* input, W* dvalues,
-                 W* dbias) {
-      Panels<const T> x = input_of(l);
-      if constexpr (!kIsNarrow<T>) x = input == nullptr ? x : *input;
+    visit(l, [&](const TrainLayer& as, std::int64_t first, const Halo* halo, W* dvalues, W* dbias) {
+      Buffer whole;
+      const Panels<const T> x = halo == nullptr ? input_of(l) : whole_input(l, *halo, whole);
       const Panels<const T> dz = delta_of_units(l, {first, first + as.units()}, cut);
       train::backward_weights(as, kernels_, as.pattern.view(), dz, x, dvalues, dbias,
                               network_.stream());

@@ -155,12 +155,13 @@ void measure_rows(const TrainSpec& spec, const std::vector<TrainLayer>& layers, 
     std::vector<CostCurve::Point>& points = cost.rows.emplace_back();
     const std::int64_t images = trial_images(layer, spec.batch, device.info());
     for (const std::int64_t units : measured_units(layer)) {
-      double& seconds =
-          known[fmt::format("{}|rows|{}|{} at once|{} to {} of {}:{}|{} by {}", kVersion,
-                            name_of_kind(device.info()), company.twins, layer.inputs(),
-                            layer.outputs(), layer.units(), layer.pattern.nnz(), units, images)];
+      double& seconds = known[fmt::format(
+          "{}|rows|{}|{}|{} at once|{} to {} of {}:{}|{} by {}", kVersion,
+          to_string(spec.precision), name_of_kind(device.info()), company.twins, layer.inputs(),
+          layer.outputs(), layer.units(), layer.pattern.nnz(), units, images)];
       if (seconds == 0.0)
-        seconds = measure_units(layer, units, images, kernels_for(device), device, clock);
+        seconds =
+            measure_units(layer, units, images, kernels_for(device), spec.precision, device, clock);
       points.push_back({units, seconds});
     }
   }

@@ -37,7 +37,7 @@ std::vector<double> measure_times(const TrainSpec& spec, const TrainLayer& layer
   const std::int64_t units = (layer.units() + comm.size() - 1) / comm.size();
   // What is between two meetings on the way back, but for the messages.
   SliceTrial trial(layer, units, trial_images(layer, spec.batch, device.info()),
-                   kernels_for(device), device);
+                   kernels_for(device), spec.precision, device);
   const StepClock clock(device);
   std::vector<double> times;
   std::int64_t meetings = kWarmUps;
@@ -97,9 +97,10 @@ std::vector<std::vector<double>> measure_spreads(const TrainSpec& spec,
                                                  const std::vector<TrainLayer>& layers,
                                                  Communicator& comm, Device& device) {
   const TrainLayer& layer = layer_with_most_work(layers);
-  const std::string key = fmt::format(
-      "{}|spread|{}|{} at once|batch {}|{} to {} of {}:{}", kVersion, name_of_kind(device.info()),
-      comm.size(), spec.batch, layer.inputs(), layer.outputs(), layer.units(), layer.pattern.nnz());
+  const std::string key =
+      fmt::format("{}|spread|{}|{}|{} at once|batch {}|{} to {} of {}:{}", kVersion,
+                  to_string(spec.precision), name_of_kind(device.info()), comm.size(), spec.batch,
+                  layer.inputs(), layer.outputs(), layer.units(), layer.pattern.nnz());
   std::vector<double> own = recall(spec.profile_cache, key);
   // Measured together, or by nobody.
   std::int64_t missing = own.empty() ? 1 : 0;

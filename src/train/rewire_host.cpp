@@ -3,7 +3,6 @@
 #include <optional>
 #include <utility>
 
-#include "batch_pass.hpp"
 #include "host_view.hpp"
 #include "rewire.hpp"
 
@@ -36,33 +35,11 @@ void tell(Communicator& data, const Pattern& pattern, NextPattern& next) {
   next.grown = std::count(source, source + nnz, -1);
 }
 
-/// All of a layer's inputs, where a rank's slice reads some of them. Ranks that share rows store
-/// fp32.
-class WholeInput {
- public:
-  WholeInput(Worker& worker, std::size_t layer) {
-    if (layer == 0 || worker.model().size() == 1) return;
-    const Panels<const float> own =
-        dynamic_cast<const BatchPass<float>&>(worker.pass()).output(layer - 1);
-    const Halo halo =
-        halo_of_all(worker.model(), worker.layers(), worker.partition(), worker.shard(), layer);
-    Panels<float> all = {nullptr, halo.inputs, own.batch, own.width, nullptr};
-    Device& device = worker.network().device();
-    Stream& stream = worker.network().stream();
-    data_ = device.allocate(static_cast<std::size_t>(all.size()) * sizeof(float));
-    all.data = data_.as<float>();
-    HaloExchange<float> exchange(halo, worker.model(), device, stream, own.batch);
-    exchange.start_forward(own, all, {0, own.count()}, stream);
-    exchange.finish_forward(all, {0, own.count()}, stream);
-    view_ = all;
-  }
-  /// Null where the slice reads everything.
-  [[nodiscard]] const Panels<const float>* view() const { return view_ ? &*view_ : nullptr; }
-
- private:
-  Buffer data_;
-  std::optional<Panels<const float>> view_;
-};
+/// What brings all of a layer's inputs, where a rank's slice reads some of them; else nothing.
+std::optional<Halo> halo_of_inputs(const Worker& worker, std::size_t layer) {
+  if (layer == 0 || worker.model().size() == 1) return std::nullopt;
+  return halo_of_all(worker.model(), worker.layers(), worker.partition(), worker.shard(), layer);
+}
 
 class HostRewirer final : public Rewirer {
  public:
@@ -97,8 +74,8 @@ std::vector<float> HostRewirer::gradient_of_all(
     device_bytes_ = std::max(device_bytes_, static_cast<std::int64_t>(gradient.bytes()));
   }
   auto* values = gradient.as<float>();
-  const WholeInput input(worker_, layer);
-  gradient_on(own, 0, input.view(), values, values + places);
+  const std::optional<Halo> halo = halo_of_inputs(worker_, layer);
+  gradient_on(own, 0, halo ? &*halo : nullptr, values, values + places);
   if (data_.size() > 1) {
     data_.all_reduce(values, values, places, DType::f32, Reduction::sum,
                      shares_memory(network.device()) ? nullptr : &stream);

@@ -33,9 +33,10 @@ std::vector<std::int64_t> measured_units(const TrainLayer& layer) {
 }
 
 SliceTrial::SliceTrial(const TrainLayer& layer, std::int64_t units, std::int64_t images,
-                       const TrainKernels<float>& kernels, Device& device)
+                       const TrainKernels<float>& kernels, Precision stored, Device& device)
     : slice_(layer.slice({0, units})),
       kernels_(kernels),
+      stored_(stored),
       device_(device),
       width_(panel_width(device.info())),
       images_(images),
@@ -45,46 +46,64 @@ SliceTrial::SliceTrial(const TrainLayer& layer, std::int64_t units, std::int64_t
       y_(zeros(slice_.outputs() * images_)),
       dz_(zeros(slice_.outputs() * images_)),
       values_(zeros(slice_.pattern.nnz())),
-      gradient_(zeros(slice_.pattern.nnz())),
-      bias_(zeros(slice_.units())),
-      bias_gradient_(zeros(slice_.units())),
+      gradient_(wide_zeros(slice_.pattern.nnz())),
+      bias_(wide_zeros(slice_.units())),
+      bias_gradient_(wide_zeros(slice_.units())),
       workspace_(zeros(slice_.workspace())),
       pattern_(slice_.pattern, device, *stream_) {}
 
-Buffer SliceTrial::zeros(std::int64_t count) {
-  const std::size_t bytes =
-      static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * sizeof(float);
+Buffer SliceTrial::zeros(std::int64_t count, std::int64_t each) {
+  const auto bytes = static_cast<std::size_t>(std::max<std::int64_t>(count, 1) * each);
   Buffer buffer = device_.allocate(bytes);
   stream_->zero(buffer.data(), bytes);
   return buffer;
 }
 
-Panels<float> SliceTrial::inputs(const Buffer& buffer) const {
-  return {buffer.as<float>(), slice_.inputs(), images_, width_, nullptr};
+template <class Use>
+void SliceTrial::with_kernels(const Use& use) {
+  const DeviceKind kind = device_.info().kind;
+  switch (stored_) {
+    case Precision::bf16: use(narrow_kernels<Bfloat16>(kind)); break;
+    case Precision::fp16: use(narrow_kernels<Half>(kind)); break;
+    default: use(kernels_);
+  }
+  stream_->synchronize();
 }
 
-Panels<float> SliceTrial::outputs(const Buffer& buffer) const {
-  return {buffer.as<float>(), slice_.outputs(), images_, width_, nullptr};
+template <class T>
+LinearView<T> SliceTrial::weights() const {
+  return {pattern_.view(), values_.as<T>(), bias_.as<Wide<T>>()};
+}
+
+template <class T>
+Panels<T> SliceTrial::inputs(const Buffer& buffer) const {
+  return {buffer.as<T>(), slice_.inputs(), images_, width_, nullptr};
+}
+
+template <class T>
+Panels<T> SliceTrial::outputs(const Buffer& buffer) const {
+  return {buffer.as<T>(), slice_.outputs(), images_, width_, nullptr};
 }
 
 void SliceTrial::forward() {
-  const LinearView<float> weights = {pattern_.view(), values_.as<float>(), bias_.as<float>()};
-  train::forward<float>(slice_, kernels_, weights, inputs(x_), outputs(y_), *stream_);
-  stream_->synchronize();
+  with_kernels([&]<class T>(const TrainKernels<T>& kernels) {
+    train::forward<T>(slice_, kernels, weights<T>(), inputs<T>(x_), outputs<T>(y_), *stream_);
+  });
 }
 
 void SliceTrial::backward() {
-  const LinearView<float> weights = {pattern_.view(), values_.as<float>(), bias_.as<float>()};
-  backward_data<float>(slice_, kernels_, weights, outputs(dz_), slice_.activation, inputs(x_),
-                       inputs(dx_), workspace_.as<float>(), *stream_);
-  backward_weights<float>(slice_, kernels_, pattern_.view(), outputs(dz_), inputs(x_),
-                          gradient_.as<float>(), bias_gradient_.as<float>(), *stream_);
-  stream_->synchronize();
+  with_kernels([&]<class T>(const TrainKernels<T>& kernels) {
+    backward_data<T>(slice_, kernels, weights<T>(), outputs<T>(dz_), slice_.activation,
+                     inputs<T>(x_), inputs<T>(dx_), workspace_.as<T>(), *stream_);
+    backward_weights<T>(slice_, kernels, pattern_.view(), outputs<T>(dz_), inputs<T>(x_),
+                        gradient_.as<Wide<T>>(), bias_gradient_.as<Wide<T>>(), *stream_);
+  });
 }
 
 double measure_units(const TrainLayer& layer, std::int64_t units, std::int64_t images,
-                     const TrainKernels<float>& kernels, Device& device, StepClock& clock) {
-  SliceTrial trial(layer, units, images, kernels, device);
+                     const TrainKernels<float>& kernels, Precision stored, Device& device,
+                     StepClock& clock) {
+  SliceTrial trial(layer, units, images, kernels, stored, device);
   const double seconds =
       clock.fastest([&] { trial.forward(); }) + clock.fastest([&] { trial.backward(); });
   return seconds / static_cast<double>(images);

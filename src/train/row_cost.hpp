@@ -1,8 +1,7 @@
 // What rows of layers cost on a rank's device, measured on the layers that are to be trained.
 #pragma once
 
-#include "device_pattern.hpp"
-#include "layer.hpp"
+#include "any_pass.hpp"
 #include "step_clock.hpp"
 
 namespace spdnn::train {
@@ -19,22 +18,33 @@ inline constexpr std::int64_t row_parts[] = {16, 4, 2, 1};  // one of so many
 [[nodiscard]] std::int64_t trial_images(const TrainLayer& layer, std::int64_t batch,
                                         const DeviceInfo& device);
 
-/// A slice of a layer on made-up images.
+/// A slice of a layer on made-up images, stored as fp32, bf16 or fp16.
 class SliceTrial {
  public:
   SliceTrial(const TrainLayer& layer, std::int64_t units, std::int64_t images,
-             const TrainKernels<float>& kernels, Device& device);
+             const TrainKernels<float>& kernels, Precision stored, Device& device);
   /// Takes all images there, and back.
   void forward();
   void backward();
 
  private:
-  [[nodiscard]] Buffer zeros(std::int64_t count);
-  [[nodiscard]] Panels<float> inputs(const Buffer& buffer) const;
-  [[nodiscard]] Panels<float> outputs(const Buffer& buffer) const;
+  /// So many zeros, of what is stored or of what sums are.
+  [[nodiscard]] Buffer zeros(std::int64_t count, std::int64_t each);
+  [[nodiscard]] Buffer zeros(std::int64_t count) { return zeros(count, stored_bytes(stored_)); }
+  [[nodiscard]] Buffer wide_zeros(std::int64_t count) { return zeros(count, sizeof(float)); }
+  /// Calls `use` with the kernels of what is stored, and waits.
+  template <class Use>
+  void with_kernels(const Use& use);
+  template <class T>
+  [[nodiscard]] LinearView<T> weights() const;
+  template <class T>
+  [[nodiscard]] Panels<T> inputs(const Buffer& buffer) const;
+  template <class T>
+  [[nodiscard]] Panels<T> outputs(const Buffer& buffer) const;
 
   TrainLayer slice_;
   const TrainKernels<float>& kernels_;
+  Precision stored_;
   Device& device_;
   std::int64_t width_, images_;
   std::unique_ptr<Stream> stream_;
@@ -45,7 +55,7 @@ class SliceTrial {
 /// Seconds that an image takes a device through so many units of the layer and back, among so many.
 /// The way back begins with cold caches: the layers between have used them.
 [[nodiscard]] double measure_units(const TrainLayer& layer, std::int64_t units, std::int64_t images,
-                                   const TrainKernels<float>& kernels, Device& device,
-                                   StepClock& clock);
+                                   const TrainKernels<float>& kernels, Precision stored,
+                                   Device& device, StepClock& clock);
 
 }  // namespace spdnn::train

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "any_pass.hpp"
 #include "crossing_words.hpp"
 #include "export.hpp"
 #include "shard.hpp"
@@ -43,15 +44,14 @@ std::vector<double> shares_of(const std::vector<std::vector<std::int64_t>>& unit
 
 /// What one image makes cross; of the loss every rank tells every other what its outputs say.
 void predict(const std::vector<TrainLayer>& layers, const std::vector<LayerPartition>& partition,
-             RowTraffic& report) {
-  constexpr std::int64_t kWord = sizeof(float);
+             std::int64_t word, RowTraffic& report) {
   for (std::size_t l = 0; l < layers.size(); ++l) {
     RowTraffic::Layer& layer = report.layers[l];
-    layer.predicted_forward = kWord * crossing_words(layers, partition, l, layer.split);
+    layer.predicted_forward = word * crossing_words(layers, partition, l, layer.split);
     layer.predicted_backward = layer.predicted_forward;
   }
   const std::int64_t pairs = std::int64_t{report.parts} * (report.parts - 1);
-  report.layers.back().predicted_forward = pairs * LossPart::words * kWord;
+  report.layers.back().predicted_forward = pairs * LossPart::words * stored_bytes(Precision::fp32);
   report.layers.back().predicted_backward = 0;
 }
 
@@ -77,7 +77,7 @@ RowOwners choose_owners(const TrainSpec& spec, const std::vector<TrainLayer>& la
   report.layers.resize(layers.size() + 1);
   for (std::size_t l = 0; l < splits.size(); ++l) report.layers[l].split = splits[l];
   if (spec.rewire.method != RewireMethod::none) return owners;
-  predict(layers, owners.layers, report);
+  predict(layers, owners.layers, stored_bytes(spec.precision), report);
   if (std::all_of(layers.begin(), layers.end(), is_linear)) {
     const Model model = pattern_model(layers);
     report.imbalance = imbalance(count_traffic(model, {model_key(model), owners.layers}), shares);

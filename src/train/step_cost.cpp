@@ -8,6 +8,7 @@
 #include <functional>
 #include <numeric>
 
+#include "any_pass.hpp"
 #include "host_view.hpp"
 #include "layer_splits.hpp"
 #include "meeting_times.hpp"
@@ -177,12 +178,13 @@ TrainProblem problem_of(const TrainSpec& spec, const std::vector<TrainLayer>& la
   problem.batch = spec.batch;
   problem.grain = grain;
   problem.parameter_bytes = 4.0 * static_cast<double>(parameters_of(layers));
+  const auto word = static_cast<double>(stored_bytes(spec.precision));
   for (const TrainLayer& layer : layers) {
     const bool pools = std::holds_alternative<PoolForm>(layer.form);
     const bool first = problem.units.empty();  // its inputs are known to every rank
     problem.units.push_back(pools ? 0 : layer.units());
-    problem.halo_bytes.push_back(pools || first ? 0.0 : 4.0 * static_cast<double>(layer.inputs()));
-    problem.sum_bytes.push_back(pools || first ? 0.0 : 4.0 * static_cast<double>(layer.outputs()));
+    problem.halo_bytes.push_back(pools || first ? 0.0 : word * static_cast<double>(layer.inputs()));
+    problem.sum_bytes.push_back(pools || first ? 0.0 : word * static_cast<double>(layer.outputs()));
   }
   problem.splits = given_splits(spec, layers, devices);
   const auto loss_words = LossPart::words * std::ssize(devices);
@@ -235,7 +237,6 @@ Strategy strategy_of(const TrainSpec& spec, const std::vector<TrainLayer>& layer
                      const std::vector<DeviceSpec>& devices) {
   const std::int64_t ranks = std::ssize(devices);
   if (spec.model_ranks == 1 || ranks == 1) return Strategy::data;
-  if (spec.precision != Precision::fp32) return Strategy::data;  // rows are shared in fp32 alone
   if (spec.model_ranks == ranks) return Strategy::model;
   if (spec.model_ranks > 1) return Strategy::grid;
   const bool divides = !std::holds_alternative<PoolForm>(layers.front().form);

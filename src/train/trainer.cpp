@@ -120,12 +120,6 @@ void check_precision(const TrainSpec& spec, const std::vector<DeviceSpec>& devic
   if (spec.precision == Precision::tf32) {
     throw InputError("/precision: training stores 'fp32', 'bf16' or 'fp16', and no 'tf32'");
   }
-  if (spec.model_ranks > 1) {
-    throw InputError(
-        fmt::format("/precision: ranks that share rows store 'fp32', and not '{}'; "
-                    "use strategy 'data'",
-                    name));
-  }
   for (std::size_t d = 0; d < devices.size(); ++d) {
     if (devices[d].kind == DeviceKind::cuda) continue;
     throw InputError(

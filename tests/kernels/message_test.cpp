@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <random>
 
@@ -42,7 +43,9 @@ std::vector<std::uint32_t> some_rows(std::int64_t count, std::mt19937_64& random
 template <class T>
 std::vector<T> random_numbers(std::int64_t count, std::mt19937_64& random) {
   std::vector<T> numbers(static_cast<std::size_t>(count));
-  for (T& x : numbers) x = static_cast<T>(random() % 100000) / T{977};
+  for (T& x : numbers) {
+    x = static_cast<T>(static_cast<Wide<T>>(random() % 100000) / Wide<T>{977});
+  }
   return numbers;
 }
 
@@ -86,8 +89,18 @@ void on_all(const Check& check) {
                                shape.count, shape.batch, shape.width));
       check(Devices<float>(spec), shape);
       check(Devices<double>(spec), shape);
+      if (spec.kind == DeviceKind::cuda) check(Devices<Half>(spec), shape);
       if (testing::Test::HasFailure()) return;
     }
+  }
+}
+
+/// Of the same bits, which is more than equal.
+template <class T>
+void expect_equal(const std::vector<T>& got, const std::vector<T>& expected) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_EQ(std::memcmp(&got[i], &expected[i], sizeof(T)), 0) << "number " << i;
   }
 }
 
@@ -97,7 +110,7 @@ struct Packs {
     std::mt19937_64 random(3);
     Plain<T> x(shape, random);
     const std::vector<std::uint32_t> rows = some_rows(shape.count, random);
-    std::vector<T> expected(static_cast<std::size_t>(shape.count * shape.batch) + 3, T{-7});
+    std::vector<T> expected(static_cast<std::size_t>(shape.count * shape.batch) + 3, T(-7.0F));
     const auto got = on.put(expected);
     for (std::int64_t i = 0; i < shape.count; ++i) {
       for (std::int64_t b = 0; b < shape.batch; ++b) {
@@ -107,7 +120,7 @@ struct Packs {
     const auto from = on.put(x.data);
     const auto list = on.put(rows);
     on.kernels.pack({x.on(from), list.data(), shape.count, got.data()}, *on.stream);
-    ASSERT_EQ(got.read(), expected);
+    expect_equal(got.read(), expected);
   }
 };
 
@@ -122,13 +135,13 @@ struct Unpacks {
     const std::int64_t lanes = x.view.count() * shape.width;
     for (std::int64_t i = 0; i < shape.count; ++i) {
       for (std::int64_t b = 0; b < lanes; ++b) {
-        x.view.at(rows[i], b) = b < shape.batch ? message[i * shape.batch + b] : T{0};
+        x.view.at(rows[i], b) = b < shape.batch ? message[i * shape.batch + b] : T(0.0F);
       }
     }
     const auto from = on.put(message);
     const auto list = on.put(rows);
     on.kernels.unpack({x.on(got), list.data(), shape.count, from.data()}, *on.stream);
-    ASSERT_EQ(got.read(), x.data);
+    expect_equal(got.read(), x.data);
   }
 };
 
@@ -152,10 +165,11 @@ struct Adds {
     const auto got = on.put(x.data);
     for (std::int64_t i = 0; i < shape.count; ++i) {
       for (std::int64_t b = 0; b < shape.batch; ++b) {
-        T& sum = x.view.at(rows[i], b);
+        Wide<T> sum = x.view.at(rows[i], b);
         for (std::uint32_t k = offsets[i]; k < offsets[i + 1]; ++k) {
           sum += message[sources[k] * shape.batch + b];
         }
+        x.view.at(rows[i], b) = T(sum);
       }
     }
     const auto from = on.put(message);
@@ -165,7 +179,7 @@ struct Adds {
     on.kernels.add({x.on(got), row_list.data(), offset_list.data(), source_list.data(), shape.count,
                     from.data()},
                    *on.stream);
-    ASSERT_EQ(got.read(), x.data);
+    expect_equal(got.read(), x.data);
   }
 };
 
@@ -188,7 +202,7 @@ struct CopiesRows {
     const auto to_list = on.put(to_rows);
     on.kernels.copy_rows({x.on(from), y.on(got), from_list.data(), to_list.data(), shape.count},
                          *on.stream);
-    ASSERT_EQ(got.read(), y.data);
+    expect_equal(got.read(), y.data);
   }
 };
 

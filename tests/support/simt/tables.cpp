@@ -48,6 +48,14 @@ template <>
 const MessageKernels<double>& message_kernels<double>(DeviceKind kind) {
   return kind == DeviceKind::cuda ? message_cuda<double>() : message_cpu<double>();
 }
+template <>
+const MessageKernels<Half>& message_kernels<Half>(DeviceKind /*kind*/) {
+  return message_cuda<Half>();
+}
+template <>
+const MessageKernels<Bfloat16>& message_kernels<Bfloat16>(DeviceKind /*kind*/) {
+  return message_cuda<Bfloat16>();
+}
 
 const RewireKernels* rewire_kernels(DeviceKind kind) {
   return kind == DeviceKind::cuda ? &rewire_cuda() : nullptr;
