@@ -208,18 +208,20 @@ TEST(GpuRewire, GrowsAtRandomAsTheHost) {
   });
 }
 
-/// More keys than a block's warps take in one round, and all digits of them.
+/// More keys than there are chunks for each thread to sum, all digits of them, and many ties.
 TEST(GpuRewire, ManyConnectionsAsOnTheHost) {
   on_each_gpu([](Device& device, Stream& stream) {
     std::mt19937_64 random(7);
-    const Case of = {test::random_pattern(200, 500, 0.6, random), 17000, Numbers::unlike};
-    const std::vector<float> gradient = test::random_values<float>(200 * 500, random);
-    ChangeOnGpu change(of, device, stream, random);
-    change.grow_largest(gradient, 90);
-    std::vector<float> weighed = gradient;
-    std::vector<float> scratch(gradient.size());
-    change.expect_change_to(
-        grow_largest(of.pattern, change.values().data(), of.count, weighed, scratch));
+    for (const Numbers kind : {Numbers::unlike, Numbers::few}) {
+      const Case of = {test::random_pattern(600, 500, 0.2, random), 17000, kind};
+      const std::vector<float> gradient = numbers(kind, 600 * 500, random);
+      ChangeOnGpu change(of, device, stream, random);
+      change.grow_largest(gradient, 550);
+      std::vector<float> weighed = gradient;
+      std::vector<float> scratch(gradient.size());
+      change.expect_change_to(
+          grow_largest(of.pattern, change.values().data(), of.count, weighed, scratch));
+    }
   });
 }
 
