@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace spdnn::train {
 namespace {
@@ -78,6 +79,9 @@ Batch Loader::next() {
   returned_ = taken_;
   changed_.notify_all();
   changed_.wait(lock, [this] { return filled_ > taken_; });
+  for (Slot& each : slots_) {  // the device is this thread's, not the loader's
+    if (each.larger.bytes() <= each.x.bytes()) each.larger = {};
+  }
   const Slot& slot = slots_[taken_ % 2];
   ++taken_;
   return {{slot.x.as<const float>(), data_.features(), slot.images, width_, nullptr},
@@ -94,7 +98,7 @@ void Loader::work() {
     if (stop_) return;
     Slot& slot = slots_[filled_ % 2];
     const Range share = shares_[filled_];
-    if (slot.larger.bytes() > 0) slot.x = std::move(slot.larger);
+    if (slot.larger.bytes() > slot.x.bytes()) std::swap(slot.larger, slot.x);
     lock.unlock();
     fill(slot, share);
     lock.lock();

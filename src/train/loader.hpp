@@ -45,7 +45,7 @@ class Loader {
     Buffer x;
     std::vector<std::int32_t> labels;
     std::int64_t images = 0;
-    Buffer larger;  ///< takes the place of `x` when the slot is filled next
+    Buffer larger;  ///< changes places with `x` when the slot is filled next
   };
   [[nodiscard]] Buffer room(std::int64_t most_images, Device& device) const;
   void work();

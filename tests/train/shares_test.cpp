@@ -95,7 +95,7 @@ TEST(UnevenShares, MoveAwayFromADeviceThatBecomesSlower) {
   const LabelledImages train = made_up_images(3 * spec.batch, 1);
   std::vector<DeviceSpec> devices = cpu_ranks(2);
   devices[0].slowdown = devices[1].slowdown = 2.0;
-  devices[1].slowdown_changes = {{9.0, 60.0}};
+  devices[1].slowdown_changes = {{9.0, 30.0}};
   const TrainCosts costs = test::invented_costs(spec, devices.size());
   std::vector<StepReport> steps;
   TrainHooks hooks;
