@@ -24,6 +24,8 @@ constexpr double kMostCounted = 0.2;
 constexpr double kGrace = 0.7;
 /// How long letters may take to be opened.
 constexpr double kLetters = 0.5;
+/// How long after it was held up a process may know less than the others.
+constexpr double kBehind = 5.0;
 /// Processes that all write to one another.
 constexpr int kSmallJob = 32;
 
@@ -47,6 +49,7 @@ Watch::Watch(MpiJob& job, Endings& endings, int process, int processes,
   if (processes == 1) return;
   job_.mail.serve(
       kTopic, [this](int from, std::span<const std::byte> letter) { read_signs(from, letter); });
+  ticked_ = now_seconds();
   thread_ = std::thread([this] { run(); });
 }
 
@@ -80,8 +83,16 @@ void Watch::end_wait(int slot) {
   --pulses_[slot].waiting;
 }
 
+bool Watch::stands_still() const {
+  return processes_ > 1 && !over_ && now_seconds() - ticked_ > patience_;
+}
+
+bool Watch::held_up() const { return stands_still() || now_seconds() < behind_until_; }
+
 void Watch::run() {
   while (!over_) {
+    if (stands_still()) behind_until_ = now_seconds() + kBehind;
+    ticked_ = now_seconds();
     write_signs();
     look_for_dead();
     look_for_hung();
@@ -94,8 +105,9 @@ void Watch::run() {
     }
     if (!finding.empty() && now_seconds() - found > kGrace && last_resort_ &&
         !endings_.concluding()) {
+      const bool behind = held_up();
       const auto ending = endings_.conclude({true, ExitStatus::failure}, finding);
-      if (ending.speaks) last_resort_(finding);
+      if (ending.speaks && !behind) last_resort_(finding);
       last_resort_("");
     }
     std::this_thread::sleep_for(kTick);

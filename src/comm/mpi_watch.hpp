@@ -34,6 +34,9 @@ class Watch {
   void end_wait(int slot);
 
   void set_patience(double seconds) { patience_ = seconds; }
+  /// Whether this process stood still, now or seconds ago, for so long that the others took it for
+  /// hung: they have said so, and may be gone before their letters came through.
+  [[nodiscard]] bool held_up() const;
   /// What was found of the others, after a look; empty where all are well.
   [[nodiscard]] std::string finding();
   /// The work is done or given up: those that end are not missed any more.
@@ -73,6 +76,7 @@ class Watch {
   };
 
   void run();
+  [[nodiscard]] bool stands_still() const;
   void write_signs();
   void read_signs(int from, std::span<const std::byte> letter);
   void look_for_dead();
@@ -94,8 +98,10 @@ class Watch {
   std::vector<Neighbour> neighbours_;  ///< by process
   std::string finding_;
   double found_ = 0.0;
-  double looked_ = 0.0;            ///< when this process last looked
-  std::int64_t looked_polls_ = 0;  ///< and how often it had emptied its box by then
+  double looked_ = 0.0;                    ///< when this process last looked
+  std::int64_t looked_polls_ = 0;          ///< and how often it had emptied its box by then
+  std::atomic<double> ticked_{0.0};        ///< when it last began to look
+  std::atomic<double> behind_until_{0.0};  ///< when it will know what the others do
   std::atomic<bool> over_{false};
   std::thread thread_;
 };

@@ -124,6 +124,23 @@ class MpiWorld final : public World {
 
   [[nodiscard]] Ending fail(const std::exception& error) override {
     failed_ = true;
+    const bool behind = watch_->held_up();
+    Ending ending = conclude(error);
+    if (behind) ending.speaks = false;
+    return ending;
+  }
+  void set_patience(double seconds) override { watch_->set_patience(seconds); }
+
+  void send(int process, int topic, std::span<const std::byte> letter) override {
+    job_.mail.send(process, topic, letter);
+  }
+  void serve(int topic, Handler handler) override { job_.mail.serve(topic, std::move(handler)); }
+  void wait_until(Communicator& comm, const std::function<bool()>& done) override {
+    dynamic_cast<MpiCommunicator&>(comm).wait_until("a wait for other processes", done);
+  }
+
+ private:
+  [[nodiscard]] Ending conclude(const std::exception& error) {
     // A launcher that ends all processes because one has died looks like an interruption.
     const std::string found = watch_->finding();
     if (!found.empty()) {
@@ -137,17 +154,7 @@ class MpiWorld final : public World {
     if (own) job_.failures.fail_all(reason);
     return endings_->conclude({own, status_of(error)}, reason);
   }
-  void set_patience(double seconds) override { watch_->set_patience(seconds); }
 
-  void send(int process, int topic, std::span<const std::byte> letter) override {
-    job_.mail.send(process, topic, letter);
-  }
-  void serve(int topic, Handler handler) override { job_.mail.serve(topic, std::move(handler)); }
-  void wait_until(Communicator& comm, const std::function<bool()>& done) override {
-    dynamic_cast<MpiCommunicator&>(comm).wait_until("a wait for other processes", done);
-  }
-
- private:
   Library library_;
   MpiJob job_;
   std::optional<MpiCommunicator> processes_;
