@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <deque>
 #include <system_error>
 
 #include "gz_file.hpp"
@@ -23,6 +23,9 @@ constexpr std::int64_t kRecord = 1 + kPixels;
 /// of compressed data can ask for.
 constexpr std::int64_t kMaxRecords = 1'000'000;
 constexpr std::int64_t kRecordsAtOnce = 512;
+/// Pictures hardly shrink: memory for more than so many times a compressed file is asked for as
+/// records come.
+constexpr std::int64_t kLikelyRatio = 2;
 
 /// The batches in `folder` that begin with `stem`, by name; of a file and its compressed form the
 /// plain one.
@@ -48,8 +51,8 @@ std::vector<fs::path> batches(const fs::path& folder, std::string_view stem) {
 }
 
 /// Appends the records of one batch.
-void read_batch(const fs::path& path, LabelledImages& images) {
-  GzFile file(path);
+void read_batch(GzFile& file, LabelledImages& images) {
+  const fs::path& path = file.path();
   std::vector<std::uint8_t> records(static_cast<std::size_t>(kRecordsAtOnce * kRecord));
   const std::int64_t before = images.count;
   for (;;) {
@@ -85,7 +88,15 @@ LabelledImages read_batches(const fs::path& folder, std::string_view stem) {
   images.channels = kChannels;
   images.height = images.width = kSide;
   images.classes = kClasses;
-  for (const fs::path& file : batches(folder, stem)) read_batch(file, images);
+  std::deque<GzFile> files;
+  std::int64_t records = 0;
+  for (const fs::path& path : batches(folder, stem)) {
+    records += files.emplace_back(path).likely_bytes(kLikelyRatio) / kRecord;
+  }
+  // At once: what a growing vector leaves behind would stay with the process.
+  images.pixels.reserve(static_cast<std::size_t>(std::min(records, kMaxRecords) * kPixels));
+  images.labels.reserve(static_cast<std::size_t>(std::min(records, kMaxRecords)));
+  for (GzFile& file : files) read_batch(file, images);
   return images;
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <system_error>
 
@@ -19,6 +20,22 @@ GzFile::GzFile(const std::filesystem::path& path) : input_(path) {
     throw SystemError(fmt::format("{}: can't be opened: {}", path.string(), reason));
   }
   gzbuffer(file_, 1U << 18U);
+}
+
+std::int64_t GzFile::likely_bytes(std::int64_t ratio) const {
+  // RFC 1952: two magic bytes at the start, and the number of bytes modulo 2³² at the end.
+  constexpr std::int64_t kLeast = 18;
+  if (stored_bytes() < kLeast) return stored_bytes();
+  std::array<char, 2> magic{};
+  std::array<char, 4> size{};
+  input_.read_at(0, magic);
+  input_.read_at(stored_bytes() - std::ssize(size), size);
+  if (magic[0] != '\x1f' || magic[1] != '\x8b') return stored_bytes();
+  std::int64_t bytes = 0;
+  for (std::size_t i = 0; i < size.size(); ++i) {
+    bytes |= std::int64_t{static_cast<std::uint8_t>(size[i])} << (8 * i);
+  }
+  return std::min(bytes, ratio * stored_bytes());
 }
 
 std::int64_t GzFile::read(std::uint8_t* to, std::int64_t count) {

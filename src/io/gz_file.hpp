@@ -24,6 +24,9 @@ class GzFile {
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return input_.path(); }
   /// Bytes of the file as it is stored.
   [[nodiscard]] std::int64_t stored_bytes() const noexcept { return input_.bytes(); }
+  /// Bytes of the file as it is read, as far as can be told without reading it: the end of gzip's
+  /// data says so, but may lie. At most `ratio` times the stored ones.
+  [[nodiscard]] std::int64_t likely_bytes(std::int64_t ratio) const;
   /// Reads up to `count` bytes; returns how many there were.
   [[nodiscard]] std::int64_t read(std::uint8_t* to, std::int64_t count);
   /// Whether the file is not compressed; known once a byte was read.

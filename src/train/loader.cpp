@@ -20,9 +20,9 @@ void run_on(const std::vector<int>& cores) {
 
 }  // namespace
 
-Loader::Loader(const LabelledImages& data, std::int64_t most_images, std::int64_t width,
-               Device& device, const std::vector<int>& cores)
-    : data_(data), width_(width) {
+Loader::Loader(std::int64_t features, std::int64_t most_images, std::int64_t width, Device& device,
+               const std::vector<int>& cores)
+    : features_(features), width_(width) {
   for (Slot& slot : slots_) slot.x = room(most_images, device);
   thread_ = std::thread([this, cores] {
     run_on(cores);
@@ -32,7 +32,7 @@ Loader::Loader(const LabelledImages& data, std::int64_t most_images, std::int64_
 
 Buffer Loader::room(std::int64_t most_images, Device& device) const {
   const std::int64_t lanes = (most_images + width_ - 1) / width_ * width_;
-  return device.allocate_host(static_cast<std::size_t>(lanes * data_.features()) * sizeof(float));
+  return device.allocate_host(static_cast<std::size_t>(lanes * features_) * sizeof(float));
 }
 
 Loader::~Loader() {
@@ -52,9 +52,11 @@ std::int64_t Loader::bytes() const {
   return bytes;
 }
 
-void Loader::start(std::vector<std::uint32_t> order, std::vector<Range> shares) {
+void Loader::start(const LabelledImages& data, std::vector<std::uint32_t> order,
+                   std::vector<Range> shares) {
   {
     const std::lock_guard lock(mutex_);
+    data_ = &data;
     order_ = std::move(order);
     shares_ = std::move(shares);
     filled_ = taken_ = returned_ = 0;
@@ -84,8 +86,7 @@ Batch Loader::next() {
   }
   const Slot& slot = slots_[taken_ % 2];
   ++taken_;
-  return {{slot.x.as<const float>(), data_.features(), slot.images, width_, nullptr},
-          slot.labels.data()};
+  return {{slot.x.as<const float>(), features_, slot.images, width_, nullptr}, slot.labels.data()};
 }
 
 void Loader::work() {
@@ -110,11 +111,11 @@ void Loader::work() {
 void Loader::fill(Slot& slot, Range share) {
   slot.images = share.size();
   slot.labels.resize(static_cast<std::size_t>(share.size()));
-  const Panels<float> x = {slot.x.as<float>(), data_.features(), slot.images, width_, nullptr};
+  const Panels<float> x = {slot.x.as<float>(), features_, slot.images, width_, nullptr};
   for (std::int64_t i = 0; i < share.size(); ++i) {
     const std::int64_t image = order_[share.begin + i];
-    data_.copy_image(image, x.panel(i / width_) + i % width_, width_);
-    slot.labels[i] = data_.labels[image];
+    data_->copy_image(image, x.panel(i / width_) + i % width_, width_);
+    slot.labels[i] = data_->labels[image];
   }
   for (std::int64_t lane = share.size(); lane < x.count() * width_; ++lane) {
     for (std::int64_t f = 0; f < x.features; ++f) x.at(f, lane) = 0.0F;

@@ -20,17 +20,18 @@ struct Batch {
 /// Two batches in turn: one is with the rank while the other is filled.
 class Loader {
  public:
-  /// Room for batches of up to `most_images` in panels of `width`. The thread runs on any of
-  /// `cores`, since the rank's own is busy; none: where the rank's does.
-  Loader(const LabelledImages& data, std::int64_t most_images, std::int64_t width, Device& device,
+  /// Room for batches of up to `most_images` of `features` in panels of `width`. The thread runs on
+  /// any of `cores`, since the rank's own is busy; none: where the rank's does.
+  Loader(std::int64_t features, std::int64_t most_images, std::int64_t width, Device& device,
          const std::vector<int>& cores);
   ~Loader();
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  /// Begins to load one batch for each of `shares`, ranges of `order`, which lists images. All
-  /// batches of the start before must have been taken.
-  void start(std::vector<std::uint32_t> order, std::vector<Range> shares);
+  /// Begins to load one batch for each of `shares`, ranges of `order`, which lists images of
+  /// `data`. All batches of the start before must have been taken.
+  void start(const LabelledImages& data, std::vector<std::uint32_t> order,
+             std::vector<Range> shares);
   /// Gives batches from the `first` on other ranges, of up to `most_images` each. No batch from
   /// `first` on may have been filled: two after the one taken last is safe.
   void change(std::int64_t first, const std::vector<Range>& shares, std::int64_t most_images,
@@ -51,9 +52,9 @@ class Loader {
   void work();
   void fill(Slot& slot, Range share);
 
-  const LabelledImages& data_;
-  std::int64_t width_;
+  std::int64_t features_, width_;
   Slot slots_[2];
+  const LabelledImages* data_ = nullptr;
   std::vector<std::uint32_t> order_;
   std::vector<Range> shares_;
   std::mutex mutex_;

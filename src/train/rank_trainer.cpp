@@ -51,7 +51,7 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
       worker_(*job.spec, *job.layers, kernels_for(device), model_, device, *stream_,
               steps_per_epoch_, team.splits),
       rewirer_(make_rewirer(*job.spec, worker_, data_)),
-      loader_(*job.train, most_images_, width_, device, job.cores),
+      loader_(job.train->features(), most_images_, width_, device, job.cores),
       predictions_(static_cast<std::size_t>(most_images_)) {
   worker_.make_room(most_images_);
   worker_.load_whole(team.partition, first_rows(job));
@@ -262,7 +262,8 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
 
 void RankTrainer::train_epoch(EpochReport& report) {
   const std::int64_t count = std::ssize(job_.training);
-  loader_.start(shuffled(job_.training, spec_.seed,
+  loader_.start(*job_.train,
+                shuffled(job_.training, spec_.seed,
                          kShuffleStream + static_cast<std::uint64_t>(report.epoch)),
                 shares(count));
   last_step_ = now_seconds();
@@ -294,13 +295,10 @@ Measure RankTrainer::measure(const LabelledImages& data, const std::vector<std::
   }
   std::vector<Range> mine = shares(std::ssize(ids));
   const std::size_t steps = mine.size();
-  std::optional<Loader> other;
-  if (&data != job_.train) other.emplace(data, most_images_, width_, device_, job_.cores);
-  Loader& loader = other ? *other : loader_;
-  loader.start(ids, std::move(mine));
+  loader_.start(data, ids, std::move(mine));
   for (std::size_t step = 0; step < steps; ++step) {
     comm_.show("measuring", static_cast<std::int64_t>(step));
-    worker_.pieces().measure(loader.next(), spec_.loss,
+    worker_.pieces().measure(loader_.next(), spec_.loss,
                              [&](const Batch& piece) { finish_loss(piece, measure); });
   }
   comm_.show("writing", -1);
