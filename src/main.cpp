@@ -1,7 +1,6 @@
 // The command line of spdnn-gpu: parses it, runs what it asks for, and turns errors into statuses.
 #include <fmt/format.h>
 
-#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -93,8 +92,7 @@ int run_program(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // A reader that closes a pipe early is seen as a failed write, not as a signal that kills us.
-  std::signal(SIGPIPE, SIG_IGN);
+  spdnn::prepare_process();
   spdnn::report_lost_pages();
   try {
     try {

@@ -320,4 +320,11 @@ std::vector<std::string> write_network(const std::filesystem::path& path, const 
 /// Writes a file as a whole: to a temporary name beside it, then renamed. Throws `SystemError`.
 void write_file_atomically(const std::filesystem::path& file, std::string_view content);
 
+/// Throws `SystemError` where `file` could not be written: to be known before the work, not after.
+void check_writable(const std::filesystem::path& file);
+
+/// Removes the files that are only written in part, under their temporary names. May be called in a
+/// signal handler that then ends the process.
+void remove_unfinished_files() noexcept;
+
 }  // namespace spdnn

@@ -18,6 +18,7 @@ struct Options {
 
 ExitStatus node_command(const Options& options) {
   const RunConfig config = load_config(options.config.file, options.config.overrides);
+  if (!options.html.empty()) check_writable(options.html);
   const NodeReport report = measure_node(config, options.refresh);
   if (!options.html.empty()) write_file_atomically(options.html, node_html(report));
   print(options.json ? node_json(report) : node_text(report));

@@ -1,6 +1,7 @@
 // Printing, interruption and the options that subcommands share.
 #include "command.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+
+#include "spdnn/io.hpp"
 
 namespace spdnn {
 namespace {
@@ -20,19 +23,16 @@ static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<Progress*>::
               "a signal handler may only touch lock-free atomics");
 
 extern "C" void on_interrupt(int) {
-  if (signalled.exchange(true)) _exit(interrupted_status);
-  if (Progress* progress = to_cancel.load()) progress->cancel = true;
+  Progress* const progress = to_cancel.load();
+  if (progress == nullptr || signalled.exchange(true)) {
+    remove_unfinished_files();
+    _exit(interrupted_status);
+  }
+  progress->cancel = true;
   if (!tells_signals) return;
   constexpr char message[] = "\nstopping; once more to end at once\n";
   const ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
   static_cast<void>(ignored);
-}
-
-void handle(void (*handler)(int)) {
-  struct sigaction action {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;
-  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
 }
 
 }  // namespace
@@ -61,16 +61,26 @@ void print(std::string_view text) {
   throw SystemError(fmt::format("standard output can't be written: {}", std::strerror(errno)));
 }
 
+void prepare_process() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) != -1) continue;
+    // The wrong way round, so that using it fails as it would have.
+    const int lowest_free = open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    static_cast<void>(lowest_free);
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  action.sa_flags = SA_RESTART;
+  for (const int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+}
+
 InterruptScope::InterruptScope(Progress& progress, bool tells) {
   tells_signals = tells;
   to_cancel = &progress;
-  handle(on_interrupt);
 }
 
-InterruptScope::~InterruptScope() {
-  handle(SIG_DFL);
-  to_cancel = nullptr;
-}
+InterruptScope::~InterruptScope() { to_cancel = nullptr; }
 
 bool interrupted() { return signalled; }
 

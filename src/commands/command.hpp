@@ -41,8 +41,14 @@ void add_config_options(CLI::App& command, ConfigOptions& options);
 /// `SystemError`.
 void print(std::string_view text);
 
-/// While it lives, SIGINT and SIGTERM set `progress.cancel`, and a second one ends the process with
-/// status 130. At most one lives at a time. One process of a job tells that it heard of it.
+/// To be called first. A reader that closes a pipe early is then seen as a failed write; SIGINT and
+/// SIGTERM end the process with status 130 and leave no file written in part; and standard streams
+/// that were closed are opened on nothing, lest a file of ours gets their number and what is
+/// printed lands in it.
+void prepare_process();
+
+/// While it lives, SIGINT and SIGTERM set `progress.cancel`, and only a second one ends the
+/// process. At most one lives at a time. One process of a job tells that it heard of it.
 class InterruptScope {
  public:
   explicit InterruptScope(Progress& progress, bool tells = true);

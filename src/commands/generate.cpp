@@ -1,6 +1,5 @@
 // spdnn-gpu generate: writes stand-ins for the Graph Challenge's networks and images.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -8,6 +7,7 @@
 #include <optional>
 
 #include "command.hpp"
+#include "spdnn/report.hpp"
 
 namespace spdnn {
 namespace {
@@ -39,19 +39,24 @@ fs::path data_directory(const fs::path& given) {
   return set;
 }
 
-/// Shows the layers on a terminal, and ends the work when a signal asked for it.
-void show_layers(std::int64_t done, std::int64_t total, void* user) {
-  if (static_cast<const Progress*>(user)->cancel) throw SystemError("interrupted");
-  if (isatty(STDERR_FILENO) == 0) return;
-  fmt::print(stderr, "\r{} of {} layers{}", done, total, done == total ? "\r\033[K" : "");
-  std::fflush(stderr);
+/// Counts the layers, and ends the work when a signal asked for it.
+void count_layers(std::int64_t done, std::int64_t total, void* user) {
+  auto& progress = *static_cast<Progress*>(user);
+  if (progress.cancel) throw SystemError("the files were not finished");
+  progress.total = total;
+  progress.done = done;
 }
 
 ExitStatus generate_network(const NetworkOptions& options) {
   const fs::path data_dir = data_directory(options.data_dir);
   Progress progress;
   const InterruptScope interrupts(progress);
-  generate_graph_challenge_weights(data_dir, options.spec, options.tsv, show_layers, &progress);
+  progress.phase = "generating";
+  progress.unit = "layers/s";
+  {
+    const ProgressPrinter printer(progress, stderr, false);
+    generate_graph_challenge_weights(data_dir, options.spec, options.tsv, count_layers, &progress);
+  }
   print(fmt::format("{} layers of {} neurons written to {}: {}\n", options.spec.layers,
                     options.spec.neurons,
                     (data_dir / fmt::format("neuron{}", options.spec.neurons)).string(),

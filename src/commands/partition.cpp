@@ -113,7 +113,6 @@ void add_rows(const Model& model, const Options& options, const HypergraphReques
     rows.push_back(std::move(row));
   }
   if (options.save.empty()) return;
-  fs::create_directories(options.save);
   saved.push_back(options.save / fmt::format("{}-{}.part", options.config.file.stem().string(),
                                              parts_of(request)));
   write_partition(saved.back(), best);
@@ -137,6 +136,9 @@ ExitStatus partition_command(const Options& options) {
     requests.resize(1);
     requests.front().speeds = options.speeds;
   }
+  if (!options.save.empty()) fs::create_directories(options.save);
+  check_outputs({options.chart, options.hypergraph,
+                 options.save.empty() ? fs::path() : options.save / "partition"});
   if (is_hypergraph(options)) {
     return partition_vertices_command(
         {options.config.file, std::move(requests), options.score, options.save, options.json});

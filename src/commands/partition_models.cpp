@@ -6,7 +6,8 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <thread>
+
+#include "spdnn/io.hpp"
 
 namespace spdnn {
 namespace {
@@ -49,7 +50,7 @@ void check_partition_models(const std::vector<std::string>& names) {
 }
 
 void add_partition_options(CLI::App& command, PartitionOptions& options) {
-  options.request.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  options.request.threads = static_cast<int>(usable_cores().size());
   add_config_options(command, options.config);
   command.add_option("--parts", options.parts, "Numbers of parts, with commas between")
       ->delimiter(',')
@@ -67,7 +68,16 @@ void add_partition_options(CLI::App& command, PartitionOptions& options) {
   command.add_flag("--json", options.json, "Print JSON");
 }
 
+void check_outputs(std::initializer_list<std::filesystem::path> files) {
+  for (const std::filesystem::path& file : files) {
+    if (!file.empty()) check_writable(file);
+  }
+}
+
 Model network_of(const PartitionOptions& options) {
+  if (options.layers < 0) {
+    throw InputError(fmt::format("--layers: {}; give 1 or more, or 0 for all", options.layers));
+  }
   std::vector<std::string> notes;
   Model model = load_model(load_config(options.config.file, options.config.overrides), notes);
   for (const std::string& note : notes) std::fprintf(stderr, "note: %s\n", note.c_str());

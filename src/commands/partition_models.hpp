@@ -1,6 +1,8 @@
 // The ways of dividing rows that `partition` and `simulate` compare.
 #pragma once
 
+#include <filesystem>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,9 @@ struct PartitionOptions {
   std::filesystem::path chart;
 };
 void add_partition_options(CLI::App& command, PartitionOptions& options);
+
+/// Throws `SystemError` where one of these could not be written; an empty name is none.
+void check_outputs(std::initializer_list<std::filesystem::path> files);
 
 /// The network of the configuration, cut to its first layers where that was asked for.
 [[nodiscard]] Model network_of(const PartitionOptions& options);

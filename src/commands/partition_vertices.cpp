@@ -11,7 +11,6 @@
 namespace spdnn {
 namespace {
 
-namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 /// One line of the table.
@@ -51,7 +50,6 @@ void add_rows(const VertexGraph& graph, const VertexOptions& options,
   const Elapsed elapsed = watch.elapsed();
   rows.push_back({"hypergraph", parts, score_vertices(graph, owners, request.speeds), elapsed});
   if (!options.save.empty()) {
-    fs::create_directories(options.save);
     write_owners(options.save / fmt::format("{}.part.{}", options.file.filename().string(), parts),
                  owners);
   }

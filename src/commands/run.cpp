@@ -23,7 +23,8 @@ struct Options {
   bool json = false;
 };
 
-void make_output_folder(const fs::path& folder) {
+/// Makes the folder, and finds out now whether it can hold the results.
+void make_output_folder(const fs::path& folder, bool leads) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error || !fs::is_directory(folder, error)) {
@@ -31,6 +32,7 @@ void make_output_folder(const fs::path& folder) {
         "{}: the output folder can't be made: {}; name another with --output", folder.string(),
         error ? error.message() : "a file of that name is in the way"));
   }
+  if (leads) check_writable(folder / "result.json");
 }
 
 void show(const RunResult& result, const RunConfig& config, const Options& options,
@@ -77,7 +79,8 @@ ExitStatus run_on(World& world, const Options& options, const std::vector<std::s
   const bool leads = world.processes().rank() == 0;
   Progress progress;
   const InterruptScope interrupts(progress, leads);
-  make_output_folder(config.output);
+  make_output_folder(config.output, leads);
+  if (!options.trace.empty() && leads) check_writable(options.trace);
   if (!options.trace.empty()) start_trace();
   const RunResult result = [&] {
     const ProgressPrinter printer(progress, stderr, options.quiet || !leads);

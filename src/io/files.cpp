@@ -39,6 +39,20 @@ std::string reason(int error) { return std::generic_category().message(error); }
   }
 }
 
+std::string_view remedy_of(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return "; free space there or choose another folder";
+    case ENOENT: return "; make its folder, or choose another one";
+    case EACCES:
+    case EPERM:
+    case EROFS: return "; choose a folder that this user may write to";
+    case EISDIR: return "; choose another name";
+    default: return {};
+  }
+}
+
 /// `name.tmp-PID-NUMBER`: of this process, this call and, where folders are shared, this machine.
 std::filesystem::path temporary_name(const std::filesystem::path& path) {
   static std::atomic<unsigned> calls{0};
@@ -146,7 +160,7 @@ std::int64_t modified_ns(const struct ::stat& status) {
 }
 
 OutputFile::OutputFile(std::filesystem::path path)
-    : path_(std::move(path)), temporary_(temporary_name(path_)) {
+    : path_(std::move(path)), temporary_(temporary_name(path_)), unfinished_(temporary_) {
   constexpr int kMode = 0666;  // cut by the umask
   const int fd = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode);
   if (fd < 0) fail("can't be written", errno);
@@ -158,10 +172,8 @@ OutputFile::~OutputFile() {
 }
 
 void OutputFile::fail(std::string_view what, int error) const {
-  const std::string_view remedy = error == ENOSPC || error == EDQUOT || error == EFBIG
-                                      ? "; free space there or choose another folder"
-                                      : "";
-  throw SystemError(fmt::format("{}: {}: {}{}", path_.string(), what, reason(error), remedy));
+  throw SystemError(
+      fmt::format("{}: {}: {}{}", path_.string(), what, reason(error), remedy_of(error)));
 }
 
 void OutputFile::write(std::span<const std::byte> bytes) {
@@ -191,6 +203,15 @@ void OutputFile::commit() {
   const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
   const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (directory.get() >= 0) ::fsync(directory.get());
+}
+
+void check_writable(const std::filesystem::path& file) {
+  std::error_code none;
+  if (std::filesystem::is_directory(file, none)) {
+    throw SystemError(fmt::format("{}: can't be written: {}{}", file.string(), reason(EISDIR),
+                                  remedy_of(EISDIR)));
+  }
+  const OutputFile trial(file);
 }
 
 void write_file_atomically(const std::filesystem::path& file, std::string_view content) {

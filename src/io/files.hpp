@@ -12,6 +12,7 @@
 
 #include "lost_pages.hpp"
 #include "spdnn/error.hpp"
+#include "unfinished_files.hpp"
 
 namespace spdnn {
 
@@ -81,7 +82,8 @@ class MappedFile {
 [[nodiscard]] std::int64_t modified_ns(const struct ::stat& status);
 
 /// A file written under a name of its own beside the final one and renamed when it is complete;
-/// removed when destroyed before that. Every failure is a `SystemError` that names the final file.
+/// removed when destroyed before that, or by `remove_unfinished_files`. Every failure is a
+/// `SystemError` that names the final file.
 class OutputFile {
  public:
   explicit OutputFile(std::filesystem::path path);
@@ -101,6 +103,7 @@ class OutputFile {
   [[noreturn]] void fail(std::string_view what, int error) const;
   std::filesystem::path path_;
   std::filesystem::path temporary_;
+  UnfinishedFile unfinished_;
   Descriptor descriptor_;
 };
 

@@ -1,5 +1,7 @@
 // spdnn-gpu convert from the outside, and runs of what it wrote.
+#include <csignal>
 #include <string>
+#include <thread>
 
 #include "process.hpp"
 
@@ -34,6 +36,14 @@ class Convert : public test::CliTest {
     const Outcome o = run({"run", write("c.json", config.dump())});
     EXPECT_EQ(o.status, 0) << o.err << o.out;
     return read_text(folder_ / "out/outputs.tsv");
+  }
+  /// Names of a folder that are not those of finished files.
+  [[nodiscard]] std::vector<std::string> unfinished(const std::string& folder) const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder_ / folder)) {
+      if (entry.path().extension() != ".tsv") names.push_back(entry.path().filename());
+    }
+    return names;
   }
   void expect_refused(const std::vector<std::string>& arguments, const std::string& part) const {
     std::vector<std::string> all{"convert"};
@@ -109,6 +119,22 @@ TEST_F(Convert, RefusesWhatCantBe) {
   EXPECT_FALSE(fs::exists(folder_ / "n.spdnn"));
   write("w2.mtx", "%%MatrixMarket matrix coordinate real general\n2 3 1\n1 9 1\n");
   expect_refused({"w{}.mtx", "n.spdnn"}, "w2.mtx:3: column 9 is out of range");
+}
+
+TEST_F(Convert, InterruptLeavesNothingUnfinished) {
+  ASSERT_EQ(run({"generate", "network", "--neurons", "1024", "--layers", "100", "--data-dir", "."})
+                .status,
+            0);
+  for (const int signal : {SIGINT, SIGTERM}) {
+    fs::create_directories(folder_ / "layers");
+    const pid_t child = start({"convert", "neuron1024/n1024-100.spdnn", "layers/l{}.tsv"});
+    while (fs::is_empty(folder_ / "layers")) std::this_thread::yield();
+    kill(child, signal);
+    const int status = finish(child).status;
+    EXPECT_TRUE(status == 130 || status == 0) << status;  // 0 where it was through already
+    EXPECT_EQ(unfinished("layers"), std::vector<std::string>{});
+    fs::remove_all(folder_ / "layers");
+  }
 }
 
 }  // namespace

@@ -70,6 +70,31 @@ TEST_F(Run, SetsAndOutputApply) {
   EXPECT_FALSE(fs::exists(folder_ / "out"));
 }
 
+TEST_F(Run, WhatCantBeWrittenIsRefusedBeforeTheRun) {
+  const std::string file = write("c.json", small());
+  const Outcome o = run({"run", file, "--trace", "none/trace.json"});
+  EXPECT_EQ(o.status, 3);
+  expect_part(o.err, "none/trace.json: can't be written");
+  fs::create_directories(folder_ / "in_the_way/result.json");
+  EXPECT_EQ(run({"run", file, "--output", "in_the_way"}).status, 3);
+  EXPECT_FALSE(fs::exists(folder_ / "out/categories.tsv"));
+  EXPECT_FALSE(fs::exists(folder_ / "in_the_way/categories.tsv"));
+}
+
+TEST_F(Run, ClosedStandardStreamsDoNotReachItsFiles) {
+  std::vector<std::string> results;
+  for (const bool open : {true, false}) {
+    write("c.json", small(R"("save_outputs": true)"));
+    const std::string command = "cd '" + folder_.path().string() +
+                                "' && '" SPDNN_PROGRAM "' run c.json " +
+                                (open ? ">log 2>&1" : "<&- >&- 2>&-");
+    static_cast<void>(std::system(command.c_str()));
+    results.push_back(read_text(folder_ / "out/categories.tsv") +
+                      read_text(folder_ / "out/outputs.tsv"));
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
 TEST_F(Run, WritesATrace) {
   const Outcome o = run({"run", write("c.json", small()), "--trace", "trace.json"});
   EXPECT_EQ(o.status, 0) << o.err;

@@ -136,6 +136,37 @@ TEST(Files, PagesThatAreGoneEndTheProcessWithTheNameOfTheirFile) {
   EXPECT_EXIT(read_after_a_cut(), testing::ExitedWithCode(3), "c.spdnn: became shorter than its");
 }
 
+TEST(Files, OnlyUnfinishedFilesAreRemoved) {
+  const test::ScratchDir dir;
+  write_file_atomically(dir / "done.txt", "done");
+  OutputFile first(dir / "first.txt");
+  OutputFile second(dir / "second.txt");
+  first.write("half");
+  EXPECT_EQ(test::names_in(dir.path()).size(), 3U);
+  remove_unfinished_files();
+  EXPECT_EQ(test::names_in(dir.path()), std::vector<std::string>{"done.txt"});
+  EXPECT_THROW(second.commit(), SystemError);
+}
+
+TEST(Files, WhatCantBeWrittenIsKnownBefore) {
+  const test::ScratchDir dir;
+  write_file_atomically(dir / "old.txt", "old");
+  check_writable(dir / "old.txt");
+  check_writable(dir / "new.txt");
+  EXPECT_EQ(test::names_in(dir.path()), std::vector<std::string>{"old.txt"});
+  EXPECT_EQ(test::read_text(dir / "old.txt"), "old");
+  const auto refusal = [](const std::filesystem::path& file) -> std::string {
+    try {
+      check_writable(file);
+    } catch (const SystemError& error) {
+      return error.what();
+    }
+    return {};
+  };
+  expect_contains(refusal(dir / "none/new.txt"), "make its folder");
+  expect_contains(refusal(dir.path()), "choose another name");
+}
+
 TEST(Files, WritersOfOneFileDoNotMix) {
   const test::ScratchDir dir;
   std::vector<std::thread> writers;
