@@ -5,6 +5,7 @@
 #include <exception>
 #include <filesystem>
 #include <new>
+#include <sstream>
 
 #include "commands/command.hpp"
 #include "spdnn/io.hpp"
@@ -24,17 +25,6 @@ std::string version_text() {
 int fail(ExitStatus status, const std::string& message) {
   std::fprintf(stderr, "error: %s\n", message.c_str());
   return static_cast<int>(status);
-}
-
-/// Why the first argument names no subcommand; empty where it does, or is an option.
-std::string unknown_subcommand(const CLI::App& app, const std::vector<std::string>& arguments) {
-  if (arguments.size() < 2 || arguments[1].starts_with('-')) return {};
-  std::string names;
-  for (const CLI::App* command : app.get_subcommands(nullptr)) {
-    if (command->get_name() == arguments[1]) return {};
-    names += (names.empty() ? "" : ", ") + command->get_name();
-  }
-  return fmt::format("no subcommand '{}'; there are: {}", arguments[1], names);
 }
 
 /// Says what went wrong, and what status that is; every error of the library ends here.
@@ -77,14 +67,16 @@ int run_program(int argc, char** argv) {
   spdnn::add_partition(app, line);
   spdnn::add_simulate(app, line);
   spdnn::add_schema(app, line);
-  if (const std::string unknown = unknown_subcommand(app, line.arguments); !unknown.empty()) {
-    return fail(ExitStatus::bad_input, unknown);
-  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    const bool asked = app.exit(error) == 0;
-    return asked ? 0 : static_cast<int>(ExitStatus::bad_input);
+    if (error.get_exit_code() != 0) {
+      return fail(ExitStatus::bad_input, spdnn::usage_error(app, error));
+    }
+    std::ostringstream asked_for;  // help, or the version
+    app.exit(error, asked_for, asked_for);
+    spdnn::print(asked_for.str());
+    return 0;
   }
   return static_cast<int>(line.action());
 }

@@ -143,4 +143,8 @@ struct ConfigOverrides {
 /// The JSON Schema that `load_config` enforces, as text. `configs/schema.json` is this.
 [[nodiscard]] std::string config_schema();
 
+/// The one of `choices` that `word` was probably meant to be; empty when none is near.
+[[nodiscard]] std::string_view nearest(std::string_view word,
+                                       const std::vector<std::string_view>& choices);
+
 }  // namespace spdnn

@@ -30,6 +30,7 @@ ExitStatus node_command(const Options& options) {
 void add_bench(CLI::App& app, CommandLine& line) {
   CLI::App* bench = app.add_subcommand("bench", "Measure this machine");
   bench->require_subcommand(1);
+  bench->footer("Example:\n  spdnn-gpu bench node configs/quickstart.json");
   CLI::App* command = bench->add_subcommand(
       "node",
       "Measure every device beside its limits, the links between ranks, and the share of a "

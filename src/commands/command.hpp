@@ -30,6 +30,9 @@ void add_partition(CLI::App& app, CommandLine& line);
 void add_simulate(CLI::App& app, CommandLine& line);
 void add_schema(CLI::App& app, CommandLine& line);
 
+/// What is wrong with a line that `app` did not parse, and where to read more.
+[[nodiscard]] std::string usage_error(const CLI::App& app, const CLI::ParseError& error);
+
 /// Options by which a configuration is read: `--set` and `--data-dir`.
 struct ConfigOptions {
   std::filesystem::path file;

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "document.hpp"
+#include "spdnn/config.hpp"
 
 namespace spdnn::config {
 namespace {
@@ -19,14 +20,11 @@ std::string expected(const Form& form) {
   switch (form.type) {
     case Form::Type::word: return fmt::format("'{}'", fmt::join(form.words, "', '"));
     case Form::Type::boolean: return "true or false";
-    case Form::Type::integer:
-      return form.most == std::numeric_limits<std::int64_t>::max()
-                 ? fmt::format("an integer, at least {}", form.least)
-                 : fmt::format("an integer from {} to {}", form.least, form.most);
+    case Form::Type::integer: return fmt::format("an integer from {} to {}", form.least, form.most);
     case Form::Type::number:
       return form.above_low ? fmt::format("a number above {}, at most {}", form.low, form.high)
                             : fmt::format("a number from {} to {}", form.low, form.high);
-    case Form::Type::text: return "a string that is not empty";
+    case Form::Type::text: return "a string that is not empty, without \\u0000";
     case Form::Type::bytes: return "a number of bytes, or a size such as \"8GB\" or \"512MiB\"";
     case Form::Type::list: return fmt::format("a list of at least {}", form.least);
     case Form::Type::object: return "an object";
@@ -77,7 +75,12 @@ bool fits(const Form& form, Json& value) {
       const auto number = value.get<double>();
       return number <= form.high && (form.above_low ? number > form.low : number >= form.low);
     }
-    case Form::Type::text: return value.is_string() && !value.get_ref<const std::string&>().empty();
+    case Form::Type::text: {
+      // A name with a zero byte would be cut there by the system, and name another file.
+      if (!value.is_string()) return false;
+      const std::string& text = value.get_ref<const std::string&>();
+      return !text.empty() && text.find('\0') == std::string::npos;
+    }
     case Form::Type::bytes:
       normalise_integer(value);
       return is_integer_within(value, 1, std::numeric_limits<std::int64_t>::max()) ||
@@ -158,7 +161,7 @@ class Checker {
       hint = fmt::format("did you mean '{}'? ", near);
     } else {
       for (const Key& key : keys()) {
-        if (key.name() == name) {
+        if (!name.empty() && key.name() == name) {
           hint = fmt::format("{} is where that key belongs; ", key.pointer);
           break;
         }

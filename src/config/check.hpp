@@ -24,8 +24,4 @@ struct Problem {
 /// Bytes of a size such as "8GB" or "512MiB"; nothing where it is not one or passes 2⁶³ − 1.
 [[nodiscard]] std::optional<std::int64_t> parse_size(std::string_view text);
 
-/// The one of `choices` that `word` was probably meant to be; empty when none is near.
-[[nodiscard]] std::string_view nearest(std::string_view word,
-                                       const std::vector<std::string_view>& choices);
-
 }  // namespace spdnn::config

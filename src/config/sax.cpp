@@ -152,7 +152,8 @@ class Builder final : public nlohmann::json_sax<Json> {
     const std::string_view rest = text_.substr(std::min(at, text_.size()));
     const std::string_view before = text_.substr(0, std::min(at, text_.size()));
     const std::size_t last = before.find_last_not_of(" \t\r\n");
-    if (rest.starts_with('#') || rest.starts_with("//") || before.ends_with('/')) {
+    const bool in_string = message.find("invalid string") != std::string::npos;
+    if (rest.starts_with('#') || rest.starts_with("//") || (before.ends_with('/') && !in_string)) {
       message += "; JSON has no comments";
     } else if ((rest.starts_with('}') || rest.starts_with(']')) && last != std::string_view::npos &&
                before[last] == ',') {

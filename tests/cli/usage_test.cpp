@@ -23,6 +23,9 @@ TEST_F(Usage, HelpOfEverySubcommandHasAnExample) {
                                                        {"generate"},
                                                        {"generate", "images"},
                                                        {"generate", "network"},
+                                                       {"bench"},
+                                                       {"bench", "node"},
+                                                       {"convert"},
                                                        {"schema"}};
   for (std::vector<std::string> command : commands) {
     command.emplace_back("--help");
@@ -65,6 +68,25 @@ TEST_F(Usage, UnknownSubcommandIsNamed) {
   expect_part(o.err, "error: no subcommand 'rnu'; there are: run, devices");
 }
 
+TEST_F(Usage, MisspeltWordsAreNamedBeforeWhatIsMissing) {
+  expect_part(run({"run", "--hepl"}).err,
+              "error: no option '--hepl' of 'spdnn-gpu run'; did you mean '--help'?");
+  expect_part(run({"run", "a.json", "--sett=/batch=3"}).err, "did you mean '--set'?");
+  expect_part(run({"--versoin"}).err, "did you mean '--version'?");
+  expect_part(run({"bench", "nod"}).err,
+              "no subcommand 'nod'; there are: node; did you mean 'node'?");
+  expect_part(run({"generate", "images", "--neurons", "4", "--digitz", "3"}).err,
+              "of 'spdnn-gpu generate images'; did you mean '--digits'?");
+  expect_part(
+      run({"run", "a.json", "b.json"}).err,
+      "error: 'spdnn-gpu run' takes no argument 'b.json'\n'spdnn-gpu run --help' says more");
+}
+
+TEST_F(Usage, MissingSubcommandsAreListed) {
+  expect_part(run({}).err, "error: a subcommand is needed; there are: run, devices");
+  expect_part(run({"generate"}).err, "error: a subcommand is needed; there are: network, images");
+}
+
 TEST_F(Usage, DevicesAndSchemaPrintJson) {
   const Outcome devices = run({"devices", "--json"});
   EXPECT_EQ(devices.status, 0);
@@ -80,6 +102,7 @@ TEST_F(Usage, FullDiskEndsWithThree) {
   const Outcome o = finish(start({"schema"}, "/dev/full"));
   EXPECT_EQ(o.status, 3);
   expect_part(o.err, "standard output can't be written");
+  EXPECT_EQ(finish(start({"--help"}, "/dev/full")).status, 3);
 }
 
 TEST_F(Usage, ReaderThatGoesAwayIsNoError) {

@@ -62,7 +62,10 @@ TEST_F(BadConfig, TrailingText) {
 }
 TEST_F(BadConfig, NotANumber) { expect(with(R"("batch": NaN)"), {"c.json:2:", "invalid literal"}); }
 TEST_F(BadConfig, NumberTooHuge) { expect(with(R"("batch": 1e999)"), {"c.json:2:", "1e999"}); }
-TEST_F(BadConfig, NotUtf8) { expect("{\"\xff\": 1}", {"c.json:1:3: ", "UTF-8"}); }
+TEST_F(BadConfig, NotUtf8) {
+  expect("{\"\xff\": 1}", {"c.json:1:3: ", "UTF-8"});
+  EXPECT_EQ(refusal("{\"output\": \"a/\xff\"}").find("comments"), std::string::npos);
+}
 TEST_F(BadConfig, ZeroByte) { expect(std::string("{\0}", 3), {"c.json:1:2: "}); }
 
 TEST_F(BadConfig, KeyTwice) {
@@ -123,6 +126,7 @@ TEST_F(BadConfig, WrongType) {
   expect(with(R"("verify": [])"), {"/verify: found an empty list; expected an object"});
   expect(with(R"("output": "")"),
          {"/output: found the string \"\"; expected a string that is not"});
+  expect(with(R"("output": "a\u0000b")"), {"/output: found the string", "without \\u0000"});
 }
 TEST_F(BadConfig, PartitionThatFitsNothing) {
   expect(with(R"("partition": "cyclic")"), {"c.json:2: /partition: ", "strategy 'model'"});
@@ -135,7 +139,8 @@ TEST_F(BadConfig, PartitionThatFitsNothing) {
 TEST_F(BadConfig, OutOfRange) {
   expect(with(R"("batch": 0)"), {"/batch: found 0;", "from 1 to 2147483647"});
   expect(with(R"("batch": 2147483648)"), {"/batch: found 2147483648;"});
-  expect(with(R"("seed": -1)"), {"/seed: found -1; expected an integer, at least 0"});
+  expect(with(R"("seed": -1)"),
+         {"/seed: found -1; expected an integer from 0 to 9223372036854775807"});
   expect(with(R"("seed": 18446744073709551615)"), {"/seed: found 18446744073709551615"});
   expect(with(R"("seed": 1e300)"), {"/seed: found 1e+300"});
   expect(with(R"("require": {"max_infer_seconds": 0})"),
@@ -251,6 +256,7 @@ TEST_F(BadConfig, MissingDataFolder) {
 
 TEST_F(BadConfig, SetIsNamed) {
   expect(with(""), {"--set /bacth=1: /bacth: unknown key; did you mean 'batch'?"}, {"/bacth=1"});
+  expect(with(""), {"--set /=1: /: unknown key; allowed: "}, {"/=1"});
   expect(with(R"("batch": 1)"), {"--set /batch=0: /batch: found 0"}, {"/batch=0"});
 }
 TEST_F(BadConfig, SetReplacesWhatWasInside) {
