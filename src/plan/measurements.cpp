@@ -1,11 +1,10 @@
 // The file in which measurements are kept: one JSON object, `key: [seconds, day]`.
-#include <unistd.h>
-
 #include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "spdnn/io.hpp"
 #include "spdnn/plan.hpp"
 
 namespace spdnn {
@@ -49,14 +48,10 @@ void Measurements::store() {
   const std::filesystem::path path = file_;
   std::error_code ignored;
   std::filesystem::create_directories(path.parent_path(), ignored);
-  const std::string temporary = file_ + "." + std::to_string(::getpid());
-  std::ofstream stream(temporary);
-  stream << content.dump(1) << '\n';
-  stream.close();
-  if (stream) {
-    std::filesystem::rename(temporary, path, ignored);
-  } else {
-    std::filesystem::remove(temporary, ignored);
+  try {
+    write_file_atomically(path, content.dump(1) + '\n');
+  } catch (const SystemError&) {
+    // What is not remembered is measured again.
   }
   stored_ = entries_.size();
 }
