@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <queue>
 #include <tuple>
 
 #include "stragglers/simulated_queue.hpp"
+#include "stragglers/simulated_rank.hpp"
 
 namespace spdnn::bench {
 namespace {
@@ -16,35 +16,6 @@ namespace {
 constexpr double kWorthPacking = 0.05;
 /// Pieces of rows that a member of a crew is left with at least; as in `Crew`.
 constexpr double kLeastShare = 1.0 / 4096.0;
-
-using Images = std::vector<std::int32_t>;  ///< by image: the segment in which it dies
-
-/// Ranks that share the rows of a leader's images; member 0 is the leader.
-struct Team {
-  std::vector<int> members;
-  std::vector<double> shares;
-};
-
-struct Rank {
-  double slowdown = 1.0;
-  std::map<std::size_t, Images> pools;
-  Images current;
-  std::size_t segment = 0;  ///< next of the current images
-  bool here = false;        ///< they were not set aside at the end of their last segment
-  double step_s = 0.0;      ///< their last segment took
-  std::size_t step_images = 0;
-
-  Team crew;  ///< without members when there is none
-  bool crews_pay = true;
-  double alone_rate = 0.0;
-  std::int64_t image_layers = 0;
-
-  bool idle = false;
-  double ended_s = 0.0;
-  double waited_s = 0.0, wait_start_s = 0.0;
-  double remaining_s = 0.0;
-  SimulatedRank result;
-};
 
 enum class Event : std::uint8_t { choose, begin_segment, end_segment };
 
@@ -120,7 +91,7 @@ class Simulation {
       if (r > 0) helpers.push_back(r);
     }
     if (plan_.helping != Helping::rows) return;
-    end_wait(ranks_[0], all);
+    ranks_[0].end_wait(all);
     form_crew(0, std::move(helpers));
     schedule(all, 0, Event::choose);
   }
@@ -128,7 +99,7 @@ class Simulation {
   /// What a rank does next: a full pool, input images, any pool, help, or nothing.
   void choose(int r, double time) {
     Rank& rank = ranks_[r];
-    auto pool = full_pool(rank, plan_.batch[r]);
+    auto pool = rank.full_pool(plan_.batch[r]);
     if (pool == rank.pools.end()) {
       if (const Range range = queue_.take(r); range.size() > 0) return load(r, range, time);
       pool = std::find_if(rank.pools.begin(), rank.pools.end(),
@@ -150,18 +121,10 @@ class Simulation {
     rank.remaining_s = 0.0;
     if (std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& each) { return each.idle; })) {
       for (Rank& each : ranks_) {
-        end_wait(each, time);
+        each.end_wait(time);
         each.ended_s = time;
       }
     }
-  }
-
-  static std::map<std::size_t, Images>::iterator full_pool(Rank& rank, std::int64_t batch) {
-    auto found = rank.pools.end();
-    for (auto pool = rank.pools.begin(); pool != rank.pools.end(); ++pool) {
-      if (std::ssize(pool->second) >= batch) found = pool;
-    }
-    return found;
   }
 
   void load(int r, Range range, double time) {
@@ -238,7 +201,7 @@ class Simulation {
       for (std::size_t m = 0; m < busy.size(); ++m) {
         speeds.push_back(std::max(crew.shares[m], kLeastShare) / std::max(busy[m], 1e-9));
       }
-      share_rows(crew, speeds);
+      crew.share_rows(speeds);
     }
     return seconds;
   }
@@ -313,7 +276,7 @@ class Simulation {
   double hand_over(int from, int to, std::size_t segment, Images images, double time) {
     time += ranks_[from].slowdown * costs_.copy_s * static_cast<double>(images.size());
     Rank& helper = ranks_[to];
-    end_wait(helper, time + costs_.wake_s);
+    helper.end_wait(time + costs_.wake_s);
     helper.result.taken_over += std::ssize(images);
     helper.current = std::move(images);
     helper.segment = segment;
@@ -348,30 +311,17 @@ class Simulation {
     std::vector<double> speeds;
     for (const int member : helpers) speeds.push_back(plan_.speeds[member]);
     ranks_[leader].crew.members = std::move(helpers);
-    share_rows(ranks_[leader].crew, speeds);
-  }
-
-  static void share_rows(Team& crew, const std::vector<double>& speeds) {
-    double all = 0.0;
-    for (const double speed : speeds) all += speed;
-    crew.shares.clear();
-    for (const double speed : speeds) crew.shares.push_back(speed / all);
+    ranks_[leader].crew.share_rows(speeds);
   }
 
   /// Sends a crew away: its helpers look for work of their own.
   void dismiss(int r, double time) {
     Team& crew = ranks_[r].crew;
     for (std::size_t m = 1; m < crew.members.size(); ++m) {
-      end_wait(ranks_[crew.members[m]], time);
+      ranks_[crew.members[m]].end_wait(time);
       schedule(time, crew.members[m], Event::choose);
     }
     crew = {};
-  }
-
-  static void end_wait(Rank& rank, double time) {
-    rank.idle = false;
-    rank.waited_s += time - rank.wait_start_s;
-    rank.wait_start_s = time;
   }
 
   void judge_crew(int r, double time) {
