@@ -97,6 +97,12 @@ std::vector<double> measure(const Options& options, const Model& model, const Pa
 }
 
 /// One step, measured and predicted.
+json json_of(const StepCost& cost) {
+  json numbers;
+  for (const auto& [name, seconds] : named_seconds(cost)) numbers[name] = seconds;
+  return numbers;
+}
+
 json compare(const Options& options, const Model& model, const Division& division,
              const StepCost& cost, bool declared) {
   const Link link = declared ? options.link : Link{};
@@ -125,16 +131,7 @@ json compare(const Options& options, const Model& model, const Division& divisio
           {"predicted_s", predicted.seconds},
           {"predicted_compute_s", predicted.compute_s},
           {"predicted_exchange_s", predicted.exchange_s},
-          {"cost",
-           {{"forward_s", cost.forward},
-            {"backward_data_s", cost.backward_data},
-            {"backward_weights_s", cost.backward_weights},
-            {"update_s", cost.update},
-            {"loss_s", cost.loss},
-            {"exchange_call_s", cost.exchange.call},
-            {"exchange_latency_s", cost.exchange.latency},
-            {"exchange_word_s", cost.exchange.word},
-            {"exchange_own_word_s", cost.exchange.own}}},
+          {"cost", json_of(cost)},
           {"predicted_over_measured", predicted.seconds / median},
           {"other_cores", others.cores()}};
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "spdnn/device.hpp"
@@ -29,6 +31,9 @@ struct StepCost {
   ExchangeCost exchange;          ///< of CPU ranks of one process, each with a core
   std::int64_t exchanges = 1;     ///< that a batch goes in, to hide one behind the other's work
 };
+
+/// The seconds of a step's cost under the names that result files give them.
+[[nodiscard]] std::vector<std::pair<std::string, double>> named_seconds(const StepCost& cost);
 
 /// Measures what an exchange between so many ranks of this process takes beside what each of them
 /// does with nobody there; `own` is 0.

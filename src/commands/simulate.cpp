@@ -96,15 +96,9 @@ Json json_of(const LinkClass& link) {
 }
 
 Json json_of(const StepCost& cost) {
-  return {{"forward_s", cost.forward},
-          {"backward_data_s", cost.backward_data},
-          {"backward_weights_s", cost.backward_weights},
-          {"update_s", cost.update},
-          {"loss_s", cost.loss},
-          {"exchange_call_s", cost.exchange.call},
-          {"exchange_latency_s", cost.exchange.latency},
-          {"exchange_word_s", cost.exchange.word},
-          {"exchange_own_word_s", cost.exchange.own}};
+  Json json;
+  for (const auto& [name, seconds] : named_seconds(cost)) json[name] = seconds;
+  return json;
 }
 
 Json json_of(const Options& options, const Cluster& cluster, const Model& model,
@@ -191,6 +185,7 @@ ExitStatus simulate_command(const Options& options) {
   check_partition_models(options.models);
   const std::vector<HypergraphRequest> requests = requests_of(options);
   const Cluster cluster = cluster_of(options);
+  check_outputs({options.chart});
   const Model model = network_of(options);
   Exchanges exchanges;
   std::vector<Row> rows;

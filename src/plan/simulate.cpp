@@ -169,4 +169,16 @@ StepTime simulate_step(const Partition& partition, const Traffic& traffic, const
   return time;
 }
 
+std::vector<std::pair<std::string, double>> named_seconds(const StepCost& cost) {
+  return {{"forward_s", cost.forward},
+          {"backward_data_s", cost.backward_data},
+          {"backward_weights_s", cost.backward_weights},
+          {"update_s", cost.update},
+          {"loss_s", cost.loss},
+          {"exchange_call_s", cost.exchange.call},
+          {"exchange_latency_s", cost.exchange.latency},
+          {"exchange_word_s", cost.exchange.word},
+          {"exchange_own_word_s", cost.exchange.own}};
+}
+
 }  // namespace spdnn
