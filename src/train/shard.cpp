@@ -6,6 +6,7 @@
 #include <numeric>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "rows.hpp"
 #include "spdnn/plan.hpp"
@@ -85,12 +86,13 @@ Halo halo_of_loss(int rank, int ranks) {
   return halo;
 }
 
-/// One layer after another, and what is to be asked of the other ranks for all of them.
+/// One layer after another, and what is to be asked of the other ranks for all of them. The layers
+/// and the partition must outlive it.
 class ShardMaker {
  public:
   ShardMaker(int rank, const std::vector<TrainLayer>& layers,
-             const std::vector<LayerPartition>& partition, const std::vector<LayerSplit>& splits)
-      : rank_(rank), layers_(layers), partition_(partition), splits_(splits) {}
+             const std::vector<LayerPartition>& partition, std::vector<LayerSplit> splits)
+      : rank_(rank), layers_(layers), partition_(partition), splits_(std::move(splits)) {}
 
   void add(std::size_t layer, const Pattern& rows) {
     shard_.sums.emplace_back();
@@ -240,7 +242,7 @@ class ShardMaker {
   int rank_;
   const std::vector<TrainLayer>& layers_;
   const std::vector<LayerPartition>& partition_;
-  const std::vector<LayerSplit>& splits_;
+  std::vector<LayerSplit> splits_;
   Shard shard_;
   std::optional<FeatureOwners> before_;
   std::vector<HaloRequest> requests_;
@@ -336,8 +338,7 @@ Shard shard_of(const std::vector<CsrView>& weights, const std::vector<LayerParti
     for (std::size_t l = 0; l < layers.size(); ++l) layers[l].pattern = std::move(rows[l]);
     return whole_shard(std::move(layers));
   }
-  const std::vector<LayerSplit> by_outputs;
-  ShardMaker maker(rank, layers, partition, by_outputs);
+  ShardMaker maker(rank, layers, partition, {});
   for (std::size_t l = 0; l < layers.size(); ++l) {
     maker.add(l, rows[l]);
     rows[l] = {};
