@@ -4,7 +4,6 @@
 
 #include "layer_splits.hpp"
 #include "spdnn/random.hpp"
-#include "support/scratch.hpp"
 #include "train/row_runs.hpp"
 #include "worker.hpp"
 
@@ -76,25 +75,9 @@ TEST(InputSplitRuns, CheckpointsGoOnUnderOtherSplitsAndRanks) {
   TrainSpec spec = small_spec();
   spec.optimizer.kind = OptimizerKind::adam;
   spec.epochs = 4;
-  const TrainResult whole = run(spec, 1, 1);
-  const std::vector<std::tuple<int, int, InputSplit>> ways = {
-      {1, 1, InputSplit::automatic}, {3, 3, InputSplit::every_second}, {4, 2, InputSplit::never}};
-  for (const auto& [before, rows_before, split_before] : ways) {
-    for (const auto& [after, rows_after, split_after] : ways) {
-      const test::ScratchDir folder;
-      spec.checkpoint = {folder.path(), 1, 2, false};
-      spec.input_split = split_before;
-      spec.epochs = 2;
-      static_cast<void>(run(spec, before, rows_before));
-      spec.epochs = 4;
-      spec.checkpoint.resume = true;
-      spec.input_split = split_after;
-      const TrainResult resumed = run(spec, after, rows_after);
-      EXPECT_EQ(resumed.resumed_epochs, 2);
-      EXPECT_NEAR(resumed.epochs.back().train.loss, whole.epochs.back().train.loss,
-                  1e-3 * whole.epochs.back().train.loss);
-    }
-  }
+  test::expect_resumes(
+      spec,
+      {{1, 1, InputSplit::automatic}, {3, 3, InputSplit::every_second}, {4, 2, InputSplit::never}});
 }
 
 /// The first change, after six steps, chooses the same connections.

@@ -70,23 +70,7 @@ TEST(RowStrategies, CheckpointsGoOnOnOtherRanksAndStrategies) {
   TrainSpec spec = small_spec();
   spec.epochs = 6;
   spec.optimizer.kind = OptimizerKind::adam;
-  const TrainResult whole = run(spec, 1, 1);
-  const std::vector<std::pair<int, int>> groups = {{1, 1}, {3, 3}, {4, 2}, {2, 1}};
-  for (const auto& [before, rows_before] : groups) {
-    for (const auto& [after, rows_after] : groups) {
-      const test::ScratchDir folder;
-      spec.checkpoint.folder = folder.path();
-      spec.checkpoint.resume = false;
-      spec.epochs = 3;
-      static_cast<void>(run(spec, before, rows_before));
-      spec.epochs = 6;
-      spec.checkpoint.resume = true;
-      const TrainResult resumed = run(spec, after, rows_after);
-      EXPECT_EQ(resumed.resumed_epochs, 3);
-      EXPECT_NEAR(resumed.epochs.back().train.loss, whole.epochs.back().train.loss,
-                  1e-3 * whole.epochs.back().train.loss);
-    }
-  }
+  test::expect_resumes(spec, {{1, 1}, {3, 3}, {4, 2}, {2, 1}});
 }
 
 /// Images and rows by ratios; a rank of ratio 0, were it the first, has no part.
