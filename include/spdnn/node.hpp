@@ -28,6 +28,7 @@ struct DeviceSpeed {
   double host_bytes_per_s = 0.0;    ///< from the host to the device
   std::vector<WorkSpeed> works;
   std::int64_t share = 0;  ///< of `NodeReport::items`
+  double rows = 1.0;       ///< part of every layer's rows that it owns; 1: all of them
 };
 
 /// From one rank to another, while the others are idle.
@@ -53,6 +54,12 @@ struct NodeReport {
   std::vector<LinkSpeed> links;
   std::vector<CollectiveSpeed> collectives;
   std::vector<std::string> notes;
+
+  /// The part of all work that is a device's: its part of the items, times that of the rows.
+  [[nodiscard]] double part_of(const DeviceSpeed& device) const {
+    return device.rows * static_cast<double>(device.share) /
+           static_cast<double>(count > 0 ? count : 1);
+  }
 };
 
 /// Measures the devices of `config` on its network. Speeds of layers are remembered between runs as

@@ -22,17 +22,16 @@ std::string percent(double part) {
 
 std::string devices_table(const NodeReport& node) {
   std::vector<std::vector<std::string>> rows{
-      {"", "device", "multiply–adds", "memory", "copy", "from host", "share", ""}};
+      {"", "device", "multiply–adds", "memory", "copy", "from host", "share", "rows", "work"}};
   for (std::size_t r = 0; r < node.devices.size(); ++r) {
     const DeviceSpeed& d = node.devices[r];
-    const auto share =
-        static_cast<double>(d.share) / static_cast<double>(std::max<std::int64_t>(node.count, 1));
     rows.push_back({std::to_string(r), d.logical ? d.name + " (logical)" : d.name,
                     speed(d.fma_per_s, "/s"), speed(d.memory_bytes_per_s, "B/s"),
                     speed(d.copy_bytes_per_s, "B/s"), speed(d.host_bytes_per_s, "B/s"),
-                    report::count(d.share), fmt::format("{:.1f} %", 100.0 * share)});
+                    report::count(d.share), fmt::format("{:.1f} %", 100.0 * d.rows),
+                    fmt::format("{:.1f} %", 100.0 * node.part_of(d))});
   }
-  return report::table(rows, {false, false, true, true, true, true, true, true}, "  ");
+  return report::table(rows, {false, false, true, true, true, true, true, true, true}, "  ");
 }
 
 std::string works_table(const NodeReport& node) {
@@ -75,7 +74,8 @@ Json device_json(const DeviceSpeed& d) {
           {"copy_bytes_per_s", report::finite(d.copy_bytes_per_s)},
           {"host_bytes_per_s", report::finite(d.host_bytes_per_s)},
           {"works", std::move(works)},
-          {"share", d.share}};
+          {"share", d.share},
+          {"rows", report::finite(d.rows)}};
 }
 
 }  // namespace

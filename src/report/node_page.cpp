@@ -78,11 +78,11 @@ std::string label_of(const NodeReport& node, std::size_t rank) {
 std::string shares_chart(const NodeReport& node) {
   std::vector<Bar> bars;
   for (std::size_t r = 0; r < node.devices.size(); ++r) {
-    const std::int64_t share = node.devices[r].share;
-    bars.push_back({label_of(node, r), static_cast<double>(share),
-                    fmt::format("{} ({:.1f} %)", report::count(share),
-                                100.0 * static_cast<double>(share) /
-                                    static_cast<double>(std::max<std::int64_t>(node.count, 1)))});
+    const DeviceSpeed& d = node.devices[r];
+    const double part = node.part_of(d);
+    std::string text = report::count(d.share);
+    if (d.rows < 1.0) text += fmt::format(" × {:.1f} % of the rows", 100.0 * d.rows);
+    bars.push_back({label_of(node, r), part, fmt::format("{} ({:.1f} %)", text, 100.0 * part)});
   }
   return chart(fmt::format("Shares of the {} {}", report::count(node.count), node.items), bars);
 }

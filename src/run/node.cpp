@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "devices.hpp"
 #include "labelled.hpp"
@@ -63,6 +64,23 @@ void measure_limits(const DeviceSpec& spec, DeviceSpeed& speed) {
   }
 }
 
+/// What a rank gets to do: images, and where ranks own rows its part of these for all images of its
+/// group.
+void set_share(const Plan& plan, std::size_t rank, DeviceSpeed& speed) {
+  speed.share = plan.images[rank].size();
+  if (!plan.own_rows) return;
+  const std::int64_t place = plan.grid.places[rank];
+  speed.rows = 0.0;
+  if (place < 0) return;
+  const std::int64_t ranks = std::ssize(plan.grid.rows);
+  // A group's images stand at the first of its ranks.
+  const auto first =
+      std::find(plan.grid.places.begin(), plan.grid.places.end(), place / ranks * ranks);
+  speed.share = plan.images[static_cast<std::size_t>(first - plan.grid.places.begin())].size();
+  speed.rows = plan.grid.rows[static_cast<std::size_t>(place % ranks)] /
+               std::accumulate(plan.grid.rows.begin(), plan.grid.rows.end(), 0.0);
+}
+
 /// Every distinct layer with its fastest kernel.
 void measure_layers(const RunConfig& config, bool refresh, NodeReport& report) {
   const Sources sources = load_sources(config);
@@ -86,7 +104,7 @@ void measure_layers(const RunConfig& config, bool refresh, NodeReport& report) {
            best->seconds_per_image, static_cast<double>(shape.nnz) / best->seconds_per_image,
            floor * rank.slowdown / best->seconds_per_image});
     }
-    report.devices[r].share = plan.images[r].size();
+    set_share(plan, r, report.devices[r]);
     images_per_s += 1.0 / modelled_seconds_per_image(profile, r);
   }
   report.items = "images of the input";

@@ -47,6 +47,17 @@ TEST_F(Bench, NodeTellsOfDevicesLinksAndShares) {
   EXPECT_EQ(page.find("http"), std::string::npos) << "the page needs no other file";
 }
 
+TEST_F(Bench, RanksThatOwnRowsHaveTheirPartOfTheWork) {
+  const Outcome o = run({"bench", "node", config(), "--json", "--set", "/strategy=grid", "--set",
+                         "/model_ranks=2", "--set", "/split=[1, 3]"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  const json devices = json::parse(o.out)["devices"];
+  EXPECT_EQ(devices[0]["share"], 400);
+  EXPECT_EQ(devices[1]["share"], 400);
+  EXPECT_EQ(devices[0]["rows"], 0.25);
+  EXPECT_EQ(devices[1]["rows"], 0.75);
+}
+
 TEST_F(Bench, NodeRefusesWhatARunWouldRefuse) {
   EXPECT_EQ(run({"bench", "node", "missing.json"}).status, 2);
   EXPECT_EQ(run({"bench"}).status, 2);
