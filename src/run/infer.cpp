@@ -93,7 +93,7 @@ void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profi
 /// Checks a sample and the truth, both of the network as it was given, and sets the status.
 void verify(const RunConfig& config, const Sources& sources, const Work& work,
             std::vector<std::int64_t> sample, const Outcome& outcome, const Profile& profile,
-            RunResult& result) {
+            const Progress& progress, RunResult& result) {
   const double start = now_seconds();
   compare_categories(sources, result);
   if (config.verify.sample_against_reference > 0) {
@@ -110,7 +110,7 @@ void verify(const RunConfig& config, const Sources& sources, const Work& work,
     SampleOutcome checked =
         check_sample({&sources.model, &work.images, std::move(sample), &outcome.outputs,
                       is_canonical(result.plan, profile) && result.compile.exact, config.precision,
-                      short_of_memory});
+                      short_of_memory, &progress.cancel});
     result.sample = checked.check;
     std::move(checked.failures.begin(), checked.failures.end(),
               std::back_inserter(result.failures));
@@ -335,7 +335,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   describe_devices(job.specs, profile, outcome, result);
   count_edges(sources.model, network, outcome, result.edges);
   if (result.rows) count_rows(outcome, *result.rows);
-  verify(config, sources, work, std::move(sample), outcome, profile, result);
+  verify(config, sources, work, std::move(sample), outcome, profile, progress, result);
   result.peak_host_bytes = peak_host_bytes();
   check_bars(config.require, result);
   write_results(config, work, outcome, result);

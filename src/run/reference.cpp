@@ -79,25 +79,32 @@ Activations first_activations(const SampleRequest& request) {
   return x;
 }
 
+/// Bias and activation of a row of a linear layer, or of one pixel of a filter.
+template <class WithWeights>
+void finish_row(const WithWeights& layer, std::int64_t row, std::int64_t images, float* sum,
+                double* exact) {
+  const float bias = layer.bias[layer.bias.size() == 1 ? 0 : row];
+  const Epilogue& h = layer.activation;
+  for (std::int64_t i = 0; i < images; ++i) {
+    sum[i] = std::fmin(std::fmax(sum[i] + bias, h.lower), h.upper);
+    exact[i] =
+        std::fmin(std::fmax(exact[i] + static_cast<double>(bias), static_cast<double>(h.lower)),
+                  static_cast<double>(h.upper));
+  }
+}
+
 void apply_layer(const SparseLinear& layer, std::int64_t images, const Activations& x,
                  Activations& y, ThreadTeam& team) {
   static const SumRow sum_row = choose_sum_row();
   const CsrView& w = layer.weights.view();
   y.canonical.resize(static_cast<std::size_t>(w.rows * images));
   y.exact.resize(y.canonical.size());
-  const Epilogue& h = layer.activation;
   team.parallel_for(w.rows, 256, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       float* sum = y.canonical.data() + row * images;
       double* exact = y.exact.data() + row * images;
       sum_row(w, row, x, images, sum, exact);
-      const float bias = layer.bias[layer.bias.size() == 1 ? 0 : row];
-      for (std::int64_t i = 0; i < images; ++i) {
-        sum[i] = std::fmin(std::fmax(sum[i] + bias, h.lower), h.upper);
-        exact[i] =
-            std::fmin(std::fmax(exact[i] + static_cast<double>(bias), static_cast<double>(h.lower)),
-                      static_cast<double>(h.upper));
-      }
+      finish_row(layer, row, images, sum, exact);
     }
   });
 }
@@ -129,14 +136,7 @@ void apply_filter(const SparseConv2d& layer, std::int64_t row, std::int64_t oy, 
     };
     for_input(window, oy, ox, tap / window.kernel_width, tap % window.kernel_width, add);
   }
-  const float bias = layer.bias[layer.bias.size() == 1 ? 0 : row];
-  const Epilogue& h = layer.activation;
-  for (std::int64_t i = 0; i < images; ++i) {
-    sum[i] = std::fmin(std::fmax(sum[i] + bias, h.lower), h.upper);
-    exact[i] =
-        std::fmin(std::fmax(exact[i] + static_cast<double>(bias), static_cast<double>(h.lower)),
-                  static_cast<double>(h.upper));
-  }
+  finish_row(layer, row, images, sum, exact);
 }
 
 /// One output pixel of a channel for all images, in one precision.
@@ -241,6 +241,7 @@ SampleOutcome check_sample(const SampleRequest& request) {
   Activations y;
   const std::int64_t dead_from = dead_stays_dead_from(*request.model);
   for (std::int64_t l = 0; l < std::ssize(request.model->layers); ++l) {
+    if (request.cancel != nullptr && *request.cancel) throw CommError("the run was cancelled");
     const Layer& layer = request.model->layers[l];
     const auto zero = [](auto value) { return value == 0; };
     if (l >= dead_from && std::all_of(x.canonical.begin(), x.canonical.end(), zero) &&

@@ -66,10 +66,25 @@ Model load(const GraphChallengeModel& source, const RunConfig& config,
   return model;
 }
 
+/// Throws `InputError` where the columns alone, of 16 bits at least, are more than this machine's
+/// memory: taking it page by page would end the process, or others, without a word.
+void check_fits_memory(const RadixNetSpec& spec) {
+  const double bytes = static_cast<double>(spec.layers) * static_cast<double>(spec.neurons) * 2.0 *
+                       static_cast<double>(spec.fold) * sizeof(std::uint16_t);
+  const auto memory = static_cast<double>(open_device(DeviceSpec{})->info().memory_bytes);
+  if (bytes <= memory) return;
+  throw InputError(fmt::format(
+      "/model/radixnet: {} layers of {} neurons take more than {:.3g} GB, but this machine has "
+      "{:.3g} GB of memory; generate fewer, or write them to a file with 'spdnn-gpu "
+      "generate network' and run that as /model/graph_challenge, layer by layer",
+      spec.layers, spec.neurons, bytes / 1e9, memory / 1e9));
+}
+
 Model load(const RadixNetModel& source, const RunConfig& /*config*/,
            std::vector<std::string>& /*notes*/) {
   const RadixNetSpec& spec = source.spec;
   validate(spec);
+  check_fits_memory(spec);
   const float bias = bias_or_table(source.bias, spec.neurons, "/model/radixnet/bias");
   std::vector<Csr> weights(static_cast<std::size_t>(spec.layers));
   std::atomic<std::int64_t> next{0};

@@ -48,13 +48,18 @@ void compare_categories(const Sources& sources, RunResult& result) {
 
 std::vector<std::int64_t> choose_sample(std::int64_t images, std::int64_t count,
                                         std::uint64_t seed) {
+  // Each image in turn, with the chance that gives all sets of that size the same (Knuth, The Art
+  // of Computer Programming, 3.4.2, algorithm S).
   std::mt19937_64 random(seed);
   std::vector<std::int64_t> ids;
-  for (std::int64_t i = 0; i < count; ++i) {
-    ids.push_back(static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(images)));
+  std::int64_t wanted = std::min(count, images);
+  for (std::int64_t i = 0; wanted > 0; ++i) {
+    if (static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(images - i)) >= wanted) {
+      continue;
+    }
+    ids.push_back(i);
+    --wanted;
   }
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
 }
 

@@ -11,7 +11,7 @@ namespace spdnn {
 /// Compares the categories found with the truth, and names the ids that differ.
 void compare_categories(const Sources& sources, RunResult& result);
 
-/// `count` images spread at random over `images`, ascending, without repeats.
+/// `count` of `images` images at random, or all of them where there are fewer; ascending.
 [[nodiscard]] std::vector<std::int64_t> choose_sample(std::int64_t images, std::int64_t count,
                                                       std::uint64_t seed);
 

@@ -81,6 +81,20 @@ TEST_F(Run, WhatCantBeWrittenIsRefusedBeforeTheRun) {
   EXPECT_FALSE(fs::exists(folder_ / "in_the_way/categories.tsv"));
 }
 
+TEST_F(Run, AsManyImagesAreCheckedAsThereAre) {
+  const Outcome o = run(
+      {"run", write("c.json", small()), "--set", "/verify/sample_against_reference=2147483647"});
+  EXPECT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(result()["sample"]["images"], result()["unique_images"]);
+}
+
+TEST_F(Run, NetworksBeyondMemoryAreRefused) {
+  const Outcome o = run({"run", write("c.json", small()), "--set", "/model/radixnet/layers=1000000",
+                         "--set", "/model/radixnet/neurons=67108864"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "/model/radixnet: 1000000 layers of 67108864 neurons take more than");
+}
+
 TEST_F(Run, ClosedStandardStreamsDoNotReachItsFiles) {
   std::vector<std::string> results;
   for (const bool open : {true, false}) {
