@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <string_view>
 #include <thread>
 
 #include "format.hpp"
@@ -40,7 +42,9 @@ std::string cut(const std::string& line, std::size_t columns) {
 
 struct ProgressPrinter::State {
   State(const Progress& shown, std::FILE* file) : progress(shown), out(file) {
-    terminal = isatty(fileno(out)) == 1;
+    // One that calls itself dumb shows what erases a line as text.
+    const char* const kind = std::getenv("TERM");
+    terminal = isatty(fileno(out)) == 1 && (kind == nullptr || std::string_view(kind) != "dumb");
     thread = std::thread([this] { loop(); });
   }
 

@@ -46,7 +46,7 @@ std::string verdict(const RunResult& result) {
 }
 
 std::string with_origin(const std::string& what, const std::string& origin) {
-  return origin.empty() ? what : fmt::format("{} ({})", what, origin);
+  return origin.empty() ? what : fmt::format("{}: {}", what, origin);
 }
 
 /// What the compiler made of the network.

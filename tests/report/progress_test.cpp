@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <thread>
 
@@ -21,6 +22,7 @@ class Terminal {
     winsize size{};
     size.ws_col = 60;
     size.ws_row = 24;
+    setenv("TERM", "xterm", 1);
     EXPECT_EQ(openpty(&master_, &slave, nullptr, nullptr, &size), 0);
     out = fdopen(slave, "w");
   }
@@ -54,6 +56,19 @@ class Terminal {
   }
   int master_ = -1;
 };
+
+TEST(ProgressPrinter, DumbTerminalsGetNoSequencesThatTheyWouldShow) {
+  Terminal terminal;
+  setenv("TERM", "dumb", 1);
+  Progress progress;
+  progress.total = 10;
+  {
+    const ProgressPrinter printer(progress, terminal.out, false);
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  }
+  terminal.drain();
+  EXPECT_EQ(terminal.text.find('\033'), std::string::npos) << terminal.text;
+}
 
 TEST(ProgressPrinter, RedrawsALineOnATerminalAndClearsIt) {
   Terminal terminal;

@@ -130,7 +130,7 @@ TEST(Summary, SaysTheVerdictFirstAndBothRates) {
   const std::string text = result_summary(example());
   EXPECT_EQ(text.rfind("VERIFIED  2 categories as in the truth file", 0), 0U) << text;
   for (const char* part :
-       {"1,024 neurons × 120 layers (official files)", "60,000 images, 1,200 distinct ones run",
+       {"1,024 neurons × 120 layers: official files", "60,000 images, 1,200 distinct ones run",
         "data on 2 devices", "(logical)", "131 Gedges/s", "5.00 Gedges/s", "812 MB", "1.80 s",
         "note: a reason", "note: a note"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " in:\n" << text;
