@@ -252,6 +252,17 @@ class FetchData(unittest.TestCase):
         self.fail(2, r"invalid choice: 1000", "sdgc", "--neurons", "1000")
         self.fail(2, r"not an http or https address", "mnist", "--base-url", "file:///etc")
 
+    def test_commands_of_the_readme(self):
+        text = (TOOL.parents[1] / "README.md").read_text()
+        commands = re.findall(r"^tools/fetch-data (.*)$", text, re.MULTILINE)
+        self.assertTrue(commands)
+        for command in commands:
+            words = command.split()
+            self.assertTrue({"--list", "mnist", "sdgc"} & set(words), command)
+            done = subprocess.run([sys.executable, "-B", TOOL, *words, "--list"],
+                                  capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_folder_that_cannot_be_made(self):
         self.top.write_text("a file is in the way")
         self.fail(3, r"data", "sdgc")
