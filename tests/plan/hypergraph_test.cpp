@@ -64,13 +64,11 @@ TEST(Hypergraph, CostIsTheTrafficAndChangesAreDifferences) {
         EXPECT_GT(assignment.words_of_move(u, to, words - 1), words - 1);
         assignment.move(u, to);
       } else if (assignment.parts()[u] != assignment.parts()[v]) {
-        const std::uint32_t from = assignment.parts()[u];
         words = assignment.words_of_swap(u, v);
         above = assignment.overload_of_swap(u, v);
         EXPECT_EQ(assignment.words_of_swap(u, v, words), words);
         EXPECT_GT(assignment.words_of_swap(u, v, words - 1), words - 1);
-        assignment.move(u, assignment.parts()[v]);
-        assignment.move(v, from);
+        assignment.swap(u, v);
       }
       ASSERT_EQ(assignment.cost(), cost + words);
       ASSERT_NEAR(assignment.overload(), overload + above, 1e-9);
@@ -112,6 +110,29 @@ TEST(Hypergraph, ContractionKeepsCostAndLoads) {
       EXPECT_EQ(sums[l - range.begin], weights[l].nnz);
     }
   }
+}
+
+TEST(Hypergraph, VerticesThatFillAShareMeetThoseOfOtherLayers) {
+  // Rows of the same layer share most, but none may meet another.
+  const Model model = test::random_layers({64, 64, 64, 64, 64}, 8, 3, test::Rows::grouped);
+  const auto weights = partitioned_weights(model);
+  const Hypergraph graph = hypergraph::hypergraph_of(weights, {0, 4}, {}, 64);
+  std::vector<std::int64_t> caps(4);
+  for (const auto& own : graph.weights) {
+    caps[own.layer] = std::max(caps[own.layer], own.nonzeros);
+  }
+  const auto clustering = hypergraph::cluster_neighbours(graph, caps, {}, 1);
+  const Hypergraph small = hypergraph::contract(graph, clustering.cluster, clustering.count);
+  EXPECT_LT(small.vertices(), graph.vertices() * 7 / 10);
+  for (const auto& own : small.weights) EXPECT_LE(own.nonzeros, caps[own.layer]);
+}
+
+TEST(Hypergraph, WhatPartsTookApartStaysSo) {
+  const std::vector<std::uint32_t> cluster = {0, 1, 2, 2, 3, 2, 3, 2};
+  const std::vector<std::uint32_t> parts = {0, 1, 0, 1, 1, 0, 1, 1};
+  const auto pieces = hypergraph::cluster_within(cluster, parts, 2);
+  EXPECT_EQ(pieces.cluster, (std::vector<std::uint32_t>{0, 1, 2, 3, 4, 2, 4, 3}));
+  EXPECT_EQ(pieces.count, 5);
 }
 
 TEST(Hypergraph, TinyNetworksComeToTheBestThereIs) {
@@ -217,6 +238,13 @@ TEST(Hypergraph, ADeepButterflySendsFarLessThanCyclic) {
         static_cast<double>(traffic.words),
         0.85 * static_cast<double>(count_traffic(model, cyclic_partition(model, parts)).words));
   }
+  // A group of equal rows does not fit one of so many, and a short search must do.
+  HypergraphRequest request = request_for(64);
+  request.searches = 1;
+  request.effort = 0.1;
+  const Traffic traffic = count_traffic(model, hypergraph_partition(model, request));
+  EXPECT_EQ(imbalance(traffic), 0.0);
+  EXPECT_LT(traffic.words, count_traffic(model, cyclic_partition(model, 64)).words * 98 / 100);
 }
 
 TEST(Hypergraph, ZoltanKeepsTheSameLimitsOrIsMissed) {

@@ -11,8 +11,8 @@ Assignment::Assignment(const Hypergraph& graph, const Limits& limits,
       parts_(std::move(parts)),
       load_(static_cast<std::size_t>(graph.layers * limits.parts())),
       slot_offsets_{0},
-      filter_words_((std::min(kFilterBits, static_cast<std::uint32_t>(limits.parts())) + 63) / 64),
-      filter_(static_cast<std::size_t>(graph.nets()) * filter_words_),
+      filter_words_((static_cast<std::size_t>(graph.nets()) + 63) / 64),
+      filter_(std::min(kFilterRows, static_cast<std::uint32_t>(limits.parts())) * filter_words_),
       alone_(static_cast<std::size_t>(graph.vertices())),
       anchor_(static_cast<std::size_t>(graph.vertices())),
       bucket_(static_cast<std::size_t>(graph.layers * limits.parts())),
@@ -89,9 +89,9 @@ void Assignment::free_slot(std::uint32_t net, Slot* slot) {
 }
 
 bool Assignment::touches(std::uint32_t net, std::uint32_t part) const {
-  const std::uint64_t word = filter_[net * filter_words_ + (part % kFilterBits) / 64];
-  if ((word >> (part % 64) & 1U) == 0) return false;
-  if (static_cast<std::uint32_t>(limits_.parts()) <= kFilterBits) return true;
+  const std::uint64_t word = filter_[(part % kFilterRows) * filter_words_ + net / 64];
+  if ((word >> (net % 64) & 1U) == 0) return false;
+  if (static_cast<std::uint32_t>(limits_.parts()) <= kFilterRows) return true;
   return find(net, part)->pins > 0;
 }
 
@@ -102,7 +102,7 @@ void Assignment::add_pin(std::uint32_t net, std::uint32_t v, std::uint32_t part)
   if (slot->pins == 0) {
     cost_ += words;
     alone_[v] += words;
-    filter(net, part) |= std::uint64_t{1} << (part % 64);
+    filter(net, part) |= std::uint64_t{1} << (net % 64);
   } else if (slot->pins == 1) {
     alone_[slot->mixed] -= words;
   }
@@ -125,14 +125,14 @@ void Assignment::drop_pin(std::uint32_t net, std::uint32_t v, std::uint32_t part
 
 /// Clears the bit of a part that has left, unless another on the net shares it.
 void Assignment::leave_filter(std::uint32_t net, std::uint32_t part) {
-  if (static_cast<std::uint32_t>(limits_.parts()) > kFilterBits) {
+  if (static_cast<std::uint32_t>(limits_.parts()) > kFilterRows) {
     const auto shares = [&](const Slot& slot) {
-      return slot.pins > 0 && slot.part % kFilterBits == part % kFilterBits;
+      return slot.pins > 0 && slot.part % kFilterRows == part % kFilterRows;
     };
     const Slot* slots = slots_.data() + slot_offsets_[net];
     if (std::any_of(slots, slots + slots_of(net), shares)) return;
   }
-  filter(net, part) &= ~(std::uint64_t{1} << (part % 64));
+  filter(net, part) &= ~(std::uint64_t{1} << (net % 64));
 }
 
 double Assignment::over(std::size_t layer, std::int64_t load, std::int64_t part) const {
@@ -203,21 +203,71 @@ std::int64_t Assignment::find_touched(std::uint32_t v, std::vector<std::int64_t>
   return elsewhere;
 }
 
-std::int64_t Assignment::words_of_swap(std::uint32_t u, std::uint32_t v, std::int64_t most) const {
-  const std::uint32_t a = parts_[u];
-  const std::uint32_t b = parts_[v];
-  const std::int64_t of_u = words_of_move(u, b);
-  std::int64_t words = of_u + words_of_move(v, a, most - of_u);
-  // A net of both has as many pins in either part as before: what it counted for ending is undone.
-  const auto nets = graph_.nets_of(v);
-  const std::uint32_t* at = nets.data();
+void Assignment::compare_nets(std::uint32_t u, std::uint32_t v) {
+  nets_.left.clear();
+  nets_.right.clear();
+  nets_.both.clear();
+  const auto of_v = graph_.nets_of(v);
+  auto at = of_v.begin();
   for (const std::uint32_t net : graph_.nets_of(u)) {
-    if (words > most) break;
-    at = std::find_if(at, nets.data() + nets.size(), [&](std::uint32_t n) { return n >= net; });
-    if (at == nets.data() + nets.size()) break;
-    if (*at == net) words += graph_.net_words[net] * (alone(net, a) + alone(net, b));
+    while (at != of_v.end() && *at < net) nets_.right.push_back(*at++);
+    if (at != of_v.end() && *at == net) {
+      nets_.both.push_back(*at++);
+    } else {
+      nets_.left.push_back(net);
+    }
+  }
+  nets_.right.insert(nets_.right.end(), at, of_v.end());
+}
+
+/// What a vertex of these nets changes on them by a move.
+std::int64_t Assignment::words_on(const std::vector<std::uint32_t>& nets, std::uint32_t from,
+                                  std::uint32_t to) const {
+  std::int64_t words = 0;
+  for (const std::uint32_t net : nets) {
+    const int change = static_cast<int>(!touches(net, to)) - static_cast<int>(alone(net, from));
+    words += change * graph_.net_words[net];
   }
   return words;
+}
+
+std::int64_t Assignment::words_of_swap(std::uint32_t u, std::uint32_t v, std::int64_t most) {
+  const std::uint32_t a = parts_[u];
+  const std::uint32_t b = parts_[v];
+  compare_nets(u, v);
+  // A net of both has as many pins in either part as before.
+  if (nets_.left.size() + nets_.right.size() < nets_.both.size()) {
+    return words_on(nets_.left, a, b) + words_on(nets_.right, b, a);
+  }
+  const std::int64_t of_u = words_of_move(u, b, most + alone_[v]);
+  std::int64_t words = of_u + words_of_move(v, a, most - of_u);
+  for (const std::uint32_t net : nets_.both) {
+    if (words > most) break;
+    // What it counted for ending is undone.
+    words += graph_.net_words[net] * (alone(net, a) + alone(net, b));
+  }
+  return words;
+}
+
+/// A pin of `part` is another vertex from now on.
+void Assignment::hand_over(std::uint32_t net, std::uint32_t part, std::uint32_t from,
+                           std::uint32_t to) {
+  auto* slot = const_cast<Slot*>(find(net, part));
+  slot->mixed ^= from ^ to;
+  if (slot->pins > 1) return;
+  alone_[from] -= graph_.net_words[net];
+  alone_[to] += graph_.net_words[net];
+}
+
+void Assignment::change_bucket(std::uint32_t v, std::uint32_t to) {
+  auto& old_bucket = bucket_[bucket_of(v, parts_[v])];
+  place_[old_bucket.back()] = place_[v];
+  old_bucket[place_[v]] = old_bucket.back();
+  old_bucket.pop_back();
+  auto& new_bucket = bucket_[bucket_of(v, to)];
+  place_[v] = static_cast<std::uint32_t>(new_bucket.size());
+  new_bucket.push_back(v);
+  parts_[v] = to;
 }
 
 void Assignment::move(std::uint32_t v, std::uint32_t to) {
@@ -229,14 +279,30 @@ void Assignment::move(std::uint32_t v, std::uint32_t to) {
     drop_pin(net, v, from);
     add_pin(net, v, to);
   }
-  auto& old_bucket = bucket_[bucket_of(v, from)];
-  place_[old_bucket.back()] = place_[v];
-  old_bucket[place_[v]] = old_bucket.back();
-  old_bucket.pop_back();
-  auto& new_bucket = bucket_[bucket_of(v, to)];
-  place_[v] = static_cast<std::uint32_t>(new_bucket.size());
-  new_bucket.push_back(v);
-  parts_[v] = to;
+  change_bucket(v, to);
+}
+
+void Assignment::swap(std::uint32_t u, std::uint32_t v) {
+  const std::uint32_t a = parts_[u];
+  const std::uint32_t b = parts_[v];
+  overload_ += overload_of_swap(u, v);
+  shift_load(u, a, b);
+  shift_load(v, b, a);
+  compare_nets(u, v);
+  for (const std::uint32_t net : nets_.left) {
+    drop_pin(net, u, a);
+    add_pin(net, u, b);
+  }
+  for (const std::uint32_t net : nets_.right) {
+    drop_pin(net, v, b);
+    add_pin(net, v, a);
+  }
+  for (const std::uint32_t net : nets_.both) {
+    hand_over(net, a, u, v);
+    hand_over(net, b, v, u);
+  }
+  change_bucket(u, b);
+  change_bucket(v, a);
 }
 
 }  // namespace spdnn::hypergraph

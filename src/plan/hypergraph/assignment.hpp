@@ -33,7 +33,7 @@ class Assignment {
                                            std::int64_t most = kAnyWords) const;
   /// The same where u and v, of different parts, go to each other's.
   [[nodiscard]] std::int64_t words_of_swap(std::uint32_t u, std::uint32_t v,
-                                           std::int64_t most = kAnyWords) const;
+                                           std::int64_t most = kAnyWords);
   /// Words of the nets of `v` that touch each part, in `words`, whose entries were 0, by part; the
   /// parts that any touches in `touched`. Returns what a move to any other part changes the cost
   /// by; a move to one of these, so many words less.
@@ -45,6 +45,8 @@ class Assignment {
   /// Whether the part of `v` is above the limit of one of its layers.
   [[nodiscard]] bool crowded(std::uint32_t v) const;
   void move(std::uint32_t v, std::uint32_t to);
+  /// u and v, of different parts, go to each other's.
+  void swap(std::uint32_t u, std::uint32_t v);
 
  private:
   /// Pins of a net in one part: how many (0: a free slot), and the exclusive or of their numbers,
@@ -58,7 +60,7 @@ class Assignment {
     return anchor_[v] * static_cast<std::size_t>(limits_.parts()) + part;
   }
   [[nodiscard]] std::uint64_t& filter(std::uint32_t net, std::uint32_t part) {
-    return filter_[net * filter_words_ + (part % kFilterBits) / 64];
+    return filter_[(part % kFilterRows) * filter_words_ + net / 64];
   }
   [[nodiscard]] bool touches(std::uint32_t net, std::uint32_t part) const;
   /// Slots of a net, and the first of them that `part` is looked for in.
@@ -76,6 +78,12 @@ class Assignment {
   void drop_pin(std::uint32_t net, std::uint32_t v, std::uint32_t part);
   void free_slot(std::uint32_t net, Slot* slot);
   void leave_filter(std::uint32_t net, std::uint32_t part);
+  void hand_over(std::uint32_t net, std::uint32_t part, std::uint32_t from, std::uint32_t to);
+  /// Fills `nets_`.
+  void compare_nets(std::uint32_t u, std::uint32_t v);
+  [[nodiscard]] std::int64_t words_on(const std::vector<std::uint32_t>& nets, std::uint32_t from,
+                                      std::uint32_t to) const;
+  void change_bucket(std::uint32_t v, std::uint32_t to);
   void add_vertices();
   [[nodiscard]] double over(std::size_t layer, std::int64_t load, std::int64_t part) const;
   void shift_load(std::uint32_t v, std::uint32_t from, std::uint32_t to);
@@ -89,15 +97,19 @@ class Assignment {
   // slots again as pins, in which parts are found by hash.
   std::vector<std::int64_t> slot_offsets_;
   std::vector<Slot> slots_;
-  // Of each net one bit for each part it touches, parts past `kFilterBits` sharing bits with
-  // others.
-  static constexpr std::uint32_t kFilterBits = 512;
-  std::size_t filter_words_;
+  // Of each part one bit for each net that touches it, parts past `kFilterRows` sharing bits with
+  // others. A vertex's nets are neurons of two layers, so that their bits lie close together.
+  static constexpr std::uint32_t kFilterRows = 512;
+  std::size_t filter_words_;  ///< of a part
   std::vector<std::uint64_t> filter_;
   std::vector<std::int64_t> alone_;    ///< words that end where the vertex leaves its part
   std::vector<std::uint32_t> anchor_;  ///< first layer of each vertex
   std::vector<std::vector<std::uint32_t>> bucket_;
   std::vector<std::uint32_t> place_;  ///< of each vertex in its bucket
+  /// Nets of two vertices: of one alone, of the other alone, and of both.
+  struct Comparison {
+    std::vector<std::uint32_t> left, right, both;
+  } nets_;
   std::int64_t cost_ = 0;
   double overload_ = 0.0;
 };

@@ -46,6 +46,17 @@ class Clusters {
     const auto own = graph_.weights_of(v);
     return std::all_of(own.begin(), own.end(), sums);
   }
+  /// Whether the vertices fit beside each other.
+  [[nodiscard]] bool fit(std::int64_t u, std::int64_t v) const {
+    const auto of_u = graph_.weights_of(u);
+    auto at = of_u.begin();
+    for (const Weight& own : graph_.weights_of(v)) {
+      at = std::find_if(at, of_u.end(), [&](const Weight& w) { return w.layer >= own.layer; });
+      if (at == of_u.end()) break;
+      if (at->layer == own.layer && at->nonzeros + own.nonzeros > caps_[own.layer]) return false;
+    }
+    return true;
+  }
   std::uint32_t open(std::int64_t v) {
     const auto own = graph_.weights_of(v);
     weights_.emplace_back(own.begin(), own.end());
@@ -128,6 +139,20 @@ Clustering cluster_twins(const Hypergraph& graph, std::span<const CsrView> weigh
   return std::move(clusters).take();
 }
 
+Clustering cluster_within(std::span<const std::uint32_t> cluster,
+                          std::span<const std::uint32_t> parts, std::int64_t fixed) {
+  Clustering pieces;
+  std::unordered_map<std::uint64_t, std::uint32_t> known;  // piece, by cluster and part
+  for (std::size_t v = 0; v < cluster.size(); ++v) {
+    const std::uint64_t key = std::uint64_t{cluster[v]} << 32U | parts[v];
+    const auto next = static_cast<std::uint32_t>(pieces.count);
+    pieces.cluster.push_back(
+        std::ssize(pieces.cluster) < fixed ? next : known.try_emplace(key, next).first->second);
+    if (pieces.cluster.back() == next) ++pieces.count;
+  }
+  return pieces;
+}
+
 Clustering cluster_neighbours(const Hypergraph& graph, std::span<const std::int64_t> caps,
                               std::span<const std::uint32_t> parts, std::uint64_t seed) {
   Clusters clusters(graph, caps);
@@ -148,7 +173,8 @@ Clustering cluster_neighbours(const Hypergraph& graph, std::span<const std::int6
       if (rating <= most) continue;
       const std::uint32_t c = clusters.of(u);
       const bool joins = c != Clusters::kNone;
-      if (joins && (clusters.members(c) >= kMostMembers || !clusters.fits(v, c))) continue;
+      if (joins && clusters.members(c) >= kMostMembers) continue;
+      if (joins ? !clusters.fits(v, c) : !clusters.fit(u, v)) continue;
       best = u;
       most = rating;
     }
@@ -156,13 +182,7 @@ Clustering cluster_neighbours(const Hypergraph& graph, std::span<const std::int6
       clusters.open(v);
       continue;
     }
-    if (clusters.of(best) == Clusters::kNone) {
-      const std::uint32_t c = clusters.open(best);
-      if (!clusters.fits(v, c)) {
-        clusters.open(v);
-        continue;
-      }
-    }
+    if (clusters.of(best) == Clusters::kNone) clusters.open(best);
     clusters.join(v, clusters.of(best));
   }
   return std::move(clusters).take();

@@ -98,7 +98,7 @@ std::vector<std::uint32_t> best_search(const Prepared& prepared, const Limits& l
     std::vector<std::future<std::vector<std::uint32_t>>> found;
     for (int s = first; s < std::min(searches, first + std::max(request.threads, 1)); ++s) {
       const Search search{request.seed + static_cast<std::uint64_t>(s) * 0x9E3779B97F4A7C15U,
-                          request.effort, 3};
+                          request.effort};
       found.push_back(std::async(std::launch::async, [&prepared, &limits, search] {
         return search_parts(prepared, limits, search);
       }));

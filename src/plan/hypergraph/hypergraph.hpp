@@ -85,6 +85,9 @@ struct Clustering {
 /// by layer) allow: what folding a network does.
 [[nodiscard]] Clustering cluster_twins(const Hypergraph& graph, std::span<const CsrView> weights,
                                        Range range, std::span<const std::int64_t> caps);
+/// The vertices of each cluster that are in the same part. The first `fixed` stay alone.
+[[nodiscard]] Clustering cluster_within(std::span<const std::uint32_t> cluster,
+                                        std::span<const std::uint32_t> parts, std::int64_t fixed);
 /// Each vertex with the neighbour that shares most with it: first choice (Karypis and Kumar, VLSI
 /// Design 2000), four vertices at most. With `parts`, only vertices of the same part meet.
 [[nodiscard]] Clustering cluster_neighbours(const Hypergraph& graph,

@@ -24,14 +24,19 @@ constexpr double kLastSweeps = 30;
 /// Beginnings of which the best is refined: so many at most, fewer of larger networks.
 constexpr std::int64_t kTries = 8;
 constexpr std::int64_t kTriedVertices = 1 << 15;
+/// Cycles of coarsening and refining what was found: of a folded network, which is small, and of
+/// rows. One that gains less than this part ends them.
+constexpr int kFoldedCycles = 8;
+constexpr int kRowCycles = 2;
+constexpr double kLeastGain = 5e-4;
 /// Temperatures in words of a net, where nets weigh unequally of the one the typical word is on.
 constexpr double kFirstHot = 4.0;
 constexpr double kHot = 0.5;
 constexpr double kFinestHot = 1.0;
 constexpr double kCold = 0.04;
 
-/// The parts of a level's vertices from those of the finer level's. Where several parts meet in
-/// one vertex, the last one's stands.
+/// The parts of a level's vertices, each made of vertices of one part, from those of the finer
+/// level's.
 std::vector<std::uint32_t> lift(const Level& level, const std::vector<std::uint32_t>& finer) {
   std::vector<std::uint32_t> parts(static_cast<std::size_t>(level.graph.vertices()));
   for (std::size_t v = 0; v < finer.size(); ++v) parts[level.from_finer[v]] = finer[v];
@@ -114,18 +119,22 @@ class Multilevel {
       std::vector<std::uint32_t> other = first_parts(folded);
       if (worth(other, folded) < worth(parts, folded)) parts = std::move(other);
     }
-    for (int cycle = 1; cycle < search_.cycles; ++cycle) parts = cycled(parts, folded, folded);
+    parts = improved(std::move(parts), folded, folded > 0 ? kFoldedCycles : kRowCycles);
     if (folded == 0) return parts;
-    own_.clear();
+    begin_with(prepared_.levels.size());
     parts = refine_up(lower(level(folded), parts), false, 0, 0);
     return cycled(parts, 0, 0);
   }
 
  private:
-  [[nodiscard]] std::size_t levels() const { return prepared_.levels.size() + own_.size(); }
+  [[nodiscard]] std::size_t levels() const { return common_ + own_.size(); }
   [[nodiscard]] const Level& level(std::size_t l) const {
-    const std::size_t common = prepared_.levels.size();
-    return l < common ? prepared_.levels[l] : own_[l - common];
+    return l < common_ ? prepared_.levels[l] : own_[l - common_];
+  }
+  /// Forgets all levels but the first `common` that searches share.
+  void begin_with(std::size_t common) {
+    common_ = common;
+    own_.clear();
   }
   [[nodiscard]] double worth(const std::vector<std::uint32_t>& parts, std::size_t l) const {
     return worth_of(level(l).graph, limits_, parts);
@@ -133,37 +142,57 @@ class Multilevel {
 
   /// Parts of level `to` from nothing.
   std::vector<std::uint32_t> first_parts(std::size_t to) {
-    own_.clear();
+    begin_with(prepared_.levels.size());
     coarsen({});
     std::vector<std::uint32_t> parts =
         spread(level(levels() - 1).graph, limits_, Random(random_.next(), 3));
     return refine_up(std::move(parts), true, levels() - 1, to);
   }
 
+  /// As many cycles at level `at` as gain something, `most` at most.
+  std::vector<std::uint32_t> improved(std::vector<std::uint32_t> parts, std::size_t at, int most) {
+    double before = worth(parts, at);
+    for (int cycle = 0; cycle < most; ++cycle) {
+      parts = cycled(parts, at, at);
+      const double after = worth(parts, at);
+      if (after > (1.0 - kLeastGain) * before) break;
+      before = after;
+    }
+    return parts;
+  }
+
   /// Coarsens and refines again what is known at level `at`, and keeps the better.
   std::vector<std::uint32_t> cycled(const std::vector<std::uint32_t>& parts, std::size_t at,
                                     std::size_t to) {
+    begin_with(at + 1);
     std::vector<std::uint32_t> again = parts;
-    own_.clear();
-    for (std::size_t l = at + 1; l < prepared_.levels.size(); ++l) again = lift(level(l), again);
-    coarsen(again);
-    for (const Level& coarser : own_) again = lift(coarser, again);
+    for (std::size_t l = at + 1; l < prepared_.levels.size(); ++l) {
+      // What the parts took apart stays so.
+      add_level(cluster_within(prepared_.levels[l].from_finer, again, level(l - 1).graph.fixed));
+      again = lift(own_.back(), again);
+    }
+    again = coarsen(std::move(again));
     again = refine_up(std::move(again), false, levels() - 1, to);
     return worth(again, to) <= worth(parts, to) ? again : parts;
   }
 
+  void add_level(Clustering clustering) {
+    Hypergraph coarser = contract(level(levels() - 1).graph, clustering.cluster, clustering.count);
+    own_.push_back({std::move(coarser), std::move(clustering.cluster)});
+  }
+
   /// Adds levels until there are few vertices. With `parts`, of the coarsest level so far, none
-  /// holds vertices of two parts.
-  void coarsen(std::vector<std::uint32_t> parts) {
+  /// holds vertices of two parts; returns those of the coarsest.
+  std::vector<std::uint32_t> coarsen(std::vector<std::uint32_t> parts) {
     const std::int64_t enough = kCoarsestPerPart * limits_.parts();
     while (level(levels() - 1).graph.vertices() > enough) {
       const Hypergraph& graph = level(levels() - 1).graph;
       Clustering clustering = cluster_neighbours(graph, prepared_.caps, parts, random_.next());
-      if (!shrinks(clustering, graph)) return;
-      Hypergraph coarser = contract(graph, clustering.cluster, clustering.count);
-      own_.push_back({std::move(coarser), std::move(clustering.cluster)});
+      if (!shrinks(clustering, graph)) break;
+      add_level(std::move(clustering));
       if (!parts.empty()) parts = lift(own_.back(), parts);
     }
+    return parts;
   }
 
   /// Refines from level `from`, whose parts are given, to level `to`.
@@ -200,7 +229,11 @@ class Multilevel {
     Cooling cooling;
     cooling.hot = words * (first ? kFirstHot : finest ? kFinestHot : kHot);
     cooling.cold = words * kCold;
-    cooling.sweeps = sweeps(graph, first ? kFirstSweeps : kSweeps);
+    // Fewer sweeps than are wanted are the last of so many: what heat undoes takes all of them.
+    const double wanted = first ? kFirstSweeps : kSweeps;
+    cooling.sweeps = sweeps(graph, wanted);
+    const double rest = std::min(1.0, cooling.sweeps / wanted);
+    cooling.hot = cooling.cold * std::pow(cooling.hot / cooling.cold, rest);
     cooling.overload_words = (finest ? 1.0 : 3.0) * words_of_vertex(graph);
     return cooling;
   }
@@ -220,7 +253,8 @@ class Multilevel {
   const Limits& limits_;
   Search search_;
   Random random_;
-  std::vector<Level> own_;
+  std::size_t common_ = 0;  ///< of the prepared levels, those in use
+  std::vector<Level> own_;  ///< coarser ones
 };
 
 }  // namespace

@@ -11,7 +11,6 @@ namespace spdnn::hypergraph {
 struct Search {
   std::uint64_t seed = 1;
   double effort = 1.0;  ///< sweeps at each level, relative
-  int cycles = 2;       ///< of coarsening and refining; from the second on, what was found
 };
 
 /// A hypergraph, and which of its vertices those of the finer one became.

@@ -38,8 +38,7 @@ std::int64_t words_left(double words) {
 void try_one(Assignment& assignment, const Hypergraph& graph, const Cooling& cooling,
              double temperature, Random& random) {
   const auto [u, to] = propose(assignment, graph, random);
-  const std::uint32_t from = assignment.parts()[u];
-  if (from == to) return;
+  if (assignment.parts()[u] == to) return;
   const double most = budget(temperature, random);
   const double overload = assignment.overload_of_move(u, to);
   const auto peers = assignment.peers(u, to);
@@ -52,8 +51,7 @@ void try_one(Assignment& assignment, const Hypergraph& graph, const Cooling& coo
   const std::int64_t left =
       words_left(most - cooling.overload_words * assignment.overload_of_swap(u, v));
   if (assignment.words_of_swap(u, v, left) > left) return;
-  assignment.move(u, to);
-  assignment.move(v, from);
+  assignment.swap(u, v);
 }
 
 /// A vertex and where it would go, for so many words of each vertex's worth of overload.
