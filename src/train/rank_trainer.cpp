@@ -253,6 +253,7 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
   }
   follow_times(images, turn ? turn->images() : batch.x.batch);
   sum_gradients();
+  turn.reset();  // nobody reads others' images any more
   const double rate = worker_.optimizer().step();
   if (alone) finish_loss(last, measure);  // the device goes on with the step meanwhile
   follow_rows(images);
