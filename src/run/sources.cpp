@@ -52,6 +52,14 @@ Model with_layers(std::vector<Csr> weights, std::vector<float> bias, Epilogue ac
   return model;
 }
 
+constexpr std::string_view kOfficial = "official files";
+constexpr std::string_view kOwn = "own files";
+
+/// Text of an official size is taken for the official files; of another size it can't be.
+std::string origin_for(std::int64_t neurons, const std::string& origin) {
+  return origin == kOfficial && !graph_challenge_bias(neurons) ? std::string(kOwn) : origin;
+}
+
 Model load(const GraphChallengeModel& source, const RunConfig& config,
            std::vector<std::string>& notes) {
   const float bias = bias_or_table(source.bias, source.neurons, "/model/graph_challenge/bias");
@@ -61,7 +69,7 @@ Model load(const GraphChallengeModel& source, const RunConfig& config,
                                                          {config.cache, {}}, &report),
                             {bias}, {0.0F, source.clip});
   model.name = fmt::format("Graph Challenge {} × {}", source.neurons, source.layers);
-  model.origin = report.origin;
+  model.origin = origin_for(source.neurons, report.origin);
   add_note(report, notes);
   return model;
 }
@@ -145,7 +153,7 @@ Input load_input(const GraphChallengeInput& source, const RunConfig& config, std
   Csr images =
       read_graph_challenge_images(folder, features, source.images, {config.cache, {}}, &report);
   add_note(report, notes);
-  return {std::move(images), report.origin};
+  return {std::move(images), origin_for(features, report.origin)};
 }
 
 Input load_input(const IdxInput& source, const RunConfig& /*config*/, std::int64_t features,
@@ -200,7 +208,7 @@ Csr repeat_images(const Csr& images, std::int64_t times) {
 }
 
 /// Reads the truth for the images before they were repeated, and repeats it likewise.
-void load_truth(const RunConfig& config, bool official, std::int64_t images, Sources& sources) {
+void load_truth(const RunConfig& config, bool generated, std::int64_t images, Sources& sources) {
   const VerifyConfig& verify = config.verify;
   if (verify.categories == VerifyCategories::off) return;
   const bool required = verify.categories == VerifyCategories::required;
@@ -219,9 +227,9 @@ void load_truth(const RunConfig& config, bool official, std::int64_t images, Sou
     }
     return;
   }
-  if (!official && !required && verify.truth.empty()) {
+  if (generated && !required && verify.truth.empty()) {
     sources.notes.push_back(fmt::format(
-        "{} was not used: it is the truth of the official files, and this run's are generated",
+        "{} was not used: it is the truth of the files beside it, and this run's are generated",
         file.string()));
     return;
   }
@@ -277,9 +285,11 @@ Sources load_sources(const RunConfig& config) {
     throw InputError(fmt::format("/input: {} images {} times over are more than {}",
                                  input.images.rows(), config.input.repeat, most));
   }
-  const bool official =
-      sources.model.origin.starts_with("official") && input.origin.starts_with("official");
-  load_truth(config, official, input.images.rows(), sources);
+  const auto is_text = [](const std::string& origin) {
+    return origin == kOfficial || origin == kOwn;
+  };
+  const bool generated = !is_text(sources.model.origin) || !is_text(input.origin);
+  load_truth(config, generated, input.images.rows(), sources);
   sources.images = repeat_images(input.images, config.input.repeat);
   sources.input_origin = input.origin;
   take_labels(config, std::move(input.labels), sources);

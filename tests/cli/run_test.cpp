@@ -88,6 +88,22 @@ TEST_F(Run, AsManyImagesAreCheckedAsThereAre) {
   EXPECT_EQ(result()["sample"]["images"], result()["unique_images"]);
 }
 
+TEST_F(Run, FilesOfNoOfficialSizeAreOnesOwn) {
+  fs::create_directories(folder_ / "neuron9");
+  write("neuron9/n9-l1.tsv", "1\t1\t1\n2\t2\t1\n");
+  write("sparse-images-9.tsv", "1\t1\t1\n2\t3\t1\n3\t2\t1\n");
+  write("neuron9-l1-categories.tsv", "1\n3\n");
+  const Outcome o = run({"run", write("c.json", R"({"output": "out",
+    "model": {"graph_challenge": {"neurons": 9, "layers": 1, "bias": 0, "clip": 6}},
+    "input": {"graph_challenge": {}}})"),
+                         "--data-dir", "."});
+  EXPECT_EQ(o.status, 0) << o.err;
+  const json r = result();
+  EXPECT_EQ(r["model"]["origin"], "own files");
+  EXPECT_EQ(r["input"]["origin"], "own files");
+  EXPECT_EQ(r["categories"]["match"], true);
+}
+
 TEST_F(Run, NetworksBeyondMemoryAreRefused) {
   const Outcome o = run({"run", write("c.json", small()), "--set", "/model/radixnet/layers=1000000",
                          "--set", "/model/radixnet/neurons=67108864"});
