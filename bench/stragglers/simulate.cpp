@@ -309,6 +309,7 @@ class Simulation {
     if (helpers.empty()) return;
     helpers.insert(helpers.begin(), leader);
     std::vector<double> speeds;
+    speeds.reserve(helpers.size());
     for (const int member : helpers) speeds.push_back(plan_.speeds[member]);
     ranks_[leader].crew.members = std::move(helpers);
     ranks_[leader].crew.share_rows(speeds);

@@ -88,6 +88,13 @@ Model network_of(const PartitionOptions& options) {
 }
 
 std::vector<HypergraphRequest> requests_of(const PartitionOptions& options) {
+  if (options.request.threads < 1) {
+    throw InputError(fmt::format("--threads: {}; give 1 or more", options.request.threads));
+  }
+  if (options.request.phase_layers < 0) {
+    throw InputError(fmt::format("--phase-layers: {}; give 1 or more, or 0 for as many as fit",
+                                 options.request.phase_layers));
+  }
   std::vector<HypergraphRequest> requests;
   for (const int parts : options.parts) {
     if (parts < 1 || parts > kMaxParts) {

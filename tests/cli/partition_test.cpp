@@ -133,6 +133,14 @@ TEST_F(PartitionCommand, UnknownModelsAndNumbersAreRefused) {
   expect_part(o.err, "imbalance -1; give 0 to 1");
 }
 
+TEST_F(PartitionCommand, NumbersBelowTheLeastAreRefused) {
+  for (const char* option : {"--threads=0", "--phase-layers=-5", "--layers=-1", "--parts=0"}) {
+    const Outcome o = run({"partition", SPDNN_CONFIGS "/quickstart.json", option});
+    EXPECT_EQ(o.status, 2) << option;
+    expect_part(o.err, "give ");
+  }
+}
+
 TEST_F(PartitionCommand, SimulatesStepsOnMoreRanks) {
   const Outcome o =
       run({"simulate", config(4), "--parts", "1,2,4", "--models", "block", "--batch", "2", "--json",
@@ -158,6 +166,7 @@ TEST_F(PartitionCommand, SimulatesStepsOnMoreRanks) {
   EXPECT_EQ(rows[1]["batch"], 3);
   EXPECT_EQ(run({"simulate", "net.json", "--ranks-per-process", "3"}).status, 2);
   EXPECT_EQ(run({"simulate", "net.json", "--node-link", "1,2"}).status, 2);
+  EXPECT_EQ(run({"simulate", "net.json", "--node-link", "nan,0,0"}).status, 2);
 }
 
 }  // namespace
