@@ -40,8 +40,8 @@ struct Row {
 
 void set_link(LinkClass& link, const std::vector<double>& given, const char* option) {
   if (given.empty()) return;
-  if (given.size() != 3 ||
-      std::any_of(given.begin(), given.end(), [](double x) { return !std::isfinite(x) || x < 0; })) {
+  if (given.size() != 3 || std::any_of(given.begin(), given.end(),
+                                       [](double x) { return !std::isfinite(x) || x < 0; })) {
     throw InputError(fmt::format(
         "{}: give three numbers from 0 on: seconds of latency, seconds a message, bytes a second",
         option));
