@@ -278,6 +278,18 @@ void count_rows(const Outcome& outcome, RowTraffic& rows) {
   }
 }
 
+/// What passes of `model` over these images are told, whoever takes part in them.
+PassContext context_of(const RunConfig& config, const Model& model, const Work& work) {
+  PassContext context;
+  context.model = &model;
+  context.images = &work.images;
+  context.dead_from = dead_stays_dead_from(model);
+  context.merge_images = config.merge_images;
+  context.replay = config.cuda_graphs;
+  context.alike_from = config.skip_fixed_points ? alike_from(model) : std::ssize(model.layers);
+  return context;
+}
+
 RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   RunResult result;
   const Job job = make_job(config, world);
@@ -299,17 +311,10 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
       choose_sample(work.images.rows(), checked - checked / 2, config.seed);
   const bool keep_all = config.save_outputs || !sources.labels.empty();
   SharedForms forms(network.model);
-  PassContext context;
-  context.model = &network.model;
-  context.images = &work.images;
+  PassContext context = context_of(config, network.model, work);
   context.plan = &result.plan;
-  context.dead_from = dead_stays_dead_from(network.model);
   context.keep_first = keep_all ? work.images.rows() : checked / 2;
   context.keep_ids = &sample;
-  context.merge_images = config.merge_images;
-  context.replay = config.cuda_graphs;
-  context.alike_from =
-      config.skip_fixed_points ? alike_from(network.model) : std::ssize(network.model.layers);
   context.progress = &progress;
   context.forms = &forms;
   context.rows = &owners;
