@@ -9,7 +9,9 @@
 
 namespace spdnn {
 
+/// Opens the CPU with the threads and cores of `spec`.
 [[nodiscard]] std::unique_ptr<Device> open_cpu(const DeviceSpec& spec);
+/// What the machine says of its CPU and of the memory this process may use.
 [[nodiscard]] DeviceInfo cpu_info(int threads);
 
 // Of cuda.cpp, or cuda_stub.cpp in a build without CUDA.

@@ -82,6 +82,7 @@ BadLine cut_at_bad_line(std::vector<Chunk<Index>>& chunks) {
   return {};
 }
 
+/// Entries of all chunks, those that stand twice included.
 template <class Index>
 std::int64_t count_entries(const std::vector<Chunk<Index>>& chunks) {
   std::int64_t entries = 0;
@@ -102,6 +103,7 @@ bool in_order(const std::vector<Chunk<Index>>& chunks) {
   return true;
 }
 
+/// 1 more than the largest row; 0 where there is no entry.
 template <class Index>
 std::int64_t rows_in(const std::vector<Chunk<Index>>& chunks) {
   std::int64_t rows = 0;
@@ -111,6 +113,7 @@ std::int64_t rows_in(const std::vector<Chunk<Index>>& chunks) {
   return rows;
 }
 
+/// Row offsets [rows + 1] of the entries of all chunks.
 template <class Index>
 std::vector<std::int64_t> offsets_of(const std::vector<Chunk<Index>>& chunks, std::int64_t rows) {
   std::vector<std::int64_t> offsets(static_cast<std::size_t>(rows) + 1, 0);
@@ -137,6 +140,7 @@ bool one_value(const std::vector<Chunk<Index>>& chunks) {
   return true;
 }
 
+/// Moves the columns and values of chunks that are in order into `matrix`, one after another.
 template <class Index>
 void join(std::vector<Chunk<Index>>& chunks, std::int64_t entries, TsvMatrix<Index>& matrix) {
   const bool shared = one_value(chunks);
