@@ -12,9 +12,8 @@ std::vector<std::string_view> pass_names() {
   return names;
 }
 
-}  // namespace
-
-void add_plan(std::vector<Key>& t) {
+/// Who does what.
+void add_sharing(std::vector<Key>& t) {
   t.insert(
       t.end(),
       {
@@ -41,6 +40,14 @@ void add_plan(std::vector<Key>& t) {
            .about = "Who owns which rows under 'model' and 'grid': auto divides them by speed; "
                     "block, cyclic, random, hypergraph (which sends little) or zoltan; or a file "
                     "that spdnn-gpu partition --save wrote"},
+      });
+}
+
+/// What computes, and on which network.
+void add_kernels(std::vector<Key>& t) {
+  t.insert(
+      t.end(),
+      {
           {.pointer = "/kernel",
            .forms = {text()},
            .fallback = R"("auto")",
@@ -75,6 +82,14 @@ void add_plan(std::vector<Key>& t) {
            .fallback = R"("auto")",
            .about = "Keep compiled networks on disk, and use them: always, never, or where "
                     "compiling took long. Only networks read from binary caches are kept"},
+      });
+}
+
+/// Which images are computed, how exactly, and in how much memory.
+void add_images(std::vector<Key>& t) {
+  t.insert(
+      t.end(),
+      {
           {.pointer = "/deduplicate_images",
            .forms = {boolean()},
            .fallback = "true",
@@ -110,6 +125,14 @@ void add_plan(std::vector<Key>& t) {
            .fallback = "1",
            .about = "Seed of everything random: drawn digits, sampled images"},
       });
+}
+
+}  // namespace
+
+void add_plan(std::vector<Key>& t) {
+  add_sharing(t);
+  add_kernels(t);
+  add_images(t);
 }
 
 }  // namespace spdnn::config
