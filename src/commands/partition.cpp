@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -93,13 +94,14 @@ bool better(const Row& row, const Row& than, double allowed) {
 
 /// The table of a number of parts; the best of it is saved where that was asked for.
 void add_rows(const Model& model, const Options& options, const HypergraphRequest& request,
-              std::vector<Row>& rows, std::vector<fs::path>& saved) {
+              Progress& progress, std::vector<Row>& rows, std::vector<fs::path>& saved) {
   Partition best;
   const std::size_t first = rows.size();
   std::size_t best_row = first;
   for (const std::string& name : options.models) {
     Partition partition;
     rows.push_back(measure(model, name, request, partition));
+    ++progress.done;
     if (rows.size() == first + 1 || better(rows.back(), rows[best_row], request.imbalance)) {
       best = std::move(partition);
       best_row = rows.size() - 1;
@@ -146,7 +148,16 @@ ExitStatus partition_command(const Options& options) {
   const Model model = network_of(options);
   std::vector<Row> rows;
   std::vector<fs::path> saved;
-  for (const HypergraphRequest& request : requests) add_rows(model, options, request, rows, saved);
+  Progress progress;
+  progress.phase = "dividing";
+  progress.unit = "partitions/s";
+  progress.total = std::ssize(requests) * std::ssize(options.models);
+  {
+    const ProgressPrinter printer(progress, stderr, options.json);
+    for (const HypergraphRequest& request : requests) {
+      add_rows(model, options, request, progress, rows, saved);
+    }
+  }
   if (!options.hypergraph.empty()) write_hypergraph(options.hypergraph, model);
   if (!options.chart.empty())
     write_file_atomically(options.chart, chart_svg(chart_of(model, rows)));

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -190,9 +191,17 @@ ExitStatus simulate_command(const Options& options) {
   const Model model = network_of(options);
   Exchanges exchanges;
   std::vector<Row> rows;
-  for (const std::string& name : options.models) {
-    for (const HypergraphRequest& request : requests) {
-      add_rows(model, name, request, options, cluster, exchanges, rows);
+  Progress progress;
+  progress.phase = "measuring";
+  progress.unit = "partitions/s";
+  progress.total = std::ssize(requests) * std::ssize(options.models);
+  {
+    const ProgressPrinter printer(progress, stderr, options.json);
+    for (const std::string& name : options.models) {
+      for (const HypergraphRequest& request : requests) {
+        add_rows(model, name, request, options, cluster, exchanges, rows);
+        ++progress.done;
+      }
     }
   }
   if (!options.chart.empty())
