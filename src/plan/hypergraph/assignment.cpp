@@ -234,16 +234,15 @@ std::int64_t Assignment::words_on(const std::vector<std::uint32_t>& nets, std::u
 std::int64_t Assignment::words_of_swap(std::uint32_t u, std::uint32_t v, std::int64_t most) {
   const std::uint32_t a = parts_[u];
   const std::uint32_t b = parts_[v];
+  const std::int64_t of_u = words_of_move(u, b, most + alone_[v]);
+  std::int64_t words = of_u + words_of_move(v, a, most - of_u);
+  if (words > most) return words;
+  // A net of both has as many pins in either part as before: what it counted for ending is undone.
   compare_nets(u, v);
-  // A net of both has as many pins in either part as before.
   if (nets_.left.size() + nets_.right.size() < nets_.both.size()) {
     return words_on(nets_.left, a, b) + words_on(nets_.right, b, a);
   }
-  const std::int64_t of_u = words_of_move(u, b, most + alone_[v]);
-  std::int64_t words = of_u + words_of_move(v, a, most - of_u);
   for (const std::uint32_t net : nets_.both) {
-    if (words > most) break;
-    // What it counted for ending is undone.
     words += graph_.net_words[net] * (alone(net, a) + alone(net, b));
   }
   return words;

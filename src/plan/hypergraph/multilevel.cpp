@@ -22,15 +22,16 @@ constexpr double kSweeps = 90;
 constexpr double kLeastSweeps = 4;
 constexpr double kLastSweeps = 30;
 /// Beginnings of which the best is refined: so many at most, fewer of larger networks.
-constexpr std::int64_t kTries = 8;
+constexpr std::int64_t kTries = 16;
 constexpr std::int64_t kTriedVertices = 1 << 15;
 /// Cycles of coarsening and refining what was found: of a folded network, which is small, and of
-/// rows. One that gains less than this part ends them.
+/// rows. So many in a row that gain less than this part end them.
 constexpr int kFoldedCycles = 8;
 constexpr int kRowCycles = 2;
+constexpr int kLeanCycles = 2;
 constexpr double kLeastGain = 5e-4;
 /// Temperatures in words of a net, where nets weigh unequally of the one the typical word is on.
-constexpr double kFirstHot = 4.0;
+constexpr double kFirstHot = 1.0;
 constexpr double kHot = 0.5;
 constexpr double kFinestHot = 1.0;
 constexpr double kCold = 0.04;
@@ -152,10 +153,11 @@ class Multilevel {
   /// As many cycles at level `at` as gain something, `most` at most.
   std::vector<std::uint32_t> improved(std::vector<std::uint32_t> parts, std::size_t at, int most) {
     double before = worth(parts, at);
-    for (int cycle = 0; cycle < most; ++cycle) {
+    int lean = 0;
+    for (int cycle = 0; cycle < most && lean < kLeanCycles; ++cycle) {
       parts = cycled(parts, at, at);
       const double after = worth(parts, at);
-      if (after > (1.0 - kLeastGain) * before) break;
+      lean = after > (1.0 - kLeastGain) * before ? lean + 1 : 0;
       before = after;
     }
     return parts;
