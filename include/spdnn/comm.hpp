@@ -141,6 +141,12 @@ class World {
   /// but others are not, a `CommError` that says why.
   virtual void run_ranks(int ranks, const std::function<void(Communicator&)>& body) = 0;
 
+  /// A group of some ranks of the group of `comm`, one that `run_ranks` made, in the order of
+  /// `ranks`. They make it without the others: each of them calls this with the same list. Two
+  /// ranks are in one such group at a time. When it fails, so does the whole group.
+  [[nodiscard]] virtual std::unique_ptr<Communicator> among(Communicator& comm,
+                                                            std::span<const int> ranks) = 0;
+
   /// Ends the job in failure: every process calls this with the error that ended its work, which
   /// tells it of the others'. Afterwards nothing may be called. It takes at most a few seconds,
   /// whatever became of the others.

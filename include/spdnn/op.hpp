@@ -102,8 +102,8 @@ struct Window2d {
 };
 
 /// A part of a layer's rows: the pieces `[begin, end)` of `of`, between which the kernel divides
-/// the rows by their work, in an order of its own. The pieces of a layer cover every row once, and
-/// equal weights, prepared alike, are always cut alike.
+/// the rows by their work, in an order of its own (`SpmmKernel::rows_of`). The pieces of a layer
+/// cover every row once, and equal weights, prepared alike, are always cut alike.
 struct RowShare {
   std::int32_t begin = 0, end = 1, of = 1;
 };
@@ -174,6 +174,9 @@ struct SpmmKernel {
   /// `prepare` asks the device for memory and copies alone, so that weights may be brought there as
   /// one piece.
   bool stages = true;
+  /// The rows of a share, in the kernel's order. Null: rows · begin / of up to rows · end / of.
+  std::span<const std::uint32_t> (*rows_of)(const PreparedWeights& weights,
+                                            const RowShare& share) = nullptr;
 };
 
 /// All SpMM kernels in this build, the preferred first, the reference of each device kind last.

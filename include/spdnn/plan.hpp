@@ -79,6 +79,14 @@ struct GridShares {
 /// share are no whole number of groups.
 [[nodiscard]] GridShares share_grid(const std::vector<double>& shares, std::int64_t rows);
 
+/// What it takes ranks of several processes to tell one another the rows that each has computed of
+/// a layer.
+struct MessageCost {
+  double latency_s = 0.0;         ///< a layer of next to no rows
+  double seconds_per_row = 0.0;   ///< of all rows of the layer
+  double seconds_per_byte = 0.0;  ///< that a rank sends or receives
+};
+
 struct Plan {
   Strategy strategy = Strategy::data;
   Sharing sharing = Sharing::own;
@@ -93,6 +101,8 @@ struct Plan {
   /// many times faster than it is alone: on many a machine a line that another core has read costs
   /// more to write than its value took to compute.
   double worth_rows = 1.1;
+  /// Where ranks that share rows do so by messages; nothing: they share memory.
+  std::optional<MessageCost> messages;
   std::vector<double> speeds;       ///< of the ranks, relative, as the split asks
   std::vector<Range> images;        ///< each rank's share at the start
   std::int64_t grain = 1;           ///< images that are taken from another rank's share together

@@ -97,7 +97,7 @@ void forward(const ForwardArgs<T>& args, ThreadTeam& team) {
                                                  T{args.activation.upper}};
                      sum_block(d, product, packed, reads.row_stride(), tiles, at, rows, store);
                    });
-  clear_rest(args.y, team);
+  clear_rest(args.y, args.layer.pattern.rows * w.out_pixels(), team);
 }
 
 template <class T>
@@ -141,7 +141,7 @@ void backward_data(const BackwardDataArgs<T>& args, ThreadTeam& team) {
                      });
     transposed += w.channels * std::ssize(places);
   }
-  clear_rest(args.dx, team);
+  clear_rest(args.dx, args.dx.features, team);
 }
 
 constexpr int kEntries = 4;  // of dW a side

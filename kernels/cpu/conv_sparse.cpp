@@ -78,7 +78,7 @@ void forward(const ForwardArgs<T>& args, ThreadTeam& team) {
                        sum_tile(d, packed, reads.row_stride(), tiles, at, row, entries, store);
                      }
                    });
-  clear_rest(args.y, team);
+  clear_rest(args.y, filters.rows * w.out_pixels(), team);
 }
 
 template <class T>
@@ -122,7 +122,7 @@ void backward_data(const BackwardDataArgs<T>& args, ThreadTeam& team) {
           }
         });
   }
-  clear_rest(args.dx, team);
+  clear_rest(args.dx, args.dx.features, team);
 }
 
 /// Adds the products of one tile to the gradients of a filter's entries.

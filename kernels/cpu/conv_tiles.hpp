@@ -143,13 +143,14 @@ std::int64_t lanes_in_tiles(const P& x, std::int64_t panel) {
   return kHalfVectors && x.batch - panel * x.width <= half ? half : used;
 }
 
-/// Sets to 0 what no tile has written, as `lanes_used` wants it.
+/// Sets to 0 what no tile has written of the first `features`, as `lanes_used` wants it: those that
+/// follow are not the caller's, who may have been given some planes of a layer's output.
 template <class T>
-void clear_rest(const Panels<T>& y, ThreadTeam& team) {
+void clear_rest(const Panels<T>& y, std::int64_t features, ThreadTeam& team) {
   const std::int64_t last = y.count() - 1;
   const std::int64_t used = y.batch == 0 ? y.width : lanes_in_tiles<T>(y, last);
   if (used == y.width) return;
-  team.parallel_for(y.features, 1024, [&](std::int64_t begin, std::int64_t end) {
+  team.parallel_for(features, 1024, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t f = begin; f < end; ++f) {
       std::fill_n(y.panel(last) + f * y.width + used, y.width - used, T{0});
     }

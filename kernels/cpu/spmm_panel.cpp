@@ -360,13 +360,24 @@ void dispatch(const SpmmArgs<float>& args, Stream& stream) {
   HWY_DYNAMIC_DISPATCH(run)(args, stream);
 }
 
+std::span<const std::uint32_t> rows_of(const PreparedWeights& weights, const RowShare& share) {
+  const auto& groups = *static_cast<const RowGroups*>(weights.format.get());
+  const Range blocks = blocks_in(groups, share.begin, share.end, share.of);
+  const auto first_row = [&](std::int64_t block) {
+    return block == std::ssize(groups.blocks) ? groups.rows.size() : groups.blocks[block].first;
+  };
+  return std::span(groups.rows)
+      .subspan(first_row(blocks.begin), first_row(blocks.end) - first_row(blocks.begin));
+}
+
 }  // namespace
 
 bool has_fma_cpu() { return HWY_DYNAMIC_DISPATCH(has_fma)(); }
 
 const SpmmKernel<float>& spmm_panel_cpu() {
-  static constexpr SpmmKernel<float> kernel = {"panel",  DeviceKind::cpu, Order::canonical,
-                                               declines, prepare,         dispatch};
+  static constexpr SpmmKernel<float> kernel = {"panel", DeviceKind::cpu, Order::canonical, declines,
+                                               prepare, dispatch,        Precision::fp32,  true,
+                                               rows_of};
   return kernel;
 }
 

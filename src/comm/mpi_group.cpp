@@ -203,7 +203,7 @@ MpiCommunicator::MpiCommunicator(MpiJob& job, MpiGroup group, int rank)
 
 MpiCommunicator::~MpiCommunicator() {
   // The first group of a rank ends when its work does; that of the processes outlives all letters.
-  if (group_.lineage.size() > 1 || group_.lineage.back() == 0) return;
+  if (group_.lineage.size() > 1 || group_.lineage.back() == 0 || is_part()) return;
   show("end", -1);
   if (size() == 1) return;
   try {
@@ -215,7 +215,8 @@ MpiCommunicator::~MpiCommunicator() {
 int MpiCommunicator::tag(int from, int to, bool header) const {
   constexpr std::uint32_t kSlots = max_slots;
   const auto slot = [&](int rank) { return static_cast<std::uint32_t>(group_.places[rank].slot); };
-  const std::uint32_t channel = group_.lineage.back() * 2 + (header ? 1U : 0U);
+  const std::uint32_t channel =
+      group_.lineage.back() * channels_of_group + (is_part() ? 2U : 0U) + (header ? 1U : 0U);
   return static_cast<int>((channel * kSlots + slot(from)) * kSlots + slot(to));
 }
 
@@ -258,7 +259,19 @@ void MpiCommunicator::show_device(const std::string& name) {
 }
 
 void MpiCommunicator::abort(const std::string& reason) {
-  job_.tell_failure(group_.places, group_.lineage.back(), reason);
+  job_.tell_failure(is_part() ? group_.whole : group_.places, group_.lineage.back(), reason);
+}
+
+std::unique_ptr<Communicator> MpiCommunicator::part(std::span<const int> ranks) const {
+  MpiGroup group = {{}, group_.lineage, group_.places};
+  for (const int rank : ranks)
+    group.places.push_back(group_.places.at(static_cast<std::size_t>(rank)));
+  const auto own = std::find(ranks.begin(), ranks.end(), rank_);
+  if (is_part() || own == ranks.end()) {
+    throw CommError(fmt::format("rank {} makes a group that it is no part of", rank_));
+  }
+  return std::make_unique<MpiCommunicator>(job_, std::move(group),
+                                           static_cast<int>(own - ranks.begin()));
 }
 
 std::unique_ptr<Communicator::Pending> MpiCommunicator::start(Call& call) {

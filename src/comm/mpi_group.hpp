@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,8 @@ namespace spdnn::comm {
 struct MpiGroup {
   std::vector<Place> places;           ///< by rank
   std::vector<std::uint32_t> lineage;  ///< its number, after those of the groups it was split from
+  /// Of a part, which has the number of the group it is a part of: that one's places; else empty.
+  std::vector<Place> whole;
 };
 
 /// One rank's end of a group.
@@ -24,6 +27,8 @@ class MpiCommunicator final : public HostCommunicator {
   [[nodiscard]] int rank() const override { return rank_; }
   [[nodiscard]] int size() const override { return static_cast<int>(group_.places.size()); }
   [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override;
+  /// This rank's end of a part of the group; see `World::among`.
+  [[nodiscard]] std::unique_ptr<Communicator> part(std::span<const int> ranks) const;
   void abort(const std::string& reason) override;
   void show(const char* phase, std::int64_t place) override;
   void show_device(const std::string& name) override;
@@ -43,6 +48,7 @@ class MpiCommunicator final : public HostCommunicator {
   void combine_own(Meeting& meeting, const Call& call, const std::vector<Range>& pieces,
                    void* result);
   void check(const std::string& call) const;
+  [[nodiscard]] bool is_part() const { return !group_.whole.empty(); }
   [[nodiscard]] int tag(int from, int to, bool header) const;
 
   MpiJob& job_;

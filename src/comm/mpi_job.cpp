@@ -39,7 +39,7 @@ std::uint32_t most_groups_of(MPI_Comm comm) {
   check_mpi(MPI_Comm_get_attr(comm, MPI_TAG_UB, static_cast<void*>(&largest_tag), &known),
             "MPI_Comm_get_attr");
   const int tags = known != 0 ? *largest_tag : 32767;  // what the standard promises
-  return static_cast<std::uint32_t>(tags) / (2 * max_slots * max_slots);
+  return static_cast<std::uint32_t>(tags) / (channels_of_group * max_slots * max_slots);
 }
 
 }  // namespace

@@ -24,6 +24,8 @@ struct Place {
 };
 /// Ranks of a process, at most.
 inline constexpr int max_slots = 64;
+/// Kinds of messages that a group tells apart: pieces and headers, its own and of its parts.
+inline constexpr std::uint32_t channels_of_group = 4;
 
 /// What a process knows of failures, of single groups and of all of them. Groups are told apart by
 /// a number that all their members gave them. Thread-safe.

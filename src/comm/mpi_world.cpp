@@ -122,6 +122,11 @@ class MpiWorld final : public World {
     run_threads(std::move(ends), body);
   }
 
+  [[nodiscard]] std::unique_ptr<Communicator> among(Communicator& comm,
+                                                    std::span<const int> ranks) override {
+    return dynamic_cast<const MpiCommunicator&>(comm).part(ranks);
+  }
+
   [[nodiscard]] Ending fail(const std::exception& error) override {
     failed_ = true;
     const bool behind = watch_->held_up();

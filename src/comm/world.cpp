@@ -16,6 +16,10 @@ class SingleWorld final : public World {
   void run_ranks(int ranks, const std::function<void(Communicator&)>& body) override {
     spdnn::run_ranks(ranks, body);
   }
+  [[nodiscard]] std::unique_ptr<Communicator> among(Communicator& /*comm*/,
+                                                    std::span<const int> /*ranks*/) override {
+    throw CommError("some ranks of one process share memory: they are no group of their own");
+  }
   [[nodiscard]] Ending fail(const std::exception& error) override {
     return {true, comm::status_of(error), ""};
   }

@@ -2,11 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <numeric>
-#include <span>
 
+#include "kernel_choice.hpp"
 #include "spdnn/plan.hpp"
 
 namespace spdnn {
@@ -33,86 +31,6 @@ std::vector<Segment> make_segments(std::int64_t layers) {
     segments.push_back({range.begin, range.size(), {}, {}, Exchange::none, {}, {}});
   }
   return segments;
-}
-
-/// The kernel for one shape on one rank: the one asked for, else the fastest measured.
-const KernelTime& choose_kernel(const DeviceProfile& rank, std::size_t shape,
-                                const std::string& wanted) {
-  const KernelTime* best = nullptr;
-  std::string reasons;
-  for (const KernelTime& time : rank.times[shape]) {
-    if (wanted != "auto" && time.kernel != wanted) continue;
-    if (!time.declined.empty()) {
-      reasons += fmt::format("{}{}: {}", reasons.empty() ? "" : "; ", time.kernel, time.declined);
-    } else if (best == nullptr || time.seconds_per_image < best->seconds_per_image) {
-      best = &time;
-    }
-  }
-  if (best != nullptr) return *best;
-  std::string names;
-  for (const KernelTime& time : rank.times[shape]) {
-    names += (names.empty() ? "" : ", ") + time.kernel;
-  }
-  throw InputError(
-      fmt::format("/kernel: '{}' takes no layer of this shape on {} ({}); kernels "
-                  "there: {}",
-                  wanted, rank.device.name, reasons.empty() ? "no such kernel" : reasons, names));
-}
-
-/// Whether any of these tables has a kernel of that name.
-bool lists(const std::vector<std::vector<KernelTime>>& tables, const std::string& kernel) {
-  return std::any_of(tables.begin(), tables.end(), [&](const std::vector<KernelTime>& table) {
-    return std::any_of(table.begin(), table.end(),
-                       [&](const KernelTime& time) { return time.kernel == kernel; });
-  });
-}
-
-/// The kernel wanted on this rank: a kernel named in the request binds the ranks that have it.
-std::string wanted_on(const DeviceProfile& rank, const std::string& wanted) {
-  if (wanted == "auto" || rank.times.empty()) return "auto";
-  return lists(rank.times, wanted) ? wanted : "auto";
-}
-
-/// Seconds an image takes through layers of these shapes, each with the kernel for it.
-double seconds_of(const DeviceProfile& device, std::span<const std::int64_t> shapes,
-                  const std::string& wanted) {
-  double sum = 0.0;
-  for (const std::int64_t shape : shapes) {
-    sum += choose_kernel(device, static_cast<std::size_t>(shape), wanted).seconds_per_image;
-  }
-  return sum;
-}
-
-/// The fastest chain kernel for layers of these shapes that takes less than `limit` seconds an
-/// image, or null. Only `wanted` counts, where it is not "auto".
-const KernelTime* fastest_chain(const Profile& profile, const DeviceProfile& device,
-                                std::span<const std::int64_t> shapes, const std::string& wanted,
-                                double limit) {
-  const auto run = std::find_if(profile.runs.begin(), profile.runs.end(), [&](const auto& other) {
-    return std::equal(other.begin(), other.end(), shapes.begin(), shapes.end());
-  });
-  if (run == profile.runs.end()) return nullptr;
-  const KernelTime* best = nullptr;
-  for (const KernelTime& time : device.chain_times[run - profile.runs.begin()]) {
-    if (!time.declined.empty() || (wanted != "auto" && time.kernel != wanted)) continue;
-    if (time.seconds_per_image < (best == nullptr ? limit : best->seconds_per_image)) best = &time;
-  }
-  return best;
-}
-
-std::span<const std::int64_t> shapes_of(const Profile& profile, const Range& layers) {
-  return {profile.shape_of_layer.data() + layers.begin, static_cast<std::size_t>(layers.size())};
-}
-
-/// The chain kernel for a segment on a rank, empty for none: the one asked for, where it takes the
-/// layers, else one that is faster than the layers' own kernels.
-std::string choose_chain(const Profile& profile, const DeviceProfile& device, const Range& layers,
-                         const std::string& wanted) {
-  const auto shapes = shapes_of(profile, layers);
-  const double limit = wanted == "auto" ? seconds_of(device, shapes, "auto")
-                                        : std::numeric_limits<double>::infinity();
-  const KernelTime* chain = fastest_chain(profile, device, shapes, wanted, limit);
-  return chain == nullptr ? "" : chain->kernel;
 }
 
 std::vector<double> image_weights(const Profile& profile, const PlanRequest& request) {
@@ -260,7 +178,7 @@ void choose_strategy(const Profile& profile, const PlanRequest& request, Plan& p
       } else {
         plan.notes.emplace_back(
             "ranks take over images that nobody has begun, but none under way: not all of them are "
-            "CPU ranks of one process");
+            "CPU ranks");
       }
       break;
     case Strategy::model:
@@ -321,18 +239,6 @@ std::vector<Range> segment_layers(std::int64_t layers) {
   return segments;
 }
 
-double modelled_seconds_per_image(const Profile& profile, std::size_t rank) {
-  const DeviceProfile& device = profile.ranks[rank];
-  double sum = 0.0;
-  for (const Range& layers : segment_layers(std::ssize(profile.shape_of_layer))) {
-    const auto shapes = shapes_of(profile, layers);
-    const double alone = seconds_of(device, shapes, "auto");
-    const KernelTime* chain = fastest_chain(profile, device, shapes, "auto", alone);
-    sum += chain == nullptr ? alone : chain->seconds_per_image;
-  }
-  return std::max(sum, 1e-12);
-}
-
 Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanRequest& request) {
   if (profile.ranks.empty()) throw InputError("/devices: no device to run on");
   Plan plan;
@@ -349,8 +255,10 @@ Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanReques
         return request.kernel == "auto" || lists(rank.times, request.kernel) ||
                lists(rank.chain_times, request.kernel);
       })) {
-    choose_kernel(profile.ranks.front(), 0, request.kernel);  // throws and lists what there is
+    // Throws, and lists what there is.
+    static_cast<void>(choose_kernel(profile.ranks.front(), 0, request.kernel));
   }
+  const bool share_rows = plan.helping != Helping::none && !plan.own_rows;
   for (std::size_t rank = 0; rank < profile.ranks.size(); ++rank) {
     plan_memory(stats, profile, request, rank, plan);
     const std::string wanted = wanted_on(profile.ranks[rank], request.kernel);
@@ -358,7 +266,11 @@ Plan make_plan(const ModelStats& stats, const Profile& profile, const PlanReques
       std::vector<std::string>& names = segment.kernels.emplace_back();
       for (std::int64_t layer = segment.first; layer < segment.first + segment.count; ++layer) {
         const auto shape = static_cast<std::size_t>(profile.shape_of_layer[layer]);
-        names.push_back(choose_kernel(profile.ranks[rank], shape, wanted).kernel);
+        const KernelTime* common =
+            share_rows ? common_kernel(profile.ranks, shape, wanted) : nullptr;
+        names.push_back(common != nullptr
+                            ? common->kernel
+                            : choose_kernel(profile.ranks[rank], shape, wanted).kernel);
       }
       // Rows of layers that ranks share, and layers that pass through a window, go one by one.
       const bool whole =

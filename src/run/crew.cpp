@@ -1,4 +1,4 @@
-// The meetings of a crew, and how its rows are shared.
+// How a crew's rows are shared, and the meetings of threads.
 #include "crew.hpp"
 
 #include <algorithm>
@@ -15,45 +15,51 @@ constexpr std::int32_t kPieces = 4096;
 
 }  // namespace
 
-Crew::Crew(const std::vector<double>& speeds, bool spin)
-    : members_(speeds.size()), spins_(spin ? kSpins : 0) {
-  share_rows(speeds);
-}
+Crew::Crew(const std::vector<double>& speeds) : rows_(speeds.size()) { share_rows(speeds); }
 
 void Crew::share_rows(const std::vector<double>& speeds) {
   const std::vector<Range> shares = split_in_proportion(kPieces, speeds);
-  for (std::size_t m = 0; m < members_.size(); ++m) {
-    members_[m].rows = {static_cast<std::int32_t>(shares[m].begin),
-                        static_cast<std::int32_t>(shares[m].end), kPieces};
+  for (std::size_t m = 0; m < rows_.size(); ++m) {
+    rows_[m] = {static_cast<std::int32_t>(shares[m].begin),
+                static_cast<std::int32_t>(shares[m].end), kPieces};
   }
 }
 
-void Crew::rebalance() {
+void Crew::rebalance(const std::vector<double>& busy_s) {
   std::vector<double> speeds;
-  for (const Member& member : members_) {
-    const auto pieces = static_cast<double>(member.rows.end - member.rows.begin);
+  for (std::size_t m = 0; m < rows_.size(); ++m) {
+    const auto pieces = static_cast<double>(rows_[m].end - rows_[m].begin);
     // A member keeps a piece at least, or nothing would tell when it has become faster.
-    speeds.push_back(std::max(pieces, 1.0) / std::max(member.busy_s, 1e-9));
+    speeds.push_back(std::max(pieces, 1.0) / std::max(busy_s[m], 1e-9));
   }
   share_rows(speeds);
 }
 
-void Crew::begin(const CrewStep& step, Pace& pace) {
+SharedCrew::SharedCrew(const std::vector<double>& speeds, bool spin)
+    : Crew(speeds), members_(speeds.size()), spins_(spin ? kSpins : 0) {}
+
+void SharedCrew::rebalance() {
+  std::vector<double> busy_s;
+  for (const Member& member : members_) busy_s.push_back(member.busy_s);
+  Crew::rebalance(busy_s);
+}
+
+void SharedCrew::begin(const CrewStep& step, const CrewRoom& /*room*/, Pace& pace) {
   step_ = step;
   meet(pace);
 }
 
-void Crew::dismiss(Pace& pace) {
+void SharedCrew::dismiss(Pace& pace) {
   over_ = true;
   meet(pace);
 }
 
-bool Crew::next(Pace& pace) {
+bool SharedCrew::next(const CrewRoom& /*room*/, Pace& pace) {
   meet(pace);
   return !over_;
 }
 
-void Crew::meet(Pace& pace) {
+void SharedCrew::meet(Pace& pace) {
   pace.begin_wait();
   const std::uint32_t meeting = meetings_.load(std::memory_order_acquire);
   check();  // after the load: an abort from here on ends this meeting
@@ -68,25 +74,24 @@ void Crew::meet(Pace& pace) {
   check();
 }
 
-void Crew::check() const {
+void SharedCrew::check() const {
   if (!failed_.load(std::memory_order_acquire)) return;
   const std::lock_guard lock(mutex_);
   throw CommError(failure_);
 }
 
-void Crew::tell(std::size_t member, std::uint8_t* alive, double busy_s) {
-  members_[member].alive = alive;
-  members_[member].busy_s = busy_s;
+void SharedCrew::tell(std::size_t member, const std::uint8_t* alive, double busy_s) {
+  members_[member] = {alive, busy_s};
 }
 
-void Crew::combine_alive(std::uint8_t* alive) const {
+void SharedCrew::combine_alive(std::uint8_t* alive) const {
   for (const Member& member : members_) {
     if (member.alive == alive) continue;
     for (std::int64_t i = 0; i < step_.images; ++i) alive[i] |= member.alive[i];
   }
 }
 
-void Crew::abort(const std::string& reason) {
+void SharedCrew::abort(const std::string& reason) {
   {
     const std::lock_guard lock(mutex_);
     failure_ = reason;

@@ -65,6 +65,7 @@ std::int32_t* Flow::other_ids(const std::int32_t* ids) {
 void Flow::become(float* data, std::int32_t* ids, std::int64_t images, std::size_t segment) {
   data_ = data;
   ids_ = ids;
+  ++arrangement_;
   bound_ = images_ = images;
   live_ = nullptr;
   first_ = next_ = segment;
@@ -131,15 +132,22 @@ void Flow::run_together(Crew& crew, std::size_t member, Pace& pace) {
     run_layer(layer, from, to, step.images, last ? alive : nullptr, crew.rows(member));
     pace.hold();
     if (last) crew.tell(member, alive, pace.busy() - start);
-    crew.finish_layer(pace);
+    const Layer& l = context_.model->layers[layer];
+    crew.finish_layer({&weights_.kernel(layer), &weights_.layer(layer), layer_shape(l).rows,
+                       panels(to, layer_outputs(l), step.images)},
+                      room(), pace);
     std::swap(from, to);
   }
 }
 
-std::int64_t Flow::serve(Crew& crew, std::size_t member, Pace& pace) {
+std::int64_t Flow::serve(Crew& crew, std::size_t member, Pace& pace,
+                         const std::function<void(std::size_t)>& at) {
   std::int64_t steps = 0;
   live_ = nullptr;
-  for (; crew.next(pace); ++steps) run_together(crew, member, pace);
+  for (; crew.next(room(), pace); ++steps) {
+    at(crew.step().segment);
+    run_together(crew, member, pace);
+  }
   return steps;
 }
 
@@ -159,7 +167,8 @@ bool Flow::run_segment(std::size_t index, Crew* crew, Pace& pace) {
   auto* alive = memory_.alive.as<std::uint8_t>();
   float* spare = other().activations.as<float>();
   if (crew != nullptr) {
-    crew->begin({index, data_, spare, bound_}, pace);
+    const std::int64_t inputs = layer_inputs(context_.model->layers[segment.first]);
+    crew->begin({index, data_, spare, bound_, inputs, arrangement_}, room(), pace);
     run_together(*crew, 0, pace);
     crew->combine_alive(alive);
     if (context_.plan->rebalance_rows) crew->rebalance();
@@ -252,6 +261,7 @@ bool Flow::pack(std::size_t segment, std::int64_t layer) {
   }
   data_ = to.activations.as<float>();
   ids_ = ids_out;
+  ++arrangement_;
   return true;
 }
 

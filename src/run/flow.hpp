@@ -1,6 +1,7 @@
 // Images under way on one rank: brought to the device, taken through layers, packed and collected.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -39,7 +40,9 @@ class Flow {
   /// and packs the living. Returns false when they were set aside in a pool.
   bool run_segment(std::size_t segment, Crew* crew, Pace& pace);
   /// Computes this rank's rows of every step of a crew that another rank leads; returns the steps.
-  std::int64_t serve(Crew& crew, std::size_t member, Pace& pace);
+  /// `at` is told the segment of each before.
+  std::int64_t serve(Crew& crew, std::size_t member, Pace& pace,
+                     const std::function<void(std::size_t segment)>& at);
 
   /// CPU: copies a part of the current images, which go on with `segment`, to `to`.
   void give(Range images, std::size_t segment, Slots& to) const;
@@ -80,6 +83,11 @@ class Flow {
   void become(float* data, std::int32_t* ids, std::int64_t images, std::size_t segment);
   void run_layer(std::int64_t layer, const float* from, float* to, std::int64_t images,
                  std::uint8_t* alive, RowShare rows);
+  [[nodiscard]] CrewRoom room() {
+    return {stream_,
+            width_,
+            {memory_.work[0].activations.as<float>(), memory_.work[1].activations.as<float>()}};
+  }
   void run_together(Crew& crew, std::size_t member, Pace& pace);
   bool pack(std::size_t segment, std::int64_t layer);
   [[nodiscard]] bool find_equal(std::size_t segment, std::vector<std::uint8_t>& keep);
@@ -122,6 +130,7 @@ class Flow {
 
   float* data_ = nullptr;             ///< activations of the current images
   const float* before_ = nullptr;     ///< what the last layer read
+  std::int64_t arrangement_ = 0;      ///< counts the times that they were put in other places
   std::int32_t* ids_ = nullptr;       ///< which images they are
   std::int64_t bound_ = 0;            ///< how many there are at most
   std::int32_t* live_ = nullptr;      ///< how many there are, on the device; null: exactly `bound_`

@@ -99,6 +99,7 @@ void Flow::drop(const std::vector<std::uint8_t>& keep, std::int64_t layer) {
   }
   data_ = args.y.data;
   ids_ = args.ids_out;
+  ++arrangement_;
   live_ = nullptr;
   lower_bound_to(count, layer);
 }

@@ -3,6 +3,8 @@
 
 #include <cstring>
 
+#include "message_crew.hpp"
+
 namespace spdnn {
 namespace {
 
@@ -144,6 +146,9 @@ std::optional<std::vector<std::int64_t>> HelpDesk::settle(const Question& questi
       tell_idle(roster_.idle() + 1);
       const std::optional<Assignment> given = roster_.offer(question.rank, nullptr);
       if (!given) return std::vector<std::int64_t>{};
+      if (const auto* place = std::get_if<Membership>(&*given)) {
+        return std::vector{static_cast<std::int64_t>(place->member)};
+      }
       const auto& parcel = std::get<Parcel>(*given);
       return std::vector{static_cast<std::int64_t>(parcel.segment), parcel.images};
     }
@@ -158,6 +163,10 @@ std::optional<std::vector<std::int64_t>> HelpDesk::settle(const Question& questi
     }
     case Kind::give:
       roster_.give({question.helper, nullptr}, Parcel{question.segment, question.images});
+      break;
+    case Kind::enlist:
+      roster_.give({question.helper, nullptr},
+                   Membership{nullptr, static_cast<std::size_t>(question.number)});
       break;
     case Kind::remaining: roster_.tell_remaining(question.rank, question.seconds); break;
   }
@@ -182,8 +191,14 @@ std::optional<Assignment> DeskRoster::offer(int rank, Slots* landing) {
   desk_.ask(question);
   const std::vector<std::int64_t> answer = desk_.answer(comm_);
   if (answer.empty()) return std::nullopt;
-  const Parcel parcel = {static_cast<std::size_t>(answer[0]), answer[1]};
   const std::vector<std::byte> letter = desk_.parcel(comm_);
+  if (answer.size() == 1) {
+    std::vector<int> members(letter.size() / sizeof(int));
+    std::memcpy(members.data(), letter.data(), letter.size());
+    return Membership{join(members, std::vector<double>(members.size(), 1.0)),
+                      static_cast<std::size_t>(answer[0])};
+  }
+  const Parcel parcel = {static_cast<std::size_t>(answer[0]), answer[1]};
   const std::size_t ids = static_cast<std::size_t>(parcel.images) * sizeof(std::int32_t);
   std::memcpy(landing->ids.data(), letter.data(), ids);
   std::memcpy(landing->activations.data(), letter.data() + ids, letter.size() - ids);
@@ -241,9 +256,27 @@ void DeskRoster::give(const Helper& helper, const Assignment& assignment) {
   desk_.ask(question);
 }
 
-std::shared_ptr<Crew> DeskRoster::form_crew(int /*leader*/, const std::vector<Helper>& /*helpers*/,
-                                            const std::vector<double>& /*speeds*/) {
-  throw CommError("ranks of several processes form crews of all of them only");
+/// This rank's end of a crew of `members`.
+std::shared_ptr<Crew> DeskRoster::join(const std::vector<int>& members,
+                                       const std::vector<double>& speeds) {
+  return std::make_shared<MessageCrew>(desk_.among(comm_, members), speeds);
+}
+
+std::shared_ptr<Crew> DeskRoster::form_crew(int leader, const std::vector<Helper>& helpers,
+                                            const std::vector<double>& speeds) {
+  std::vector<int> members = {leader};
+  for (const Helper& helper : helpers) members.push_back(helper.rank);
+  const auto letter = std::as_bytes(std::span(members));
+  for (std::size_t h = 0; h < helpers.size(); ++h) {
+    desk_.post(helpers[h].rank, {letter.begin(), letter.end()});
+    HelpDesk::Question question;
+    question.kind = HelpDesk::Kind::enlist;
+    question.rank = leader;
+    question.helper = helpers[h].rank;
+    question.number = static_cast<std::int64_t>(h + 1);
+    desk_.ask(question);
+  }
+  return join(members, member_speeds(leader, helpers, speeds));
 }
 
 }  // namespace spdnn

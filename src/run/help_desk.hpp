@@ -1,4 +1,4 @@
-// How ranks of several processes hand over images under way.
+// How ranks of several processes hand over images under way, and form crews.
 #pragma once
 
 #include <atomic>
@@ -28,24 +28,30 @@ class HelpDesk {
   ~HelpDesk();
 
   /// What a rank asks for.
-  enum class Kind : std::int32_t { offer, claim, give, remaining };
+  enum class Kind : std::int32_t { offer, claim, give, enlist, remaining };
   struct Question {
     Kind kind = Kind::offer;
     std::int32_t rank = 0;
-    std::int32_t helper = 0;    ///< give
-    std::int64_t number = 0;    ///< claim: most helpers
+    std::int32_t helper = 0;    ///< give, enlist
+    std::int64_t number = 0;    ///< claim: most helpers; enlist: the helper's place
     std::uint64_t segment = 0;  ///< give
     std::int64_t images = 0;    ///< give
     double seconds = 0.0;       ///< remaining
   };
   void ask(const Question& question);
-  /// The answer to an offer (segment and images; or nothing, where no rank has work) or to a claim
-  /// (ranks).
+  /// The answer to an offer (segment and images; the place in a crew; or nothing, where no rank has
+  /// work) or to a claim (ranks).
   [[nodiscard]] std::vector<std::int64_t> answer(Communicator& comm);
 
-  /// Images under way for `rank`, as `parcel` receives them.
+  /// Images under way for `rank`, or the ranks of its crew, as `parcel` receives them.
   void post(int rank, std::vector<std::byte> parcel);
   [[nodiscard]] std::vector<std::byte> parcel(Communicator& comm);
+
+  /// A group of some ranks of `comm`; see `World`.
+  [[nodiscard]] std::unique_ptr<Communicator> among(Communicator& comm,
+                                                    std::span<const int> ranks) {
+    return world_.among(comm, ranks);
+  }
 
   /// Ranks that wait for work, as far as this process has heard.
   [[nodiscard]] int idle() const { return idle_; }
@@ -83,13 +89,14 @@ class DeskRoster final : public Roster {
   [[nodiscard]] std::vector<Helper> claim(int rank, std::size_t most) override;
   [[nodiscard]] std::vector<Helper> claim_all(int rank) override;
   void give(const Helper& helper, const Assignment& assignment) override;
-  [[nodiscard]] bool forms_crews() const override { return false; }
   [[nodiscard]] std::shared_ptr<Crew> form_crew(int leader, const std::vector<Helper>& helpers,
                                                 const std::vector<double>& speeds) override;
   void abort(const std::string& reason) override { comm_.abort(reason); }
 
  private:
   [[nodiscard]] Panels<float> panels(const Slots& slots, const Parcel& parcel) const;
+  [[nodiscard]] std::shared_ptr<Crew> join(const std::vector<int>& members,
+                                           const std::vector<double>& speeds);
 
   HelpDesk& desk_;
   const PassContext& context_;

@@ -10,6 +10,7 @@
 #include "join.hpp"
 #include "labelled.hpp"
 #include "memory.hpp"
+#include "message_crew.hpp"
 #include "ranks.hpp"
 #include "rewrite.hpp"
 #include "row_layers.hpp"
@@ -202,20 +203,34 @@ Profile profile_job(const RunConfig& config, const Model& model, const Job& job,
 /// Ranks of several processes hold what they share, or take over, in memory of their own.
 void level_batches(World& world, Plan& plan) {
   if (world.processes().size() == 1 || plan.helping == Helping::none) return;
-  if (plan.helping == Helping::images_then_rows) {
-    plan.notes.emplace_back("ranks of several processes hand over images under way, not rows");
-  }
   const std::int64_t least = *std::min_element(plan.batch.begin(), plan.batch.end());
   std::fill(plan.batch.begin(), plan.batch.end(), least);
 }
 
+/// What ranks of several processes take to share rows.
+MessageCost measure_job_messages(const Job& job) {
+  MessageCost cost;
+  job.run_ranks([&](Communicator& comm) {
+    const std::unique_ptr<Device> device = open_device(job.specs[comm.rank()]);
+    const MessageCost found = measure_messages(comm, *device);
+    if (comm.rank() == job.here.begin) cost = found;
+  });
+  return cost;
+}
+
 Plan plan_job(const RunConfig& config, const ModelStats& stats, const Profile& profile,
-              World& world) {
+              const Job& job, RunResult& result) {
+  World& world = job.world;
   PlanRequest request = config.plan;
   // Within a process ranks share memory, where nothing has to be sent.
   request.own_rows = config.partition.chosen() || world.processes().size() > 1;
   Plan plan = make_plan(stats, profile, request);
   level_batches(world, plan);
+  if (world.processes().size() > 1 && plan.helping == Helping::images_then_rows) {
+    const double start = now_seconds();
+    plan.messages = measure_job_messages(job);
+    result.seconds.profile += now_seconds() - start;
+  }
   return plan;
 }
 
@@ -299,7 +314,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   const Profile profile = profile_job(config, network.model, job, progress, result);
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
-  result.plan = plan_job(config, stats_of(network.model, work.images), profile, world);
+  result.plan = plan_job(config, stats_of(network.model, work.images), profile, job, result);
   if (!result.plan.own_rows) check_needs_no_nccl(config);
   const std::vector<LayerPartition> owners =
       divide_job(config, network.model, job, progress, result);

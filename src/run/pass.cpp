@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "crew_choice.hpp"
 #include "flow.hpp"
 #include "image_queue.hpp"
 #include "spdnn/pace.hpp"
@@ -100,7 +101,9 @@ struct Pass::State {
       run_from(parcel->segment);
     } else {
       const auto& place = std::get<Membership>(*given);
-      helped_segments += flow->serve(*place.crew, place.member, pace);
+      helped_segments += flow->serve(*place.crew, place.member, pace, [&](std::size_t segment) {
+        comm.show("helping with segment", static_cast<std::int64_t>(segment));
+      });
     }
     return true;
   }
@@ -137,9 +140,25 @@ struct Pass::State {
     give_pools();
     if (parts > 1) {
       give_images(segment, parts);
-    } else if (crew == nullptr && crews_pay && alone_rate > 0.0 && context.roster->forms_crews()) {
-      form_crew(context.roster->claim(rank, context.plan->images.size()));
+    } else if (crew == nullptr && crews_pay && alone_rate > 0.0) {
+      const std::size_t most = most_helpers(segment);
+      if (most > 0) form_crew(context.roster->claim(rank, most));
     }
+  }
+
+  /// How many helpers may share the rows of the current images from `segment` on.
+  [[nodiscard]] std::size_t most_helpers(std::size_t segment) const {
+    if (!plan().messages) return plan().images.size();
+    const std::vector<Layer>& layers = context.model->layers;
+    const std::int64_t first = plan().segments[segment].first;
+    CrewWork work = {edges_of({first, std::ssize(layers)}) / alone_rate, layers_from(segment), 0,
+                     layer_inputs(layers[first]), flow->bound()};
+    for (auto layer = layers.begin() + first; layer != layers.end(); ++layer) {
+      work.rows += layer_outputs(*layer);
+    }
+    return choose_helpers(work, plan().speeds, rank,
+                          static_cast<std::size_t>(context.roster->idle()), *plan().messages,
+                          plan().worth_rows);
   }
 
   void give_pools() {
@@ -177,13 +196,18 @@ struct Pass::State {
     crew.reset();
   }
 
-  /// Sends a crew away that is hardly faster than this rank alone, for good.
-  void judge_crew(std::size_t segment, double seconds) {
+  [[nodiscard]] double edges_of(Range layers) const {
     double edges = 0.0;
-    const Segment& s = plan().segments[segment];
-    for (std::int64_t l = s.first; l < s.first + s.count; ++l) {
+    for (std::int64_t l = layers.begin; l < layers.end; ++l) {
       edges += static_cast<double>(layer_edges(context.model->layers[l]));
     }
+    return edges;
+  }
+
+  /// Sends a crew away that is hardly faster than this rank alone, for good.
+  void judge_crew(std::size_t segment, double seconds) {
+    const Segment& s = plan().segments[segment];
+    const double edges = edges_of({s.first, s.first + s.count});
     if (crew == nullptr) {
       alone_rate = edges / seconds;
     } else if (edges / seconds < plan().worth_rows * alone_rate) {

@@ -6,6 +6,16 @@
 
 namespace spdnn {
 
+std::vector<double> Roster::member_speeds(int leader, const std::vector<Helper>& helpers,
+                                          const std::vector<double>& speeds) {
+  constexpr double kLeast = 1e-30;  // a rank that was to have nothing may still be helped
+  std::vector<double> of_members = {std::max(speeds[leader], kLeast)};
+  for (const Helper& helper : helpers) {
+    of_members.push_back(std::max(speeds[helper.rank], kLeast));
+  }
+  return of_members;
+}
+
 SharedRoster::SharedRoster(int ranks, bool spin)
     : spin_(spin), places_(static_cast<std::size_t>(ranks)) {}
 
@@ -74,12 +84,8 @@ void SharedRoster::give(const Helper& helper, const Assignment& assignment) {
 
 std::shared_ptr<Crew> SharedRoster::form_crew(int leader, const std::vector<Helper>& helpers,
                                               const std::vector<double>& speeds) {
-  constexpr double kLeast = 1e-30;  // a rank that was to have nothing may still be helped
-  std::vector<double> of_members = {std::max(speeds[leader], kLeast)};
-  for (const Helper& helper : helpers) {
-    of_members.push_back(std::max(speeds[helper.rank], kLeast));
-  }
-  const auto crew = std::make_shared<Crew>(of_members, spin_);
+  const std::vector<double> of_members = member_speeds(leader, helpers, speeds);
+  const auto crew = std::make_shared<SharedCrew>(of_members, spin_);
   {
     const std::lock_guard lock(mutex_);
     check();

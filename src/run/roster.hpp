@@ -24,7 +24,8 @@ struct Parcel {
   std::int64_t images = 0;
 };
 
-/// A place in a crew.
+/// A place in a crew; between processes, where every member has an end of its own, the roster knows
+/// the place alone.
 struct Membership {
   std::shared_ptr<Crew> crew;
   std::size_t member = 0;
@@ -59,8 +60,6 @@ class Roster {
   [[nodiscard]] virtual std::vector<Helper> claim_all(int rank) = 0;
   virtual void give(const Helper& helper, const Assignment& assignment) = 0;
 
-  /// Whether any ranks may form a crew.
-  [[nodiscard]] virtual bool forms_crews() const { return true; }
   /// A crew of `helpers` under active rank `leader`, which has no other one now; `speeds` by rank.
   [[nodiscard]] virtual std::shared_ptr<Crew> form_crew(int leader,
                                                         const std::vector<Helper>& helpers,
@@ -68,6 +67,12 @@ class Roster {
 
   /// Ends every wait with `reason`.
   virtual void abort(const std::string& reason) = 0;
+
+ protected:
+  /// The leader's speed, and the helpers'.
+  [[nodiscard]] static std::vector<double> member_speeds(int leader,
+                                                         const std::vector<Helper>& helpers,
+                                                         const std::vector<double>& speeds);
 };
 
 /// The ranks of one process. All functions may be called from any thread.
@@ -91,7 +96,7 @@ class SharedRoster final : public Roster {
     Slots* landing = nullptr;
     std::optional<Assignment> assignment;
     std::atomic<double> remaining{0.0};
-    std::shared_ptr<Crew> crew;  ///< the last one this rank led
+    std::shared_ptr<SharedCrew> crew;  ///< the last one this rank led
   };
   Helper take(int rank);
   void check() const;

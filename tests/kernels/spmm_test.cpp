@@ -148,6 +148,51 @@ TEST(Spmm, EveryKernelOnEveryShapeIsWithinTheFloat64Bound) {
   });
 }
 
+/// A kernel that computes shares of the rows tells which rows they are.
+TEST(Spmm, SharesAreTheRowsThatTheirKernelTells) {
+  const std::unique_ptr<Device> device = open_device({});
+  const std::unique_ptr<Stream> stream = device->make_stream();
+  const std::int64_t width = panel_width(device->info());
+  std::mt19937_64 random(11);
+  for (const SpmmKernel<float>& kernel : spmm_kernels<float>()) {
+    if (kernel.device != DeviceKind::cpu) continue;
+    for (const Case& c : cases()) {
+      SCOPED_TRACE(fmt::format("{}, {}", kernel.name, name_of(c)));
+      const Csr w = test::random_csr(c.matrix, random);
+      if (kernel.declines(shape_of(w.view(), 3, width), device->info())) continue;
+      const PreparedWeights prepared = kernel.prepare(w.view(), *device, *stream);
+      const Panels<const float> shape = {nullptr, w.cols(), 3, width, nullptr};
+      const std::vector<float> x(static_cast<std::size_t>(shape.size()), 1.0F);
+      std::vector<int> told(static_cast<std::size_t>(w.rows()));
+      for (const RowShare& share : {RowShare{0, 3, 10}, RowShare{3, 3, 10}, RowShare{3, 10, 10}}) {
+        std::vector<float> y(static_cast<std::size_t>(w.rows() * width), kUntouched);
+        const float bias = 1.0F;
+        SpmmArgs<float> args = {&prepared,
+                                {&bias, 0},
+                                c.epilogue,
+                                {x.data(), w.cols(), 3, width, nullptr},
+                                {y.data(), w.rows(), 3, width, nullptr}};
+        args.rows = share;
+        kernel.run(args, *stream);
+        std::vector<bool> listed(told.size());
+        const auto list = [&](std::size_t row) { listed[row] = true, ++told[row]; };
+        if (kernel.rows_of != nullptr) {
+          for (const std::uint32_t row : kernel.rows_of(prepared, share)) list(row);
+        } else {
+          for (std::int64_t row = w.rows() * share.begin / share.of;
+               row < w.rows() * share.end / share.of; ++row) {
+            list(static_cast<std::size_t>(row));
+          }
+        }
+        for (std::size_t row = 0; row < told.size(); ++row) {
+          ASSERT_EQ(y[row * static_cast<std::size_t>(width)] != kUntouched, listed[row]);
+        }
+      }
+      EXPECT_EQ(std::count(told.begin(), told.end(), 1), w.rows());
+    }
+  }
+}
+
 TEST(Spmm, LowerPrecisionIsOnlyUsedWhereItIsAllowed) {
   std::mt19937_64 random(1);
   const Csr w = test::random_csr({64, 64, 32, Rows::equal, false}, random);

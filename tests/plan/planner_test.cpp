@@ -129,6 +129,32 @@ TEST(MakePlan, TakesTheFastestKernelUnlessOneIsNamed) {
             std::string::npos);
 }
 
+/// Every kernel cuts the rows in an order of its own.
+TEST(MakePlan, RanksThatShareRowsTakeOneKernel) {
+  Profile uneven = profile(3, {1e-6, 1e-6});
+  for (KernelTime& time : uneven.ranks[1].times[0]) {
+    if (time.kernel == "reference") time.seconds_per_image = 0.9e-6;
+  }
+  PlanRequest request;
+  request.strategy = Strategy::task_stealing;
+  Plan plan = make_plan(stats(3, 10), uneven, request);
+  EXPECT_EQ(plan.segments[0].kernels[0][0], "panel");
+  EXPECT_EQ(plan.segments[0].kernels[1][0], "reference");
+  for (const Strategy strategy : {Strategy::data_then_model, Strategy::model}) {
+    request.strategy = strategy;
+    plan = make_plan(stats(3, 10), uneven, request);
+    for (const Segment& segment : plan.segments) {
+      EXPECT_EQ(segment.kernels[0], segment.kernels[1]) << to_string(strategy);
+    }
+  }
+  for (KernelTime& time : uneven.ranks[1].times[0]) {
+    if (time.kernel == "panel") time.declined = "no fused multiply-add";
+  }
+  plan = make_plan(stats(3, 10), uneven, request);
+  EXPECT_EQ(plan.segments[0].kernels[0][0], "reference");
+  EXPECT_EQ(plan.segments[0].kernels[1][0], "reference");
+}
+
 /// A rank with a chain kernel that takes `seconds` for each layer of a run, but none of 12.
 Profile with_chains(std::int64_t layers, double seconds) {
   Profile p = profile(layers, {1e-6});

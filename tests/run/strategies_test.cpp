@@ -282,7 +282,7 @@ TEST(ImageQueue, AThiefTakesTheBackHalfOfTheLargestRest) {
 }
 
 TEST(Crew, SharesRowsByTheSpeedsItsMembersHave) {
-  Crew crew({1.0, 1.0, 2.0}, false);
+  SharedCrew crew({1.0, 1.0, 2.0}, false);
   EXPECT_EQ(crew.rows(2).end - crew.rows(2).begin, crew.rows(2).of / 2);
   std::uint8_t alive[3][4] = {{0, 0, 1, 0}, {0, 0, 0, 1}, {0, 1, 0, 0}};
   crew.tell(0, alive[0], 3.0);

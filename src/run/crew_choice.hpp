@@ -1,0 +1,32 @@
+// Whether a rank is to be helped with the rows of its layers by ranks of other processes.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "spdnn/plan.hpp"
+
+namespace spdnn {
+
+/// What a rank has still to do with its images.
+struct CrewWork {
+  double seconds = 0.0;  ///< that it would take alone
+  std::int64_t layers = 0;
+  std::int64_t rows = 0;    ///< of all these layers
+  std::int64_t inputs = 0;  ///< features of the first one's inputs
+  std::int64_t images = 0;
+};
+
+/// Seconds that `work` takes a rank of relative speed `speeds[rank]` with so many helpers of the
+/// others' average speed: the leader's share of the rows, for every layer a message of its rows
+/// from each member to each other one, and once the images to the helpers.
+[[nodiscard]] double seconds_in_crew(const CrewWork& work, const std::vector<double>& speeds,
+                                     int rank, std::size_t helpers, const MessageCost& messages);
+
+/// How many of `idle` helpers `rank` is to ask: as many as make it done soonest; none where it
+/// would not be `worth` times as fast as it is alone.
+[[nodiscard]] std::size_t choose_helpers(const CrewWork& work, const std::vector<double>& speeds,
+                                         int rank, std::size_t idle, const MessageCost& messages,
+                                         double worth);
+
+}  // namespace spdnn
