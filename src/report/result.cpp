@@ -58,6 +58,12 @@ Json groups_of(const Plan& plan) {
 Json plan_of(const Plan& plan) {
   Json images = Json::array();
   for (const Range& range : plan.images) images.push_back({range.begin, range.end});
+  Json messages = nullptr;
+  if (plan.messages) {
+    messages = {{"latency_s", finite(plan.messages->latency_s)},
+                {"seconds_per_row", finite(plan.messages->seconds_per_row)},
+                {"seconds_per_byte", finite(plan.messages->seconds_per_byte)}};
+  }
   return {{"strategy", std::string(to_string(plan.strategy))},
           {"images", std::move(images)},
           {"groups", groups_of(plan)},
@@ -65,6 +71,7 @@ Json plan_of(const Plan& plan) {
           {"stream_weights", plan.stream_weights},
           {"segments", plan.segments.size()},
           {"kernels", kernels_of(plan)},
+          {"messages", std::move(messages)},
           {"notes", plan.notes}};
 }
 

@@ -177,7 +177,7 @@ void MessageCrew::combine_alive(std::uint8_t* alive) const {
 void MessageCrew::rebalance() { Crew::rebalance(busy_s_); }
 
 MessageCost measure_messages(Communicator& comm, Device& device) {
-  constexpr int kRuns = 5;
+  constexpr int kRuns = 4;
   constexpr std::int64_t kManyRows = 16384;
   constexpr std::int64_t kManyImages = 16;
   const std::unique_ptr<Stream> stream = device.make_stream();
@@ -198,9 +198,9 @@ MessageCost measure_messages(Communicator& comm, Device& device) {
                             }) /
            times;
   };
-  const double few = seconds(comm.size(), 1, 32);
-  const double rows = seconds(kManyRows, 1, 8);
-  const double bytes = seconds(kManyRows, kManyImages, 2);
+  const double few = seconds(comm.size(), 1, 8);
+  const double rows = seconds(kManyRows, 1, 2);
+  const double bytes = seconds(kManyRows, kManyImages, 1);
   // Each member sends its part to all others, and receives theirs.
   const double crossed = 2.0 * (comm.size() - 1) / comm.size() *
                          static_cast<double>(kManyRows * (kManyImages - 1)) * sizeof(float);

@@ -2,6 +2,7 @@
 #include "pass.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "crew_choice.hpp"
 #include "flow.hpp"
@@ -27,6 +28,7 @@ struct Pass::State {
   std::int64_t begun = 0, taken_over = 0, helped_segments = 0;  ///< see `PassResult`
 
   std::shared_ptr<Crew> crew;     ///< that shares the rows of the current images
+  bool crew_is_new = false;       ///< it has not been through a segment
   bool crews_pay = true;          ///< as far as was measured
   double alone_rate = 0.0;        ///< edges/s of a few images that this rank computed alone
   std::int64_t image_layers = 0;  ///< done by this rank, for the speed it has
@@ -187,7 +189,9 @@ struct Pass::State {
   }
 
   void form_crew(const std::vector<Roster::Helper>& helpers) {
-    if (!helpers.empty()) crew = context.roster->form_crew(rank, helpers, plan().speeds);
+    if (helpers.empty()) return;
+    crew = context.roster->form_crew(rank, helpers, plan().speeds);
+    crew_is_new = true;
   }
 
   void dismiss() {
@@ -208,6 +212,8 @@ struct Pass::State {
   void judge_crew(std::size_t segment, double seconds) {
     const Segment& s = plan().segments[segment];
     const double edges = edges_of({s.first, s.first + s.count});
+    // Its first segment has the images sent to other processes, and rows not by measured speed.
+    if (crew != nullptr && plan().messages && std::exchange(crew_is_new, false)) return;
     if (crew == nullptr) {
       alone_rate = edges / seconds;
     } else if (edges / seconds < plan().worth_rows * alone_rate) {

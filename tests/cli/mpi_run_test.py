@@ -84,7 +84,9 @@ class MpiRun(unittest.TestCase):
         config = {"model": {"graph_challenge": {"neurons": 1024, "layers": 120}},
                   "input": {"graph_challenge": {}}, "verify": {"categories": True}}
         for processes, strategy, compile_ in ((4, "data", "full"), (4, "model", "off"),
-                                              (4, "data_then_model", "off"), (2, "data", "off")):
+                                              (4, "data_then_model", "off"), (2, "data", "off"),
+                                              (3, "task_manager", "off"), (3, "task_stealing", "safe"),
+                                              (2, "data_then_model", "safe"), (4, "grid", "off")):
             with self.subTest(processes=processes, strategy=strategy, compile=compile_):
                 result, _ = self.result(processes, config, "official", "--set",
                                         f"/devices={cpus(processes)}", "--set",

@@ -25,6 +25,7 @@ RunResult example() {
   r.plan.segments.resize(2);
   r.plan.segments[0].kernels = {{"panel", "panel"}, {"panel"}};
   r.plan.segments[1].kernels = {{"panel"}, {"reference"}};
+  r.plan.messages = {30e-6, 1e-9, 0.0};
   r.plan.notes = {"a reason"};
   r.compile.before = {122'880, 3'932'160, 7'864'800};
   r.compile.after = {7'040, 167'988, 1'051'872};
@@ -71,6 +72,8 @@ TEST(ResultJson, HasTheDocumentedKeysAndValues) {
   EXPECT_EQ(j["devices"][0]["images"], 30'000);
   EXPECT_EQ(j["plan"]["strategy"], "data");
   EXPECT_EQ(j["plan"]["images"], (json{{0, 30'000}, {30'000, 60'000}}));
+  EXPECT_EQ(j["plan"]["messages"],
+            (json{{"latency_s", 30e-6}, {"seconds_per_row", 1e-9}, {"seconds_per_byte", 0.0}}));
   EXPECT_EQ(j["plan"]["kernels"], (json{{"panel"}, {"panel", "reference"}}));
   EXPECT_EQ(j["compile"]["exact"], false);
   EXPECT_EQ(j["compile"]["before"]["nonzeros"], 3'932'160);
