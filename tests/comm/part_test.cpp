@@ -74,6 +74,7 @@ TEST_F(CommPart, IsOfItsOwnRanksAlone) {
   EXPECT_THROW(run_world(4,
                          [&](Communicator& comm) {
                            static_cast<void>(world().among(comm, std::vector<int>{0, 1}));
+                           comm.barrier();
                          }),
                CommError);
 }
