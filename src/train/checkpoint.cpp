@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 namespace spdnn::train {
@@ -147,10 +148,32 @@ StartLayer read_state(const TensorFile& file, std::size_t array, std::size_t l,
   return {{}, {values.begin(), values.end()}, {bias.begin(), bias.end()}};
 }
 
+/// Which values of two configurations are others, with their pointers, the first few.
+std::string differences(const std::string& stored, const std::string& own) {
+  using Json = nlohmann::json;
+  constexpr std::size_t kMost = 3;
+  const Json before = Json::parse(stored, nullptr, false);
+  const Json now = Json::parse(own, nullptr, false);
+  if (before.is_discarded() || now.is_discarded()) return "model, input, train or seed differ";
+  const Json changes = Json::diff(before, now);
+  std::string text;
+  for (std::size_t i = 0; i < std::min(changes.size(), kMost); ++i) {
+    const Json::json_pointer at(changes[i]["path"].get<std::string>());
+    const auto value = [&](const Json& of) {
+      return of.contains(at) ? of.at(at).dump() : std::string("not there");
+    };
+    text += fmt::format("{}{} was {} and is {}", i > 0 ? "; " : "", at.to_string(), value(before),
+                        value(now));
+  }
+  if (changes.size() > kMost) text += fmt::format("; and {} more", changes.size() - kMost);
+  return text;
+}
+
 /// Why a checkpoint does not belong to a specification; empty where it does.
 std::string mismatch(const Checkpoint& checkpoint, const TrainSpec& spec) {
   if (checkpoint.fingerprint != spec.fingerprint) {
-    return "it was written by another configuration (model, input, train or seed differ)";
+    return fmt::format("it was written by another configuration ({})",
+                       differences(checkpoint.fingerprint, spec.fingerprint));
   }
   if (checkpoint.layers.size() != spec.layers.size()) {
     return fmt::format("it has {} layers, and the configuration {}", checkpoint.layers.size(),
@@ -293,7 +316,8 @@ std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
   if (!files.empty()) {
     throw InputError(
         fmt::format("{}: none of {} checkpoints can be resumed; the oldest: {}. Start "
-                    "anew without --resume, or name another folder with --output",
+                    "anew without --resume, name another folder with --output, or begin with a "
+                    "checkpoint's parameters by /train/start_from",
                     spec.checkpoint.folder.string(), files.size(), last));
   }
   return std::nullopt;

@@ -133,8 +133,8 @@ void check_outputs(const std::vector<TrainLayer>& layers, const LabelledImages& 
   const std::int64_t outputs = layers.empty() ? 0 : layers.back().outputs();
   if (outputs == train.classes) return;
   throw InputError(
-      fmt::format("the last layer has {} outputs, but the images {} classes; give "
-                  "it one output for each",
+      fmt::format("the last layer has {} outputs, but the labels of the images ask for {}, one for "
+                  "each class up to the largest label; give it as many, or mend the labels",
                   outputs, train.classes));
 }
 

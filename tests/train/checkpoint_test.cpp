@@ -177,6 +177,27 @@ TEST(Checkpoint, ThoseOfAnotherConfigurationAreRefused) {
   EXPECT_EQ(test::read_text(file_of(spec, 1)), before);
 }
 
+TEST(Checkpoint, WhatIsAnotherInAConfigurationIsNamed) {
+  const test::ScratchDir folder;
+  TrainSpec spec = small_spec();
+  spec.epochs = 1;
+  spec.checkpoint.folder = folder.path();
+  spec.fingerprint = R"({"seed": 1, "train": {"batch": 8, "epochs": 1}})";
+  static_cast<void>(run(spec));
+  spec.checkpoint.resume = true;
+  spec.fingerprint = R"({"seed": 1, "train": {"batch": 8, "epochs": 2, "patience": 3}})";
+  try {
+    static_cast<void>(run(spec));
+    FAIL() << "a checkpoint of another configuration was used";
+  } catch (const InputError& error) {
+    const std::string text = error.what();
+    EXPECT_NE(text.find("/train/epochs was 1 and is 2"), std::string::npos) << text;
+    EXPECT_NE(text.find("/train/patience was not there and is 3"), std::string::npos) << text;
+    EXPECT_EQ(text.find("batch"), std::string::npos) << text;
+    EXPECT_NE(text.find("/train/start_from"), std::string::npos) << text;
+  }
+}
+
 TEST(Checkpoint, NothingToResumeStartsAnewAndSaysSo) {
   const test::ScratchDir folder;
   TrainSpec spec = small_spec();
