@@ -158,8 +158,11 @@ struct Pass::State {
     for (auto layer = layers.begin() + first; layer != layers.end(); ++layer) {
       work.rows += layer_outputs(*layer);
     }
+    MessageCost messages = *plan().messages;  // of ranks that are not slowed
+    messages.seconds_per_row *= pace.slowdown();
+    messages.seconds_per_byte *= pace.slowdown();
     return choose_helpers(work, plan().speeds, rank,
-                          static_cast<std::size_t>(context.roster->idle()), *plan().messages,
+                          static_cast<std::size_t>(context.roster->idle()), messages,
                           plan().worth_rows);
   }
 
