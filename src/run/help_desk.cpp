@@ -110,7 +110,10 @@ std::vector<std::int64_t> HelpDesk::answer(Communicator& comm) {
 
 std::vector<std::byte> HelpDesk::parcel(Communicator& comm) { return take(parcels_, comm); }
 
-void HelpDesk::tell_idle(int count) {
+/// Tells all processes that so many more ranks wait; one after another, so that the last is right.
+void HelpDesk::tell_idle(int more) {
+  const std::lock_guard lock(telling_);
+  const int count = waiting_ += more;
   for (int p = 0; p < world_.processes().size(); ++p) {
     world_.send(p, topic_idle, std::as_bytes(std::span(&count, 1)));
   }
@@ -143,7 +146,7 @@ void HelpDesk::run_proxy(std::size_t rank) {
 std::optional<std::vector<std::int64_t>> HelpDesk::settle(const Question& question) {
   switch (question.kind) {
     case Kind::offer: {
-      tell_idle(roster_.idle() + 1);
+      tell_idle(1);
       const std::optional<Assignment> given = roster_.offer(question.rank, nullptr);
       if (!given) return std::vector<std::int64_t>{};
       if (const auto* place = std::get_if<Membership>(&*given)) {
@@ -158,7 +161,7 @@ std::optional<std::vector<std::int64_t>> HelpDesk::settle(const Question& questi
            roster_.claim(question.rank, static_cast<std::size_t>(question.number))) {
         ranks.push_back(helper.rank);
       }
-      tell_idle(roster_.idle());
+      tell_idle(-static_cast<int>(ranks.size()));
       return ranks;
     }
     case Kind::give:

@@ -64,7 +64,7 @@ class HelpDesk {
   void serve_letters();
   void run_proxy(std::size_t rank);
   [[nodiscard]] std::optional<std::vector<std::int64_t>> settle(const Question& question);
-  void tell_idle(int count);
+  void tell_idle(int more);
   [[nodiscard]] std::vector<std::byte> take(
       std::map<int, std::deque<std::vector<std::byte>>>& letters, Communicator& comm);
 
@@ -72,6 +72,8 @@ class HelpDesk {
   std::vector<int> process_of_;  ///< by rank
   SharedRoster roster_;
   std::atomic<int> idle_{0};
+  std::mutex telling_;
+  int waiting_ = 0;  ///< ranks, in the first process
   std::mutex mutex_;
   std::condition_variable asked_;
   bool over_ = false;
