@@ -18,6 +18,11 @@ void check_mpi(int code, const char* function) {
   throw CommError(fmt::format("{}: {}", function, text.data()));
 }
 
+std::unique_lock<std::mutex> one_caller() {
+  static std::mutex mutex;
+  return std::unique_lock(mutex);
+}
+
 void Backoff::pause() {
   constexpr int kYields = 100;
   constexpr int kSlower = 2000;  // about 0.1 s
@@ -49,6 +54,7 @@ void Mail::send(int process, int topic, std::span<const std::byte> letter) {
   forget_sent();
   Outgoing& out = outgoing_.emplace_back();
   out.letter.assign(letter.begin(), letter.end());
+  const auto caller = one_caller();
   check_mpi(MPI_Isend(out.letter.data(), static_cast<int>(out.letter.size()), MPI_BYTE, process,
                       topic, comm_, &out.request),
             "MPI_Isend");
@@ -56,6 +62,8 @@ void Mail::send(int process, int topic, std::span<const std::byte> letter) {
 
 /// Letters that have left need their memory no more.
 void Mail::forget_sent() {
+  if (outgoing_.empty()) return;
+  const auto caller = one_caller();
   std::erase_if(outgoing_, [](Outgoing& out) {
     int done = 0;
     check_mpi(MPI_Test(&out.request, &done, MPI_STATUS_IGNORE), "MPI_Test");
@@ -85,6 +93,7 @@ bool Mail::receive() {
   int found = 0;
   MPI_Message message = MPI_MESSAGE_NULL;
   MPI_Status status;
+  auto caller = one_caller();
   check_mpi(MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, comm_, &found, &message, &status),
             "MPI_Improbe");
   if (found == 0) return false;
@@ -93,6 +102,7 @@ bool Mail::receive() {
   Letter letter = {status.MPI_SOURCE, std::vector<std::byte>(static_cast<std::size_t>(bytes))};
   check_mpi(MPI_Mrecv(letter.bytes.data(), bytes, MPI_BYTE, &message, MPI_STATUS_IGNORE),
             "MPI_Mrecv");
+  caller.unlock();
   const Handler& handler = handlers_[status.MPI_TAG];
   if (handler != nullptr) {
     handler(letter.from, letter.bytes);

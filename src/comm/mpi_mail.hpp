@@ -22,6 +22,11 @@ namespace spdnn::comm {
 /// Throws `CommError` where an MPI function returned an error.
 void check_mpi(int code, const char* function);
 
+/// Held around MPI calls, none of which waits: one thread of a process calls MPI at a time. Open
+/// MPI 4.1 promises to take calls of several threads at once, but was seen to crash as it matched a
+/// message while another thread took receives back.
+[[nodiscard]] std::unique_lock<std::mutex> one_caller();
+
 /// Waits a little longer each time, so that waiting leaves the cores to those who work.
 class Backoff {
  public:

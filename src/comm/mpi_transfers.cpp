@@ -15,6 +15,28 @@ void each_part(std::size_t bytes, std::size_t most, std::vector<MPI_Request>& re
   }
 }
 
+int test_all(std::vector<MPI_Request>& requests, bool* done) {
+  int all = 0;
+  const int code =
+      MPI_Testall(static_cast<int>(requests.size()), requests.data(), &all, MPI_STATUSES_IGNORE);
+  *done = all != 0;
+  return code;
+}
+
+/// Throws where MPI says that one can't be done.
+bool done(std::vector<MPI_Request>& requests) {
+  bool all = false;
+  check_mpi(test_all(requests, &all), "MPI_Testall");
+  return all;
+}
+
+/// As far as MPI says.
+bool all_ended(std::vector<MPI_Request>& requests) noexcept {
+  bool all = false;
+  static_cast<void>(test_all(requests, &all));
+  return all;
+}
+
 }  // namespace
 
 void MpiTransfers::send(int to, const void* data, std::size_t bytes) {
@@ -24,7 +46,8 @@ void MpiTransfers::send(int to, const void* data, std::size_t bytes) {
                         comm_.job_.messages, request),
               "MPI_Isend");
   };
-  each_part(bytes, comm_.job_.largest_message, requests_, post);
+  const auto caller = one_caller();
+  each_part(bytes, comm_.job_.largest_message, sends_, post);
 }
 
 void MpiTransfers::receive(int from, void* data, std::size_t bytes) {
@@ -34,34 +57,41 @@ void MpiTransfers::receive(int from, void* data, std::size_t bytes) {
                         comm_.job_.messages, request),
               "MPI_Irecv");
   };
-  each_part(bytes, comm_.job_.largest_message, requests_, post);
+  const auto caller = one_caller();
+  each_part(bytes, comm_.job_.largest_message, receives_, post);
 }
 
 void MpiTransfers::wait(const Call& call) {
-  if (!test()) comm_.wait_until(describe(call), [this] { return test(); });
-  requests_.clear();
-}
-
-bool MpiTransfers::test() {
-  int done = 0;
-  check_mpi(
-      MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE),
-      "MPI_Testall");
-  return done != 0;
+  const auto test = [this] {
+    const auto caller = one_caller();
+    return done(receives_) && done(sends_);
+  };
+  if (!test()) comm_.wait_until(describe(call), test);
+  sends_.clear();
+  receives_.clear();
 }
 
 /// After a failure: receives are taken back, or end where their message is on its way and its
-/// sender lives. What was sent to a rank that failed may never leave, and is not waited for.
+/// sender lives. What was sent to a rank that failed may never leave, and is not waited for long.
 void MpiTransfers::abandon() noexcept {
-  constexpr double kPatience = 0.1;
+  constexpr double kSends = 0.1, kReceives = 1.0;  // seconds
   const double start = now_seconds();
-  for (MPI_Request& request : requests_) {
-    if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);
+  {
+    const auto caller = one_caller();
+    for (auto* requests : {&receives_, &sends_}) {
+      for (MPI_Request& request : *requests) {
+        if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);
+      }
+    }
   }
   Backoff backoff;
-  int done = requests_.empty() ? 1 : 0;
-  while (done == 0 && now_seconds() - start < kPatience) {
-    MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE);
+  for (;;) {
+    {
+      const auto caller = one_caller();
+      const double waited = now_seconds() - start;
+      const bool received = all_ended(receives_) || waited > kReceives;
+      if (received && (all_ended(sends_) || waited > kSends)) return;
+    }
     backoff.pause();
   }
 }

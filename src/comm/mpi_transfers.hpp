@@ -23,12 +23,11 @@ class MpiTransfers {
   void wait(const Call& call);
 
  private:
-  [[nodiscard]] bool test();
   void abandon() noexcept;
 
   MpiCommunicator& comm_;
   bool headers_;
-  std::vector<MPI_Request> requests_;
+  std::vector<MPI_Request> sends_, receives_;
 };
 
 }  // namespace spdnn::comm

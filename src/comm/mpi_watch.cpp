@@ -43,9 +43,12 @@ Watch::Watch(MpiJob& job, Endings& endings, int process, int processes,
   Address own;
   own.pid = getpid();
   gethostname(own.host.data(), own.host.size() - 1);
-  check_mpi(MPI_Allgather(&own, sizeof own, MPI_BYTE, addresses_.data(), sizeof own, MPI_BYTE,
-                          MPI_COMM_WORLD),
-            "MPI_Allgather");
+  {
+    const auto caller = one_caller();  // every process is at it
+    check_mpi(MPI_Allgather(&own, sizeof own, MPI_BYTE, addresses_.data(), sizeof own, MPI_BYTE,
+                            MPI_COMM_WORLD),
+              "MPI_Allgather");
+  }
   if (processes == 1) return;
   job_.mail.serve(
       kTopic, [this](int from, std::span<const std::byte> letter) { read_signs(from, letter); });

@@ -63,6 +63,7 @@ class MpiWorld final : public World {
  public:
   explicit MpiWorld(const WorldSpec& spec)
       : job_(Library::duplicate(), Library::duplicate(), spec.largest_message) {
+    auto caller = one_caller();
     MPI_Comm host = MPI_COMM_NULL;
     check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host),
               "MPI_Comm_split_type");
@@ -72,6 +73,7 @@ class MpiWorld final : public World {
     int process = 0, count = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &process);
     MPI_Comm_size(MPI_COMM_WORLD, &count);
+    caller.unlock();
     MpiGroup all;
     for (int p = 0; p < count; ++p) all.places.push_back({p, 0});
     all.lineage = {0};
