@@ -141,7 +141,7 @@ class MpiRun(unittest.TestCase):
             write_idx(self.folder / f"set/{part}-images-idx3-ubyte.gz", (count, 8, 8), pixels)
             write_idx(self.folder / f"set/{part}-labels-idx1-ubyte.gz", (count,), labels)
 
-    def training(self, ranks, epochs=3):
+    def training(self, ranks, epochs=10):  # of 10 steps each
         return {"job": "train", "model": {"layers": [
                     {"outputs": 48, "density": 0.3},
                     {"outputs": 4, "topology": "dense", "activation": "identity"}]},
