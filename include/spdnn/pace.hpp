@@ -19,15 +19,18 @@ class Pace {
   explicit Pace(const DeviceSpec& spec);
   /// Work from here on belongs to step `step`, for a slowdown that changes by steps.
   void begin_step(std::int64_t step);
-  /// Sleeps until the work done so far may end. What a sleep takes too long is made good by the
-  /// next.
+  /// When the work done so far may end, at the earliest now. What comes next may begin before that
+  /// where nobody else could tell: a rank that sleeps once and long finds less of its caches taken
+  /// by others than one that sleeps often.
+  [[nodiscard]] double due();
+  /// Sleeps until then. What a sleep takes too long is made good by the next.
   void hold();
   /// Around everything that waits for other ranks: it is neither work nor slowed. Work before it
   /// is held first.
   void begin_wait();
   void end_wait();
-  /// Seconds of work since the start, sleeps for the slowdown included.
-  [[nodiscard]] double busy() const;
+  /// Seconds of work since the start, for the slowdown too, slept or still to be slept.
+  [[nodiscard]] double busy();
   /// The slowdown at this moment.
   [[nodiscard]] double slowdown() const noexcept { return slowdown_; }
 

@@ -42,14 +42,19 @@ void Pace::begin_step(std::int64_t step) {
   pass_changes(static_cast<double>(step));
 }
 
-void Pace::hold() {
-  if (!slows()) return;
+double Pace::due() {
+  if (!slows()) return now_seconds();
   const double cpu = thread_cpu_seconds();
   due_ += slowdown_ * (cpu - cpu_);
   cpu_ = cpu;
   const double now = now_seconds();
   if (by_seconds_) pass_changes(now - start_);
-  const double wait = due_ - now;
+  return std::max(due_, now);
+}
+
+void Pace::hold() {
+  if (!slows()) return;
+  const double wait = due() - now_seconds();
   if (wait > 0.0) std::this_thread::sleep_for(std::chrono::duration<double>(wait));
 }
 
@@ -65,6 +70,6 @@ void Pace::end_wait() {
   if (slows()) cpu_ = thread_cpu_seconds();
 }
 
-double Pace::busy() const { return now_seconds() - start_ - waited_; }
+double Pace::busy() { return due() - start_ - waited_; }
 
 }  // namespace spdnn

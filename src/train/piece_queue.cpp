@@ -60,6 +60,21 @@ std::size_t PieceQueue::last_to_be_done(std::int64_t step, double now) const {
   return last;
 }
 
+/// When the ranks at the same step as rank `own`, which was done with its piece at `due`, would be
+/// done with all their images if each took as many as it can until then.
+double PieceQueue::done_together(std::size_t own, double now, double due) const {
+  double images = 0.0;  // as many as all would have done together since time 0
+  double speed = 0.0;
+  for (std::size_t r = 0; r < ranks_.size(); ++r) {
+    const Rank& rank = ranks_[r];
+    const double each = rank.seconds_each(r == own ? due : now);
+    if (rank.step != ranks_[own].step || each <= 0.0) continue;
+    images += static_cast<double>(rank.piece + rank.left()) + rank.began / each;
+    speed += 1.0 / each;
+  }
+  return speed > 0.0 ? images / speed : due;
+}
+
 PieceQueue::Turn::Turn(PieceQueue& queue, std::size_t rank, std::int64_t step, const Batch& batch,
                        std::int64_t most, float* spare, double now)
     : queue_(queue), rank_(rank), most_(most), spare_(spare), start_(now) {
@@ -89,6 +104,15 @@ std::int64_t PieceQueue::Turn::own_piece() const {
   const std::int64_t half = up_to(std::max(own.left() / 2, most_ / 2), width);
   const std::int64_t count = std::min({half, std::max(most_, width), own.left()});
   return count == own.left() && count > own.ragged() ? count - own.ragged() : count;
+}
+
+bool PieceQueue::Turn::works_ahead(double now, double due) const {
+  const std::lock_guard lock(queue_.mutex_);
+  const Rank& own = queue_.ranks_[rank_];
+  if (own.left() == 0) return false;
+  const double done = due + static_cast<double>(own_piece()) * own.seconds_each(due);
+  const double together = queue_.done_together(rank_, now, due);
+  return done <= together + kWorthHelp * (together - start_);
 }
 
 std::optional<Batch> PieceQueue::Turn::next(double now) {

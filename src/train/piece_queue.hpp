@@ -32,8 +32,13 @@ class PieceQueue {
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
-    /// The next piece, when the one before is computed: the first one is of the rank's own batch,
-    /// even if that has no images. Nothing when no other rank would be done sooner by help.
+    /// Whether the rank's next piece would stay its own, however the ranks help one another: they
+    /// can't be done together before it is. One that is held back (`Pace`) may compute it ahead of
+    /// its time, `due`.
+    [[nodiscard]] bool works_ahead(double now, double due) const;
+    /// The next piece, when the one before is computed (on a rank that works ahead of its time,
+    /// when that is due): the first one is of the rank's own batch, even if that has no images.
+    /// Nothing when no other rank would be done sooner by help.
     [[nodiscard]] std::optional<Batch> next(double now);
     /// Images of all pieces so far, and those of them that were others'.
     [[nodiscard]] std::int64_t images() const noexcept { return images_; }
@@ -73,6 +78,7 @@ class PieceQueue {
     [[nodiscard]] double done(double now) const;
   };
   [[nodiscard]] std::size_t last_to_be_done(std::int64_t step, double now) const;
+  [[nodiscard]] double done_together(std::size_t own, double now, double due) const;
 
   std::mutex mutex_;
   std::condition_variable unread_;

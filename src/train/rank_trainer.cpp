@@ -46,7 +46,7 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
       device_(device),
       stream_(device.make_stream()),
       width_(panel_width(device.info())),
-      most_images_(team.shares.most()),
+      most_images_(room_needed()),
       steps_per_epoch_((std::ssize(job.training) + job.spec->batch - 1) / job.spec->batch),
       worker_(*job.spec, *job.layers, kernels_for(device), model_, device, *stream_,
               steps_per_epoch_, team.splits),
@@ -105,8 +105,8 @@ void RankTrainer::follow_times(std::int64_t images, std::int64_t own) {
   const bool changed = team_.shares.observe(own, seconds);
   pace_.end_wait();
   if (!changed) return;
-  if (team_.shares.most() > most_images_) {
-    most_images_ = team_.shares.most();
+  if (room_needed() > most_images_) {
+    most_images_ = room_needed();
     worker_.make_room(most_images_);
     predictions_.resize(static_cast<std::size_t>(most_images_));
   }
@@ -197,6 +197,13 @@ bool RankTrainer::helps() const {
          spec_.rewire.method != RewireMethod::rigl;
 }
 
+/// Images that there is to be room for: this rank's share, and whole pieces of others'.
+std::int64_t RankTrainer::room_needed() const {
+  const std::int64_t own = team_.shares.most();
+  if (!helps()) return own;
+  return std::max(own, std::min(images_at_once(spec_, *job_.layers, device_.info()), spec_.batch));
+}
+
 /// Lets others take of this rank's images of a step.
 void RankTrainer::begin_turn(std::optional<PieceQueue::Turn>& turn, const Batch& batch) {
   if (spare_.bytes() == 0) {
@@ -205,8 +212,7 @@ void RankTrainer::begin_turn(std::optional<PieceQueue::Turn>& turn, const Batch&
   }
   turn.emplace(*job_.pieces, team_.devices[static_cast<std::size_t>(comm_.rank())],
                worker_.optimizer().steps(), batch,
-               std::min(worker_.pieces().at_once(), most_images_), spare_.as<float>(),
-               now_seconds());
+               std::min(worker_.pieces().at_once(), most_images_), spare_.as<float>(), pace_.due());
 }
 
 double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measure,
@@ -227,8 +233,8 @@ double RankTrainer::train_step(Batch& batch, std::int64_t images, Measure& measu
   std::optional<PieceQueue::Turn> turn;
   if (helps() && !rewire) begin_turn(turn, batch);
   const PiecePass::Next next = turn ? PiecePass::Next([&] {
-    pace_.hold();
-    return turn->next(now_seconds());
+    if (!turn->works_ahead(now_seconds(), pace_.due())) pace_.hold();
+    return turn->next(pace_.due());
   })
                                     : worker_.pieces().pieces_of(batch);
   const Batch last = worker_.pieces().run(next, spec_.loss, scale, after_piece, visit);

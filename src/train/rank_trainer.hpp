@@ -65,6 +65,7 @@ class RankTrainer {
   void report_shares(std::int64_t step);
   void train_epoch(EpochReport& report);
   [[nodiscard]] bool helps() const;
+  [[nodiscard]] std::int64_t room_needed() const;
   void begin_turn(std::optional<PieceQueue::Turn>& turn, const Batch& batch);
   double train_step(Batch& batch, std::int64_t images, Measure& measure, std::int64_t& rewired);
   [[nodiscard]] Measure measure(const LabelledImages& data, const std::vector<std::uint32_t>& ids,

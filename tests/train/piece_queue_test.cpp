@@ -63,7 +63,7 @@ void count(const Batch& piece, std::vector<int>& seen) {
 }
 
 /// A step in which rank r takes `seconds[r]` for an image: when each was done, on a clock of its
-/// own.
+/// own. With `work`, ranks compute an image in so many seconds and are held back for the rest.
 struct Step {
   std::vector<double> done;
   std::vector<std::int64_t> images, taken_over;
@@ -72,7 +72,8 @@ struct Step {
 };
 
 Step run_step(PieceQueue& queue, std::int64_t step, const std::vector<std::int64_t>& images,
-              const std::vector<double>& seconds, std::int64_t most) {
+              const std::vector<double>& seconds, std::int64_t most,
+              std::optional<double> work = {}) {
   const std::size_t ranks = images.size();
   std::vector<Share> shares = shares_of(images);
   Step result;
@@ -85,17 +86,24 @@ Step run_step(PieceQueue& queue, std::int64_t step, const std::vector<std::int64
                                                        shares[r].spare.data(), 0.0));
   }
   std::vector<bool> at_work(ranks, true);
+  std::vector<double> at(ranks, 0.0);  ///< when each really goes on
   while (std::find(at_work.begin(), at_work.end(), true) != at_work.end()) {
     std::size_t next = ranks;
     for (std::size_t r = 0; r < ranks; ++r) {
-      if (at_work[r] && (next == ranks || result.done[r] < result.done[next])) next = r;
+      if (at_work[r] && (next == ranks || at[r] < at[next])) next = r;
+    }
+    if (at[next] < result.done[next] && !turns[next]->works_ahead(at[next], result.done[next])) {
+      at[next] = result.done[next];
+      continue;  // it sleeps, and others may go on first
     }
     const std::optional<Batch> piece = turns[next]->next(result.done[next]);
     at_work[next] = piece.has_value();
     if (!piece) continue;
     EXPECT_LE(piece->x.batch, most);
     count(*piece, result.seen);
-    result.done[next] += seconds[next] * static_cast<double>(piece->x.batch);
+    const auto count = static_cast<double>(piece->x.batch);
+    result.done[next] += seconds[next] * count;
+    at[next] += work.value_or(seconds[next]) * count;
   }
   for (const auto& turn : turns) {
     result.images.push_back(turn->images());
@@ -129,7 +137,9 @@ TEST(PieceQueue, EveryImageIsComputedOnce) {
         images.push_back(random() % 4 == 0 ? 0 : static_cast<std::int64_t>(random() % 400));
         seconds.push_back(0.01 * static_cast<double>(1 + random() % 100));
       }
-      const Step result = run_step(queue, step, images, seconds, most);
+      const std::optional<double> work =
+          trial % 2 == 0 ? std::optional<double>() : std::optional<double>(0.01);
+      const Step result = run_step(queue, step, images, seconds, most, work);
       EXPECT_TRUE(
           std::all_of(result.seen.begin(), result.seen.end(), [](int n) { return n == 1; }));
       EXPECT_EQ(std::accumulate(result.images.begin(), result.images.end(), std::int64_t{0}),
@@ -160,6 +170,37 @@ TEST(PieceQueue, BalancedRanksKeepTheirImages) {
     const Step result = run_step(queue, step, images, {1.0, 2.0, 8.0}, 128);
     EXPECT_EQ(result.images, images);
     EXPECT_EQ(result.last(), 512.0);
+  }
+}
+
+/// Those that work ahead of their time do no more of it than what they would have done anyway.
+TEST(PieceQueue, RanksThatAreHeldBackAreDoneTogetherToo) {
+  const std::vector<std::int64_t> images = {512, 512, 512};
+  const std::vector<double> seconds = {2.0, 2.0, 8.0};
+  PieceQueue queue(3);
+  const double ideal = 3 * 512.0 / (0.5 + 0.5 + 0.125);
+  EXPECT_LT(run_step(queue, 0, images, seconds, 128, 1.0).last(), 1.25 * ideal);
+  EXPECT_LT(run_step(queue, 1, images, seconds, 128, 1.0).last(), 1.15 * ideal);
+}
+
+TEST(PieceQueue, WorksAheadAsFarAsAllWouldBeDoneTogether) {
+  const std::vector<std::int64_t> images = {512, 512, 512};
+  PieceQueue queue(3);
+  static_cast<void>(run_step(queue, 0, images, {1.0, 1.0, 4.0}, 128));
+  // Together they would be done at 1536 / 2.25 = 683 s.
+  std::vector<Share> shares = shares_of(images);
+  std::vector<std::unique_ptr<PieceQueue::Turn>> turns;
+  for (std::size_t r = 0; r < images.size(); ++r) {
+    turns.push_back(std::make_unique<PieceQueue::Turn>(queue, r, 1, shares[r].batch(), 128,
+                                                       shares[r].spare.data(), 0.0));
+  }
+  EXPECT_TRUE(turns[2]->works_ahead(0.0, 0.0));  // until 512 s
+  ASSERT_TRUE(turns[2]->next(0.0));
+  EXPECT_FALSE(turns[2]->works_ahead(1.0, 512.0));  // until 1024 s
+  double now = 0.0;
+  for (int piece = 0; piece < 3; ++piece, now += 128.0) {
+    EXPECT_TRUE(turns[0]->works_ahead(1.0, now));
+    ASSERT_TRUE(turns[0]->next(now));
   }
 }
 
