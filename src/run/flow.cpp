@@ -161,7 +161,6 @@ bool Flow::run_segment(std::size_t index, Crew* crew, Pace& pace) {
   if (bound_ == 0) return true;
   if (runs_ahead()) {
     run_ahead(index);
-    pace.hold();
     return true;
   }
   auto* alive = memory_.alive.as<std::uint8_t>();
@@ -178,7 +177,6 @@ bool Flow::run_segment(std::size_t index, Crew* crew, Pace& pace) {
       run_layer(layer, data_, spare, bound_, layer + 1 == end ? alive : nullptr, {});
       std::swap(data_, spare);
     }
-    pace.hold();
   }
   before_ = spare;
   context_.progress->done += segment.count * bound_;

@@ -17,11 +17,15 @@ Range unpack(std::uint64_t word) {
 }  // namespace
 
 ImageQueue::ImageQueue(const std::vector<Range>& shares, Sharing sharing, std::int64_t grain)
-    : shares_(shares.size()), sharing_(sharing), grain_(std::max<std::int64_t>(grain, 1)) {
+    : shares_(shares.size()),
+      images_(0),
+      sharing_(sharing),
+      grain_(std::max<std::int64_t>(grain, 1)) {
   Range all;
   for (std::size_t rank = 0; rank < shares.size(); ++rank) {
     shares_[rank].range = pack(shares[rank]);
     all.end = std::max(all.end, shares[rank].end);
+    images_ += shares[rank].size();
   }
   if (sharing == Sharing::common) {
     for (Share& share : shares_) share.range = pack({});
@@ -40,6 +44,14 @@ Range ImageQueue::take(int rank, std::int64_t batch) {
     taken.end = taken.begin + batch;
   }
   return taken;
+}
+
+double ImageQueue::rest() const {
+  std::int64_t left = 0;
+  for (const Share& share : shares_) {
+    left += unpack(share.range.load(std::memory_order_relaxed)).size();
+  }
+  return static_cast<double>(left) / static_cast<double>(std::max<std::int64_t>(images_ - left, 1));
 }
 
 Range ImageQueue::take_front(Share& share, std::int64_t batch) {

@@ -16,6 +16,8 @@ class ImageSource {
   /// The next images for `rank` to begin, `batch` of them at most; empty when there are none that
   /// it may have.
   [[nodiscard]] virtual Range take(int rank, std::int64_t batch) = 0;
+  /// Images that nobody has begun, for each one that somebody has; 0 where that is not known.
+  [[nodiscard]] virtual double rest() const { return 0.0; }
 };
 
 /// Each rank's share of the images, handed out in batches. All functions may be called from any
@@ -28,6 +30,7 @@ class ImageQueue final : public ImageSource {
   /// With `Sharing::stealing` a rank whose share is used up takes the back half of the largest rest
   /// of another's as its own.
   [[nodiscard]] Range take(int rank, std::int64_t batch) override;
+  [[nodiscard]] double rest() const override;
 
  private:
   /// A range in one word, so that its front and its back are taken without a lock.
@@ -38,6 +41,7 @@ class ImageQueue final : public ImageSource {
   [[nodiscard]] Range steal();
 
   std::vector<Share> shares_;
+  std::int64_t images_;
   Sharing sharing_;
   std::int64_t grain_;
 };

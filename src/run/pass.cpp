@@ -117,16 +117,28 @@ struct Pass::State {
       find_help(s);
       comm.show("segment", static_cast<std::int64_t>(s));
       const std::int64_t images = flow->bound();
-      const double start = now_seconds();
+      const double start = pace.due();
       here = flow->run_segment(s, crew.get(), pace);
       image_layers += images * plan().segments[s].count;
       // Without images a segment takes no time, which tells nothing of a crew.
       if (plan().helping == Helping::images_then_rows && images > 0 && images <= kSideBySide) {
-        judge_crew(s, now_seconds() - start);
+        judge_crew(s, pace.due() - start);
       }
+      keep_time();
     }
     if (here) flow->collect();
     flow->count_images();
+  }
+
+  /// Holds a slowed rank back as soon as another is idle, or it is ahead of its time by half of
+  /// what all images that nobody has begun will take. Until then what it did it would have done
+  /// anyway, and a rank that sleeps once and long finds more of its caches as it left them.
+  void keep_time() {
+    if (plan().sharing == Sharing::own && plan().helping == Helping::none) return;
+    const double ahead = pace.due() - now_seconds();
+    const double left = context.queue->rest() * (pace.busy() - ahead);
+    const bool idle = context.roster != nullptr && context.roster->idle() > 0;
+    if (idle || ahead > left / 2.0) pace.hold();
   }
 
   /// Hands pools and current images, which go on with `segment`, to idle ranks, or forms a crew.

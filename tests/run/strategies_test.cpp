@@ -10,7 +10,6 @@
 #include "image_queue.hpp"
 #include "ranks.hpp"
 #include "roster.hpp"
-#include "spdnn/pace.hpp"
 #include "support/networks.hpp"
 #include "weights.hpp"
 
@@ -281,6 +280,17 @@ TEST(ImageQueue, AThiefTakesTheBackHalfOfTheLargestRest) {
   EXPECT_EQ(queue.take(0, 1000), (Range{1072, 1200}));
 }
 
+TEST(ImageQueue, KnowsHowManyAreLeftForEachThatIsBegun) {
+  for (const Sharing sharing : {Sharing::own, Sharing::stealing, Sharing::common}) {
+    ImageQueue queue({{0, 1000}, {1000, 1200}}, sharing, 32);
+    static_cast<void>(queue.take(0, 300));
+    EXPECT_DOUBLE_EQ(queue.rest(), 3.0);
+    static_cast<void>(queue.take(0, 700));
+    static_cast<void>(queue.take(1, 200));
+    EXPECT_EQ(queue.rest(), 0.0);
+  }
+}
+
 TEST(Crew, SharesRowsByTheSpeedsItsMembersHave) {
   SharedCrew crew({1.0, 1.0, 2.0}, false);
   EXPECT_EQ(crew.rows(2).end - crew.rows(2).begin, crew.rows(2).of / 2);
@@ -292,53 +302,6 @@ TEST(Crew, SharesRowsByTheSpeedsItsMembersHave) {
   EXPECT_NEAR(crew.rows(0).end, crew.rows(0).of / 7.0, 1.0);
   EXPECT_EQ(crew.rows(1).begin, crew.rows(0).end);
   EXPECT_EQ(crew.rows(2).end, crew.rows(2).of);
-}
-
-TEST(Pace, SlowdownsChangeAtTheirStep) {
-  DeviceSpec spec;
-  spec.slowdown_changes = {{2.0, 3.0}, {4.0, 1.0}};
-  Pace pace(spec);
-  double slowed = 0.0;  // when the slow steps began: one that sleeps too long shortens the next
-  for (std::int64_t step = 0; step < 6; ++step) {
-    if (step == 2) slowed = now_seconds();
-    pace.begin_step(step);
-    EXPECT_EQ(pace.slowdown(), step == 2 || step == 3 ? 3.0 : 1.0);
-    const double cpu = thread_cpu_seconds();
-    while (thread_cpu_seconds() - cpu < 2e-3) {
-    }
-    pace.hold();
-    if (step == 3) {
-      EXPECT_GE(now_seconds() - slowed, 3.0 * 4e-3);
-    }
-  }
-}
-
-TEST(Pace, SlowdownsChangeWithTime) {
-  DeviceSpec spec;
-  spec.slowdown_changes = {{0.25, 2.0}};  // longer than a thread waits for a core
-  spec.slowdown_by_seconds = true;
-  Pace pace(spec);
-  EXPECT_EQ(pace.slowdown(), 1.0);
-  pace.begin_step(100);
-  EXPECT_EQ(pace.slowdown(), 1.0);
-  std::this_thread::sleep_for(std::chrono::milliseconds(260));
-  pace.hold();
-  EXPECT_EQ(pace.slowdown(), 2.0);
-}
-
-TEST(Pace, HoldsWorkBackByCpuTimeAndNotByWaiting) {
-  Pace pace(3.0);
-  const double cpu = thread_cpu_seconds();
-  const double start = now_seconds();
-  while (thread_cpu_seconds() - cpu < 0.01) {
-  }
-  pace.begin_wait();
-  EXPECT_GE(now_seconds() - start, 0.03);
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  pace.end_wait();
-  const double busy = pace.busy();
-  EXPECT_LE(busy, now_seconds() - start - 0.02);
-  EXPECT_GE(busy, 0.03);
 }
 
 }  // namespace
