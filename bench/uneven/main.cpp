@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <optional>
 
 #include "spdnn/io.hpp"
+#include "support/awake.hpp"
 #include "support/record.hpp"
 #include "uneven/runs.hpp"
 
@@ -26,6 +28,7 @@ struct Arguments {
   std::int64_t change = 0;
   int rounds = 3;
   std::vector<std::string> sets;
+  bool asleep = false;
 };
 
 /// A step within 5 % of what the summed speeds allow, and the communication, is as good as asked
@@ -145,6 +148,8 @@ int run_bench(const Arguments& arguments, const std::vector<std::string>& comman
   json result = {{"benchmark", "uneven"},
                  {"conditions", describe_conditions(command)},
                  {"config", arguments.config.filename().string()}};
+  std::optional<AwakeCores> awake;
+  if (!arguments.asleep) awake.emplace();
   const OtherLoad others;
   const double start = now_seconds();
   const std::unique_ptr<Workload> work = make_workload(config, arguments.steps);
@@ -155,6 +160,7 @@ int run_bench(const Arguments& arguments, const std::vector<std::string>& comman
   } else {
     result["cases"].push_back(compare(*work, arguments));
   }
+  result["cores_kept_awake"] = !arguments.asleep;
   result["other_cores"] = others.cores();
   result["quiet"] = others.quiet();
   result["seconds"] = now_seconds() - start;
@@ -177,6 +183,7 @@ int main(int argc, char** argv) {
                  "Instead: the last rank becomes 3 times slower from this step on");
   app.add_option("--rounds", arguments.rounds, "Times that each run is repeated");
   app.add_option("--set", arguments.sets, "As of spdnn-gpu run")->allow_extra_args(false);
+  app.add_flag("--asleep", arguments.asleep, "Let cores sleep while ranks do");
   app.add_option("--data-dir", arguments.data_dir, "Where data are looked up");
   app.add_option("--output", arguments.output, "JSON file to write");
   CLI11_PARSE(app, argc, argv);
