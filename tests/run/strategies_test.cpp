@@ -112,7 +112,7 @@ void expect_equal(const Job& job, const Outcome& got, const Outcome& expected) {
 
 TEST(Strategies, RandomRunsWithRanksOfRandomSpeedEqualOneRank) {
   const char* rounds_given = std::getenv("SPDNN_STRATEGY_ROUNDS");
-  const int rounds = rounds_given == nullptr ? 200 : std::atoi(rounds_given);
+  const int rounds = rounds_given == nullptr ? 100 : std::atoi(rounds_given);
   std::int64_t taken_over = 0;
   std::int64_t helped = 0;
   for (int round = 0; round < rounds; ++round) {
