@@ -45,4 +45,19 @@ std::size_t choose_helpers(const CrewWork& work, const std::vector<double>& spee
   return best;
 }
 
+std::vector<std::int64_t> share_parts(std::int64_t parts, const std::vector<double>& speeds) {
+  std::vector<std::int64_t> shares(speeds.size(), 0);
+  const auto done = [&](std::size_t member) {  // with one part more
+    return static_cast<double>(shares[member] + 1) / std::max(speeds[member], 1e-30);
+  };
+  for (; parts > 0; --parts) {
+    std::size_t next = 0;
+    for (std::size_t member = 1; member < speeds.size(); ++member) {
+      if (done(member) < done(next)) next = member;
+    }
+    ++shares[next];
+  }
+  return shares;
+}
+
 }  // namespace spdnn

@@ -1,4 +1,5 @@
-// Whether a rank is to be helped with the rows of its layers by ranks of other processes.
+// How images under way are shared with idle ranks, and whether a rank is to be helped with the rows
+// of its layers by ranks of other processes.
 #pragma once
 
 #include <cstdint>
@@ -28,5 +29,10 @@ struct CrewWork {
 [[nodiscard]] std::size_t choose_helpers(const CrewWork& work, const std::vector<double>& speeds,
                                          int rank, std::size_t idle, const MessageCost& messages,
                                          double worth);
+
+/// Who takes how many of `parts` equal parts of some images so that the last is done soonest; by
+/// member, of relative speeds `speeds`. The first ones come first where it makes no difference.
+[[nodiscard]] std::vector<std::int64_t> share_parts(std::int64_t parts,
+                                                    const std::vector<double>& speeds);
 
 }  // namespace spdnn

@@ -1,7 +1,10 @@
 // Offers, claims and parcels as letters.
 #include "help_desk.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "message_crew.hpp"
 
@@ -9,6 +12,12 @@ namespace spdnn {
 namespace {
 
 enum Topic : int { topic_question = 18, topic_answer = 19, topic_parcel = 20, topic_idle = 21 };
+
+/// What processes hear of ranks that wait for work.
+struct IdleRanks {
+  std::int64_t count = 0;
+  double fastest = 0.0;  ///< relative speed
+};
 
 template <class T>
 std::vector<std::byte> letter_for(std::int32_t rank, std::span<const T> content) {
@@ -22,8 +31,11 @@ std::vector<std::byte> letter_for(std::int32_t rank, std::span<const T> content)
 
 }  // namespace
 
-HelpDesk::HelpDesk(const Job& job)
-    : world_(job.world), roster_(static_cast<int>(job.specs.size()), false) {
+HelpDesk::HelpDesk(const Job& job, std::vector<double> speeds)
+    : world_(job.world),
+      speeds_(std::move(speeds)),
+      roster_(speeds_, false),
+      waiting_(speeds_.size(), false) {
   const std::int64_t own = job.here.size();
   const auto counts = gather_bytes(world_.processes(), std::as_bytes(std::span(&own, 1)));
   for (std::size_t p = 0; p < counts.size(); ++p) {
@@ -63,9 +75,10 @@ void HelpDesk::serve_letters() {
   world_.serve(topic_answer, keep(answers_));
   world_.serve(topic_parcel, keep(parcels_));
   world_.serve(topic_idle, [this](int /*from*/, std::span<const std::byte> letter) {
-    std::int32_t count = 0;
-    std::memcpy(&count, letter.data(), sizeof count);
-    idle_ = count;
+    IdleRanks idle;
+    std::memcpy(&idle, letter.data(), sizeof idle);
+    fastest_idle_ = idle.fastest;
+    idle_ = static_cast<int>(idle.count);
   });
   world_.serve(topic_question, [this](int /*from*/, std::span<const std::byte> letter) {
     Question question;
@@ -110,12 +123,19 @@ std::vector<std::int64_t> HelpDesk::answer(Communicator& comm) {
 
 std::vector<std::byte> HelpDesk::parcel(Communicator& comm) { return take(parcels_, comm); }
 
-/// Tells all processes that so many more ranks wait; one after another, so that the last is right.
-void HelpDesk::tell_idle(int more) {
+/// Tells all processes that these ranks wait now, or no longer; one after another, so that the last
+/// is right.
+void HelpDesk::tell_idle(std::span<const std::int64_t> ranks, bool idle) {
   const std::lock_guard lock(telling_);
-  const int count = waiting_ += more;
+  for (const std::int64_t rank : ranks) waiting_[static_cast<std::size_t>(rank)] = idle;
+  IdleRanks found;
+  for (std::size_t rank = 0; rank < waiting_.size(); ++rank) {
+    if (!waiting_[rank]) continue;
+    ++found.count;
+    found.fastest = std::max(found.fastest, speeds_[rank]);
+  }
   for (int p = 0; p < world_.processes().size(); ++p) {
-    world_.send(p, topic_idle, std::as_bytes(std::span(&count, 1)));
+    world_.send(p, topic_idle, std::as_bytes(std::span(&found, 1)));
   }
 }
 
@@ -146,7 +166,7 @@ void HelpDesk::run_proxy(std::size_t rank) {
 std::optional<std::vector<std::int64_t>> HelpDesk::settle(const Question& question) {
   switch (question.kind) {
     case Kind::offer: {
-      tell_idle(1);
+      tell_idle(std::array{std::int64_t{question.rank}}, true);
       const std::optional<Assignment> given = roster_.offer(question.rank, nullptr);
       if (!given) return std::vector<std::int64_t>{};
       if (const auto* place = std::get_if<Membership>(&*given)) {
@@ -161,7 +181,7 @@ std::optional<std::vector<std::int64_t>> HelpDesk::settle(const Question& questi
            roster_.claim(question.rank, static_cast<std::size_t>(question.number))) {
         ranks.push_back(helper.rank);
       }
-      tell_idle(-static_cast<int>(ranks.size()));
+      tell_idle(ranks, false);
       return ranks;
     }
     case Kind::give:

@@ -21,8 +21,8 @@ namespace spdnn {
 /// asks there in its name, since offers wait; ranks ask by letter. Thread-safe.
 class HelpDesk {
  public:
-  /// All processes make theirs together.
-  explicit HelpDesk(const Job& job);
+  /// All processes make theirs together; `speeds` by rank, relative.
+  HelpDesk(const Job& job, std::vector<double> speeds);
   HelpDesk(const HelpDesk&) = delete;
   HelpDesk& operator=(const HelpDesk&) = delete;
   ~HelpDesk();
@@ -55,6 +55,8 @@ class HelpDesk {
 
   /// Ranks that wait for work, as far as this process has heard.
   [[nodiscard]] int idle() const { return idle_; }
+  /// The relative speed of the fastest of them; 0 where there are none.
+  [[nodiscard]] double fastest_idle() const { return fastest_idle_; }
 
  private:
   struct Proxy {
@@ -64,16 +66,18 @@ class HelpDesk {
   void serve_letters();
   void run_proxy(std::size_t rank);
   [[nodiscard]] std::optional<std::vector<std::int64_t>> settle(const Question& question);
-  void tell_idle(int more);
+  void tell_idle(std::span<const std::int64_t> ranks, bool idle);
   [[nodiscard]] std::vector<std::byte> take(
       std::map<int, std::deque<std::vector<std::byte>>>& letters, Communicator& comm);
 
   World& world_;
   std::vector<int> process_of_;  ///< by rank
+  std::vector<double> speeds_;   ///< by rank
   SharedRoster roster_;
   std::atomic<int> idle_{0};
+  std::atomic<double> fastest_idle_{0.0};
   std::mutex telling_;
-  int waiting_ = 0;  ///< ranks, in the first process
+  std::vector<bool> waiting_;  ///< by rank, in the first process
   std::mutex mutex_;
   std::condition_variable asked_;
   bool over_ = false;
@@ -87,6 +91,7 @@ class DeskRoster final : public Roster {
   DeskRoster(HelpDesk& desk, const PassContext& context, Communicator& comm, Device& device);
   [[nodiscard]] std::optional<Assignment> offer(int rank, Slots* landing) override;
   [[nodiscard]] int idle() const override { return desk_.idle(); }
+  [[nodiscard]] double fastest_idle() const override { return desk_.fastest_idle(); }
   void tell_remaining(int rank, double seconds) override;
   [[nodiscard]] std::vector<Helper> claim(int rank, std::size_t most) override;
   [[nodiscard]] std::vector<Helper> claim_all(int rank) override;

@@ -14,6 +14,10 @@ namespace {
 
 /// Images that a CPU's kernels compute side by side: fewer of them take as long.
 constexpr std::int64_t kSideBySide = 16;
+/// Times as fast as this one that an idle rank has to be for all images to go there rather than
+/// both to share their rows: a crew meets after each layer, and its members are seldom done at
+/// once.
+constexpr double kFasterThanCrew = 4.0;
 
 }  // namespace
 
@@ -152,9 +156,14 @@ struct Pass::State {
     if (parts > 1) dismiss();
     if (context.roster->idle() == 0 || left < plan().worth_help_s) return;
     give_pools();
+    const double faster = context.roster->fastest_idle() / plan().speeds[rank];
     if (parts > 1) {
       give_images(segment, parts);
-    } else if (crew == nullptr && crews_pay && alone_rate > 0.0) {
+    } else if (crew != nullptr) {
+      return;  // it is faster than one rank
+    } else if (faster > (crews_pay ? kFasterThanCrew : plan().worth_rows)) {
+      give_images(segment, 1);
+    } else if (crews_pay && alone_rate > 0.0) {
       const std::size_t most = most_helpers(segment);
       if (most > 0) form_crew(context.roster->claim(rank, most));
     }
@@ -187,20 +196,25 @@ struct Pass::State {
     }
   }
 
-  /// Shares the current images with idle ranks, in `parts` of those computed side by side.
+  /// Shares the current images with idle ranks by their speeds, in `parts` of those computed side
+  /// by side; the last one may go whole.
   void give_images(std::size_t segment, std::int64_t parts) {
-    const auto helpers = context.roster->claim(rank, static_cast<std::size_t>(parts - 1));
+    const auto most = static_cast<std::size_t>(std::max<std::int64_t>(parts - 1, 1));
+    const auto helpers = context.roster->claim(rank, most);
     if (helpers.empty()) return;
-    const auto sharers = std::ssize(helpers) + 1;
-    const auto begin_of = [&, images = flow->bound()](std::int64_t sharer) {
-      return std::min(images, parts * sharer / sharers * kSideBySide);
-    };
-    for (std::int64_t h = 1; h < sharers; ++h) {
-      const Roster::Helper& helper = helpers[h - 1];
-      flow->give({begin_of(h), begin_of(h + 1)}, segment, *helper.landing);
-      context.roster->give(helper, Parcel{segment, begin_of(h + 1) - begin_of(h)});
+    std::vector<double> speeds = {plan().speeds[rank]};
+    for (const Roster::Helper& helper : helpers) speeds.push_back(plan().speeds[helper.rank]);
+    const std::vector<std::int64_t> shares = share_parts(parts, speeds);
+    const std::int64_t images = flow->bound();
+    const std::int64_t own = std::min(images, shares[0] * kSideBySide);
+    std::int64_t begin = own;
+    for (std::size_t h = 0; h < helpers.size(); ++h) {
+      const std::int64_t end = std::min(images, begin + shares[h + 1] * kSideBySide);
+      flow->give({begin, end}, segment, *helpers[h].landing);
+      context.roster->give(helpers[h], Parcel{segment, end - begin});
+      begin = end;
     }
-    flow->keep_first(begin_of(1), segment);
+    flow->keep_first(own, segment);
   }
 
   void form_crew(const std::vector<Roster::Helper>& helpers) {

@@ -128,11 +128,12 @@ Outcome run_all_ranks(const PassContext& shared, const Job& job, bool profile_ra
   std::vector<std::int64_t> origin_of;
   const std::size_t ranks = job.specs.size();
   ImageQueue queue(shared.plan->images, shared.plan->sharing, shared.plan->grain);
-  SharedRoster roster(static_cast<int>(ranks), ranks <= usable_cores().size());
+  SharedRoster roster(shared.plan->speeds, ranks <= usable_cores().size());
   const bool alone = job.world.processes().size() == 1;
   ImageDesk desk(job.world, queue);
   std::optional<HelpDesk> help;
-  if (!alone && shared.plan->helping == Helping::images_then_rows) help.emplace(job);
+  if (!alone && shared.plan->helping == Helping::images_then_rows)
+    help.emplace(job, shared.plan->speeds);
   outcome.ranks.resize(ranks);
   const auto body = [&](Communicator& comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());

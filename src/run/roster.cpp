@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <utility>
 
 namespace spdnn {
 
@@ -16,8 +18,20 @@ std::vector<double> Roster::member_speeds(int leader, const std::vector<Helper>&
   return of_members;
 }
 
-SharedRoster::SharedRoster(int ranks, bool spin)
-    : spin_(spin), places_(static_cast<std::size_t>(ranks)) {}
+SharedRoster::SharedRoster(std::vector<double> speeds, bool spin)
+    : speeds_(std::move(speeds)), by_speed_(speeds_.size()), spin_(spin), places_(speeds_.size()) {
+  std::iota(by_speed_.begin(), by_speed_.end(), 0);
+  std::stable_sort(by_speed_.begin(), by_speed_.end(),
+                   [this](int a, int b) { return speeds_[a] > speeds_[b]; });
+}
+
+double SharedRoster::fastest_idle() const {
+  if (idle() == 0) return 0.0;
+  const std::lock_guard lock(mutex_);
+  const auto first = std::find_if(by_speed_.begin(), by_speed_.end(),
+                                  [this](int rank) { return places_[rank].idle; });
+  return first == by_speed_.end() ? 0.0 : speeds_[*first];
+}
 
 void SharedRoster::check() const {
   if (failure_) throw CommError(*failure_);
@@ -55,7 +69,7 @@ std::vector<Roster::Helper> SharedRoster::claim(int rank, std::size_t most) {
   const double own = places_[rank].remaining.load(std::memory_order_relaxed);
   const double part = all > 0.0 ? std::ceil(own / all * idle_count_.load()) : 1.0;
   std::vector<Helper> helpers;
-  for (int r = 0; r < static_cast<int>(places_.size()); ++r) {
+  for (const int r : by_speed_) {
     if (helpers.size() >= std::min(most, static_cast<std::size_t>(part))) break;
     if (places_[r].idle) helpers.push_back(take(r));
   }

@@ -44,6 +44,8 @@ class Roster {
 
   /// Ranks waiting for work now. Cheap.
   [[nodiscard]] virtual int idle() const = 0;
+  /// The relative speed of the fastest of them; 0 where there are none.
+  [[nodiscard]] virtual double fastest_idle() const = 0;
 
   /// The work `rank` still has, in seconds as it estimates them.
   virtual void tell_remaining(int rank, double seconds) = 0;
@@ -53,8 +55,8 @@ class Roster {
     int rank = -1;
     Slots* landing = nullptr;
   };
-  /// Claims idle ranks for active rank `rank`: its part of them by what each active rank has left,
-  /// one at least and `most` at most; none when none is idle.
+  /// Claims idle ranks for active rank `rank`, the fastest first: its part of them by what each
+  /// active rank has left, one at least and `most` at most; none when none is idle.
   [[nodiscard]] virtual std::vector<Helper> claim(int rank, std::size_t most) = 0;
   /// Waits until all ranks but `rank` are idle, and claims them.
   [[nodiscard]] virtual std::vector<Helper> claim_all(int rank) = 0;
@@ -78,10 +80,12 @@ class Roster {
 /// The ranks of one process. All functions may be called from any thread.
 class SharedRoster final : public Roster {
  public:
-  /// `spin`: waiting members of a crew may keep their cores busy for a short while.
-  SharedRoster(int ranks, bool spin);
+  /// Of ranks of these relative speeds. `spin`: waiting members of a crew may keep their cores busy
+  /// for a short while.
+  SharedRoster(std::vector<double> speeds, bool spin);
   [[nodiscard]] std::optional<Assignment> offer(int rank, Slots* landing) override;
   [[nodiscard]] int idle() const override { return idle_count_.load(std::memory_order_relaxed); }
+  [[nodiscard]] double fastest_idle() const override;
   void tell_remaining(int rank, double seconds) override;
   [[nodiscard]] std::vector<Helper> claim(int rank, std::size_t most) override;
   [[nodiscard]] std::vector<Helper> claim_all(int rank) override;
@@ -101,6 +105,8 @@ class SharedRoster final : public Roster {
   Helper take(int rank);
   void check() const;
 
+  std::vector<double> speeds_;
+  std::vector<int> by_speed_;  ///< ranks, the fastest first
   bool spin_;
   std::vector<Place> places_;
   std::atomic<int> idle_count_{0};

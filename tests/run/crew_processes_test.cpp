@@ -32,7 +32,7 @@ void run_processes(
     const CrewNetwork& network, const Job& job, const Plan& plan, std::vector<PassResult>& results,
     const std::function<std::unique_ptr<Roster>(std::unique_ptr<Roster>, int)>& wrap) {
   const CrewRun run(network, plan);
-  HelpDesk desk(job);
+  HelpDesk desk(job, plan.speeds);
   job.run_ranks([&](Communicator& comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
     const auto make_roster = [&](const PassContext& context, Communicator& with, Device& device) {
@@ -124,6 +124,7 @@ class DyingRoster final : public Roster {
     return given;
   }
   [[nodiscard]] int idle() const override { return roster_->idle(); }
+  [[nodiscard]] double fastest_idle() const override { return roster_->fastest_idle(); }
   void tell_remaining(int rank, double seconds) override { roster_->tell_remaining(rank, seconds); }
   [[nodiscard]] std::vector<Helper> claim(int rank, std::size_t most) override {
     return roster_->claim(rank, most);

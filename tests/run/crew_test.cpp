@@ -23,6 +23,7 @@ class MessageRoster final : public Roster {
     return all_.offer(rank, landing);
   }
   [[nodiscard]] int idle() const override { return all_.idle(); }
+  [[nodiscard]] double fastest_idle() const override { return all_.fastest_idle(); }
   void tell_remaining(int rank, double seconds) override { all_.tell_remaining(rank, seconds); }
   [[nodiscard]] std::vector<Helper> claim(int rank, std::size_t most) override {
     return all_.claim(rank, most);
@@ -54,7 +55,7 @@ std::vector<PassResult> run_threads(const CrewNetwork& network, const Plan& plan
                                     const std::vector<DeviceSpec>& specs) {
   const auto ranks = static_cast<int>(specs.size());
   const CrewRun run(network, plan);
-  SharedRoster all(ranks, false);
+  SharedRoster all(plan.speeds, false);
   std::vector<PassResult> results(specs.size());
   run_ranks(ranks, [&](Communicator& comm) {
     const auto rank = static_cast<std::size_t>(comm.rank());
@@ -231,6 +232,72 @@ TEST(ChooseHelpers, CountsSecondsAsTold) {
   EXPECT_NEAR(seconds_in_crew(work, speeds, 0, 1, {1.0, 0.0, 0.0}), 17.0, 1e-12);
   EXPECT_NEAR(seconds_in_crew(work, speeds, 0, 1, {0.0, 1.0, 0.0}), 1103.0, 1e-9);
   EXPECT_NEAR(seconds_in_crew(work, speeds, 0, 1, {0.0, 0.0, 1.0}), 3.0 + 4.0 * 2200.0, 1e-9);
+}
+
+/// A crew under a rank that is much slower than an idle one would be held up by it.
+TEST(Roster, LastImagesGoToAMuchFasterRank) {
+  std::int64_t taken_over = 0;
+  for (std::uint64_t round = 0; round < 12; ++round) {
+    std::mt19937_64 random(round);
+    const auto batch = 1 + static_cast<std::int64_t>(random() % 40);
+    const CrewNetwork network =
+        test::crew_network(6 + static_cast<std::int64_t>(random() % 30), batch, false, random);
+    const PassResult one = test::run_alone(network, batch);
+    Plan plan = test::crew_plan(network, 3, batch);
+    plan.speeds = {1.0, 0.5, 100.0};
+    const std::vector<PassResult> all = run_threads(network, plan, std::vector<DeviceSpec>(3));
+    std::vector<std::int64_t> ids;
+    std::map<std::int64_t, std::vector<float>> outputs;
+    for (const PassResult& rank : all) {
+      ids.insert(ids.end(), rank.ids.begin(), rank.ids.end());
+      outputs.insert(rank.outputs.begin(), rank.outputs.end());
+    }
+    std::sort(ids.begin(), ids.end());
+    std::vector<std::int64_t> expected = one.ids;
+    std::sort(expected.begin(), expected.end());
+    EXPECT_EQ(ids, expected);
+    EXPECT_TRUE(outputs == one.outputs) << "outputs differ";
+    EXPECT_EQ(all[1].taken_over, 0);
+    taken_over += all[2].taken_over;
+    if (HasFailure()) return;
+  }
+  EXPECT_GT(taken_over, 0);
+}
+
+TEST(Roster, HasTheFastestIdleRankClaimedFirst) {
+  SharedRoster roster({1.0, 2.0, 4.0, 3.0}, false);
+  EXPECT_EQ(roster.fastest_idle(), 0.0);
+  std::vector<std::thread> idle;
+  for (const int rank : {1, 2, 3}) {
+    idle.emplace_back([&roster, rank] { static_cast<void>(roster.offer(rank, nullptr)); });
+  }
+  while (roster.idle() < 3) std::this_thread::yield();
+  std::vector<int> order;
+  std::vector<double> fastest;
+  while (roster.idle() > 0) {
+    fastest.push_back(roster.fastest_idle());
+    for (const Roster::Helper& helper : roster.claim(0, 1)) {
+      order.push_back(helper.rank);
+      roster.give(helper, Parcel{});
+    }
+  }
+  for (std::thread& thread : idle) thread.join();
+  EXPECT_EQ(order, (std::vector<int>{2, 3, 1}));
+  EXPECT_EQ(fastest, (std::vector<double>{4.0, 3.0, 2.0}));
+}
+
+TEST(CrewChoice, PartsGoByTheSpeedsOfTheirRanks) {
+  const auto shares = [](std::int64_t parts, const std::vector<double>& speeds) {
+    return share_parts(parts, speeds);
+  };
+  using Shares = std::vector<std::int64_t>;
+  EXPECT_EQ(shares(4, {1.0, 1.0}), (Shares{2, 2}));
+  EXPECT_EQ(shares(5, {1.0, 1.0}), (Shares{3, 2}));
+  EXPECT_EQ(shares(2, {1.0, 8.0}), (Shares{0, 2}));
+  EXPECT_EQ(shares(9, {1.0, 8.0}), (Shares{1, 8}));
+  EXPECT_EQ(shares(2, {8.0, 1.0}), (Shares{2, 0}));
+  EXPECT_EQ(shares(3, {0.0, 1.0, 2.0}), (Shares{0, 1, 2}));
+  EXPECT_EQ(shares(0, {1.0, 2.0}), (Shares{0, 0}));
 }
 
 }  // namespace

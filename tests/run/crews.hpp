@@ -145,7 +145,7 @@ inline PassResult run_alone(const CrewNetwork& network, std::int64_t batch) {
   PassResult result;
   run_ranks(1, [&](Communicator& comm) {
     result = run_crew_rank(run, comm, {}, [](const PassContext&, Communicator&, Device&) {
-      return std::make_unique<SharedRoster>(1, false);
+      return std::make_unique<SharedRoster>(std::vector{1.0}, false);
     });
   });
   return result;
