@@ -6,7 +6,11 @@ set(spdnn_common_headers <algorithm> <atomic> <chrono> <cmath> <cstdint> <cstrin
 
 # Code that is never hot, command lines and tests: -O1 compiles in about two thirds of the time.
 add_library(spdnn_cold_flags INTERFACE)
-target_compile_options(spdnn_cold_flags INTERFACE $<$<CONFIG:Release>:-O1>)
+if(SPDNN_SANITIZE MATCHES address)  # what it adds takes longer to optimise than to run
+  target_compile_options(spdnn_cold_flags INTERFACE -O0)
+else()
+  target_compile_options(spdnn_cold_flags INTERFACE $<$<CONFIG:Release>:-O1>)
+endif()
 target_link_libraries(spdnn_cold_flags INTERFACE spdnn_flags)
 
 # spdnn_precompiled(NAME HEADERS <header>… LINK LIBRARY…): a target whose headers others reuse.
