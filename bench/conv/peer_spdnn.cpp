@@ -35,7 +35,7 @@ class SpdnnConv final : public ConvPeer {
     const LinearKernels<float>& conv = dense_ ? kernels_.dense_conv : kernels_.sparse_conv;
     const LinearView<float> layer = {pattern_, values_.data(), case_.bias.data()};
     conv.forward({layer, kRelu, x_, y_, case_.window}, *stream_);
-    conv.backward_weights({pattern_, dz_, x_, dvalues_.data(), dbias_.data(), case_.window},
+    conv.backward_weights({pattern_, dz_, x_, {dvalues_.data(), dbias_.data()}, case_.window},
                           *stream_);
     conv.backward_data({layer, dz_, kRelu, x_, dx_, workspace_.data(), case_.window}, *stream_);
   }

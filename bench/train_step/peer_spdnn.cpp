@@ -84,10 +84,10 @@ class SpdnnStep final : public StepPeer {
       Layer& layer = layers_[l];
       if (l > 0) {
         kernels_.sparse.backward({view(l), dz_[l], kRelu, input(l), dz_[l - 1], workspace_.data()},
-                                 layer.gradient.data(), layer.bias_gradient.data(), *stream_);
+                                 {layer.gradient.data(), layer.bias_gradient.data()}, *stream_);
       } else {
         kernels_.sparse.backward_weights(
-            {layer.pattern, dz_[l], input(l), layer.gradient.data(), layer.bias_gradient.data()},
+            {layer.pattern, dz_[l], input(l), {layer.gradient.data(), layer.bias_gradient.data()}},
             *stream_);
       }
     }

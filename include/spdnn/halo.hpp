@@ -34,7 +34,8 @@ struct Halo {
   std::int64_t own = 0, inputs = 0;
   std::vector<HaloPiece> sends;     ///< rows of own; by peer, none empty
   std::vector<HaloPiece> receives;  ///< rows of inputs; by peer, none empty
-  /// Own features that the rank reads itself: row `own_from[i]` of own is `own_to[i]` of inputs.
+  /// Own features that the rank reads itself: row `own_from[i]` of own is `own_to[i]` of inputs. A
+  /// `local_halo`, which no exchange is made for, lists none.
   std::vector<std::uint32_t> own_from, own_to;
   /// Inputs are the own features in the same order: this rank needs to move nothing.
   bool in_place = false;

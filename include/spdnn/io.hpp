@@ -268,12 +268,32 @@ class TensorFile {
 /// used; replacing it as a whole is safe. Throws `InputError` with the reason when it can't be
 /// trusted.
 [[nodiscard]] TensorFile read_safetensors(const std::filesystem::path& file);
-/// Writes tensors and texts as a safetensors file: under a temporary name, brought to the disk,
-/// then renamed. The data begin at a multiple of 64 bytes, tensors of larger elements first, so
-/// that each is aligned for its type. A checksum of all contents joins the metadata
-/// (`spdnn.checksum`). Throws `InputError` for a name that is not UTF-8, used twice or
-/// `__metadata__`, and for data that are not of their shape's size; `SystemError` when the file
-/// can't be written.
+/// Writes a safetensors file tensor by tensor, so that not all have to be in memory at once: under
+/// a temporary name, brought to the disk, then renamed. The data begin at a multiple of 64 bytes,
+/// tensors of larger elements first, so that each is aligned for its type. A checksum of all
+/// contents joins the metadata
+/// (`spdnn.checksum`).
+class TensorWriter {
+ public:
+  /// `tensors` are what is to come; their data are not looked at. Throws `InputError` for a name
+  /// that is not UTF-8, used twice or `__metadata__`, `SystemError` when the file can't be written.
+  TensorWriter(std::filesystem::path file, std::vector<Tensor> tensors,
+               std::map<std::string, std::string> metadata = {});
+  ~TensorWriter();
+  TensorWriter(const TensorWriter&) = delete;
+  TensorWriter& operator=(const TensorWriter&) = delete;
+
+  /// The data of a tensor, in any order; by name, ascending, they need not be read back. Throws
+  /// `InputError` where none of that name is to come, or of another size.
+  void write(std::string_view name, std::span<const std::byte> data);
+  /// When all are written, the file gets its name; without this there is none.
+  void commit();
+
+ private:
+  struct File;
+  std::unique_ptr<File> file_;
+};
+/// Writes tensors that are all there.
 void write_safetensors(const std::filesystem::path& file, std::vector<Tensor> tensors,
                        std::map<std::string, std::string> metadata = {});
 

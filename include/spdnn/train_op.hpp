@@ -65,15 +65,22 @@ struct BackwardDataArgs {
   Window2d window = {};    ///< of a convolution
 };
 
-/// dW = dZ·Xᵀ on the pattern, db = the sum of dZ over the images. Overwrites both.
+/// Where the gradient by a layer's values and biases goes.
+template <class T>
+struct ParameterGradient {
+  Wide<T>* values = nullptr;  ///< nnz
+  Wide<T>* bias = nullptr;    ///< rows
+  bool adds_up = false;       ///< both already hold that of images before these; else overwritten
+};
+
+/// dW = dZ·Xᵀ on the pattern, db = the sum of dZ over the images.
 template <class T>
 struct BackwardWeightsArgs {
   PatternView pattern;
-  Panels<const T> dz;          ///< as the layer's y; 0 in lanes that hold no image
-  Panels<const T> x;           ///< the layer's input; finite in all lanes
-  Wide<T>* dvalues = nullptr;  ///< nnz
-  Wide<T>* dbias = nullptr;    ///< rows
-  Window2d window = {};        ///< of a convolution
+  Panels<const T> dz;  ///< as the layer's y; 0 in lanes that hold no image
+  Panels<const T> x;   ///< the layer's input; finite in all lanes
+  ParameterGradient<T> gradient;
+  Window2d window = {};  ///< of a convolution
 };
 
 /// Each output is the largest or the mean of the inputs in its window, channel by channel. A window
@@ -206,7 +213,7 @@ struct LinearKernels {
   void (*backward_weights)(const BackwardWeightsArgs<T>& args, Stream& stream);
   /// Both gradients of a layer at once, to the same bits; the workspace is 2 · nnz. Null where that
   /// takes no less time than one after the other.
-  void (*backward)(const BackwardDataArgs<T>& args, Wide<T>* dvalues, Wide<T>* dbias,
+  void (*backward)(const BackwardDataArgs<T>& args, const ParameterGradient<T>& gradient,
                    Stream& stream) = nullptr;
 };
 

@@ -200,7 +200,10 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
     const std::int64_t inputs = reads.channels * reads.channel_stride() * kLanes<T>;
     T* packed = scratch<T>(inputs + rows.size() * kTilePixels * kLanes<T>);
     T* gradients = packed + inputs;
-    std::fill(args.dvalues + rows.begin * cols, args.dvalues + rows.end * cols, T{0});
+    T* const dvalues = args.gradient.values;
+    if (!args.gradient.adds_up) {
+      std::fill(dvalues + rows.begin * cols, dvalues + rows.end * cols, T{0});
+    }
     for (std::int64_t tile = 0; tile < tiles.count; ++tile) {
       const Tiles::Place at = tiles.place<T>(tile);
       with_vectors<T>(at, [&](auto d) HWY_ATTR {
@@ -214,13 +217,12 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
         }
         for (std::int64_t col = 0; col < cols; col += kEntries) {
           for (std::int64_t row = rows.begin; row < rows.end; row += kEntries) {
-            add_entries(d, places, packed, reads.row_stride(), gradients, rows, row, col,
-                        args.dvalues);
+            add_entries(d, places, packed, reads.row_stride(), gradients, rows, row, col, dvalues);
           }
         }
       });
     }
-    sum_conv_bias(args.dz, w.out_pixels(), rows, args.dbias);
+    sum_conv_bias(args.dz, w.out_pixels(), rows, args.gradient);
   });
 }
 

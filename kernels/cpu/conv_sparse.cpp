@@ -171,8 +171,11 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
   team.parallel_for(parts, 1, [&](std::int64_t begin, std::int64_t end) HWY_ATTR {
     const Range rows = {filters.rows * begin / parts, filters.rows * end / parts};
     T* packed = scratch<T>(reads.channels * reads.channel_stride() * kLanes<T>);
-    std::fill(args.dvalues + filters.row_offsets[rows.begin],
-              args.dvalues + filters.row_offsets[rows.end], T{0});
+    T* const dvalues = args.gradient.values;
+    if (!args.gradient.adds_up) {
+      std::fill(dvalues + filters.row_offsets[rows.begin], dvalues + filters.row_offsets[rows.end],
+                T{0});
+    }
     for (std::int64_t tile = 0; tile < tiles.count; ++tile) {
       const Tiles::Place at = tiles.place<T>(tile);
       with_vectors<T>(at, [&](auto d) HWY_ATTR {
@@ -180,11 +183,11 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
         pack_tile(d, reads, args.x.panel(at.panel), args.x.width, at.lane, at.y, at.x, packed);
         for (std::int64_t row = rows.begin; row < rows.end; ++row) {
           load_gradients(d, args.dz, w, at, row, dz);
-          add_products(d, filters, places, row, dz, packed, reads.row_stride(), args.dvalues);
+          add_products(d, filters, places, row, dz, packed, reads.row_stride(), dvalues);
         }
       });
     }
-    sum_conv_bias(args.dz, w.out_pixels(), rows, args.dbias);
+    sum_conv_bias(args.dz, w.out_pixels(), rows, args.gradient);
   });
 }
 

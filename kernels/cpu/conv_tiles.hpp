@@ -283,7 +283,7 @@ void for_each_tile(const TileReads& reads, const Tiles& tiles, const Panels<cons
 /// db: each filter's sum over its plane and all images.
 template <class T>
 HWY_INLINE void sum_conv_bias(const Panels<const T>& dz, std::int64_t pixels, Range rows,
-                              T* dbias) {
+                              const ParameterGradient<T>& gradient) {
   const Tag<T> d;
   for (std::int64_t row = rows.begin; row < rows.end; ++row) {
     auto sum = hn::Zero(d);
@@ -296,7 +296,8 @@ HWY_INLINE void sum_conv_bias(const Panels<const T>& dz, std::int64_t pixels, Ra
         }
       }
     }
-    dbias[row] = hn::GetLane(hn::SumOfLanes(d, sum));
+    T& to = gradient.bias[row];
+    to = (gradient.adds_up ? to : T{0}) + hn::GetLane(hn::SumOfLanes(d, sum));
   }
 }
 

@@ -148,14 +148,15 @@ HWY_INLINE void sum_tile(const BackwardWeightsArgs<T>& args, Range panels, std::
       }
     }
   }
+  const bool adds_up = args.gradient.adds_up || panels.begin > 0;
   HWY_ALIGN T sums[kTile * kTile];
   for (int i = 0; i < kTile * kTile; i += kLanes<T>) {
     hn::Store(sums_across<kLanes<T>, T>(sum + i), d, sums + i);
   }
   for (int i = 0; i < kTile && row + i < w.rows; ++i) {
     for (int j = 0; j < kTile && col + j < w.cols; ++j) {
-      T& to = args.dvalues[(row + i) * w.cols + col + j];
-      to = (panels.begin > 0 ? to : T{0}) + sums[i * kTile + j];
+      T& to = args.gradient.values[(row + i) * w.cols + col + j];
+      to = (adds_up ? to : T{0}) + sums[i * kTile + j];
     }
   }
 }
@@ -163,7 +164,8 @@ HWY_INLINE void sum_tile(const BackwardWeightsArgs<T>& args, Range panels, std::
 template <class T>
 void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
   const PatternView& w = args.pattern;
-  if (args.x.batch == 0) std::fill_n(args.dvalues, w.rows * w.cols, T{0});
+  const bool is_zero = args.x.batch == 0 && !args.gradient.adds_up;
+  if (is_zero) std::fill_n(args.gradient.values, w.rows * w.cols, T{0});
   constexpr std::int64_t kColumns = 64;  // of a piece
   const std::int64_t together = panels_together<T>(kColumns, args.x.width);
   const std::int64_t tiles = (w.rows + kTile - 1) / kTile;
@@ -180,7 +182,7 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
       }
     }
   });
-  sum_bias(args.dz, {0, w.rows}, args.dbias);
+  sum_bias(args.dz, {0, w.rows}, args.gradient);
 }
 
 }  // namespace

@@ -132,7 +132,8 @@ HWY_INLINE hn::Vec<D> sums_across(const hn::Vec<D>* v) {
 
 /// db: each row's sum over all panels.
 template <class T>
-HWY_INLINE void sum_bias(const Panels<const T>& dz, Range rows, T* dbias) {
+HWY_INLINE void sum_bias(const Panels<const T>& dz, Range rows,
+                         const ParameterGradient<T>& gradient) {
   const Tag<T> d;
   for (std::int64_t row = rows.begin; row < rows.end; ++row) {
     auto sum = hn::Zero(d);
@@ -143,7 +144,8 @@ HWY_INLINE void sum_bias(const Panels<const T>& dz, Range rows, T* dbias) {
         sum = hn::Add(sum, hn::LoadU(d, from + lane));
       }
     }
-    dbias[row] = hn::GetLane(hn::SumOfLanes(d, sum));
+    T& to = gradient.bias[row];
+    to = (gradient.adds_up ? to : T{0}) + hn::GetLane(hn::SumOfLanes(d, sum));
   }
 }
 

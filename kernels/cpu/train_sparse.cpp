@@ -219,10 +219,11 @@ void multiply_rows(const BackwardWeightsArgs<T>& args, Range rows, std::int64_t 
   const Strip<kVectors, const T> dz = strip_of<kVectors>(args.dz, first);
   const std::int64_t width = args.x.width;
   const std::uint32_t* const cols = w.col_indices;
+  const bool adds_up = args.gradient.adds_up || first > 0;
   for (std::int64_t row = rows.begin; row < rows.end; ++row) {
     Vec<T> dz_row[kVectors];
     for (int v = 0; v < kVectors; ++v) dz_row[v] = hn::LoadU(d, dz(row * width, v));
-    put_sums(w.row_offsets[row], w.row_offsets[row + 1], first > 0, args.dvalues,
+    put_sums(w.row_offsets[row], w.row_offsets[row + 1], adds_up, args.gradient.values,
              [&](std::int64_t k, int /*i*/) HWY_ATTR {
                const std::int64_t from = std::int64_t{cols[k]} * width;
                auto sum = hn::Mul(dz_row[0], hn::LoadU(d, x(from, 0)));
@@ -237,7 +238,8 @@ void multiply_rows(const BackwardWeightsArgs<T>& args, Range rows, std::int64_t 
 template <class T>
 void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
   const PatternView& w = args.pattern;
-  if (args.x.batch == 0) std::fill_n(args.dvalues, w.nnz, T{0});
+  const bool is_zero = args.x.batch == 0 && !args.gradient.adds_up;
+  if (is_zero) std::fill_n(args.gradient.values, w.nnz, T{0});
   const std::int64_t used = vectors_used(args.x);
   const Pieces pieces = pieces_of(w.rows, w.row_offsets, w.cols, team.size());
   team.parallel_for(pieces.count, 1, [&](std::int64_t begin, std::int64_t end) {
@@ -246,7 +248,7 @@ void backward_weights(const BackwardWeightsArgs<T>& args, ThreadTeam& team) {
       for_strips(used, [&]<int kVectors>(std::int64_t first) {
         multiply_rows<kVectors>(args, rows, first);
       });
-      sum_bias(args.dz, rows, args.dbias);
+      sum_bias(args.dz, rows, args.gradient);
     }
   });
 }
@@ -263,9 +265,10 @@ HWY_INLINE Vec<T> load_once(const T* from) {
 }
 
 /// Both gradients of some columns, whose values are gathered, for the images of a strip. `sums` are
-/// dW in CSC order.
+/// dW in CSC order, or where it `adds_up` become that.
 template <int kVectors, class T>
-void multiply_columns(const BackwardDataArgs<T>& args, Range cols, std::int64_t first, T* sums) {
+void multiply_columns(const BackwardDataArgs<T>& args, Range cols, std::int64_t first, bool adds_up,
+                      T* sums) {
   const Tag<T> d;
   const PatternView& w = args.layer.pattern;
   const Strip<kVectors, const T> x = strip_of<kVectors>(args.x, first);
@@ -278,7 +281,7 @@ void multiply_columns(const BackwardDataArgs<T>& args, Range cols, std::int64_t 
     Vec<T> x_row[kVectors];
     for (int v = 0; v < kVectors; ++v) x_row[v] = hn::LoadU(d, x(col * width, v));
     Sums<kVectors, T> dx;
-    put_sums(w.col_offsets[col], w.col_offsets[col + 1], first > 0, sums,
+    put_sums(w.col_offsets[col], w.col_offsets[col + 1], adds_up, sums,
              [&](std::int64_t k, int i) HWY_ATTR {
                const std::int64_t from = std::int64_t{rows[k]} * width;
                const auto value = hn::Set(d, values[k]);
@@ -298,7 +301,8 @@ void multiply_columns(const BackwardDataArgs<T>& args, Range cols, std::int64_t 
 }
 
 template <class T>
-void backward(const BackwardDataArgs<T>& args, T* dvalues, T* dbias, ThreadTeam& team) {
+void backward(const BackwardDataArgs<T>& args, const ParameterGradient<T>& gradient,
+              ThreadTeam& team) {
   const PatternView& w = args.layer.pattern;
   T* const sums = args.workspace + w.nnz;
   const std::int64_t used = vectors_used(args.x);
@@ -307,15 +311,20 @@ void backward(const BackwardDataArgs<T>& args, T* dvalues, T* dbias, ThreadTeam&
     for (std::int64_t piece = begin; piece < end; ++piece) {
       const Range cols = pieces[piece];
       const Range entries = gather_values(args, cols);
+      if (gradient.adds_up || used == 0) {
+        for (std::int64_t k = entries.begin; k < entries.end; ++k) {
+          sums[k] = gradient.adds_up ? gradient.values[w.entries[k]] : T{0};
+        }
+      }
       for_strips(used, [&]<int kVectors>(std::int64_t first) {
-        multiply_columns<kVectors>(args, cols, first, sums);
+        multiply_columns<kVectors>(args, cols, first, gradient.adds_up || first > 0, sums);
       });
       clear_unused(args.dx, cols);
       for (std::int64_t k = entries.begin; k < entries.end; ++k) {
-        dvalues[w.entries[k]] = used > 0 ? sums[k] : T{0};
+        gradient.values[w.entries[k]] = sums[k];
       }
       sum_bias(args.dz, {w.rows * piece / pieces.count, w.rows * (piece + 1) / pieces.count},
-               dbias);
+               gradient);
     }
   });
 }
@@ -323,13 +332,13 @@ void backward(const BackwardDataArgs<T>& args, T* dvalues, T* dbias, ThreadTeam&
 }  // namespace
 
 SPDNN_LINEAR_TARGETS(sparse)
-void sparse_backward_f32(const BackwardDataArgs<float>& args, float* dvalues, float* dbias,
-                         ThreadTeam& team) {
-  backward(args, dvalues, dbias, team);
+void sparse_backward_f32(const BackwardDataArgs<float>& args,
+                         const ParameterGradient<float>& gradient, ThreadTeam& team) {
+  backward(args, gradient, team);
 }
-void sparse_backward_f64(const BackwardDataArgs<double>& args, double* dvalues, double* dbias,
-                         ThreadTeam& team) {
-  backward(args, dvalues, dbias, team);
+void sparse_backward_f64(const BackwardDataArgs<double>& args,
+                         const ParameterGradient<double>& gradient, ThreadTeam& team) {
+  backward(args, gradient, team);
 }
 
 }  // namespace spdnn::HWY_NAMESPACE
@@ -343,16 +352,14 @@ HWY_EXPORT(sparse_backward_f64);
 }  // namespace
 SPDNN_LINEAR_EXPORT(sparse)
 SPDNN_LINEAR_TABLE(train_sparse_cpu, sparse, float, f32,
-                   [](const BackwardDataArgs<float>& args, float* dvalues, float* dbias,
+                   [](const BackwardDataArgs<float>& args, const ParameterGradient<float>& gradient,
                       Stream& stream) {
-                     HWY_DYNAMIC_DISPATCH(sparse_backward_f32)
-                     (args, dvalues, dbias, stream.team());
+                     HWY_DYNAMIC_DISPATCH(sparse_backward_f32)(args, gradient, stream.team());
                    })
 SPDNN_LINEAR_TABLE(train_sparse_cpu, sparse, double, f64,
-                   [](const BackwardDataArgs<double>& args, double* dvalues, double* dbias,
-                      Stream& stream) {
-                     HWY_DYNAMIC_DISPATCH(sparse_backward_f64)
-                     (args, dvalues, dbias, stream.team());
+                   [](const BackwardDataArgs<double>& args,
+                      const ParameterGradient<double>& gradient, Stream& stream) {
+                     HWY_DYNAMIC_DISPATCH(sparse_backward_f64)(args, gradient, stream.team());
                    })
 }  // namespace spdnn
 #endif  // HWY_ONCE

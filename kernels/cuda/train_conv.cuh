@@ -264,8 +264,8 @@ __device__ __forceinline__ void add_line(Wide<T> (&sums)[kCount], const Window2d
   }
 }
 
-/// dvalues ← the products of dz and x on the pattern, dbias ← the sums of dz. `parts` blocks share
-/// a filter; grid of any size.
+/// gradient.values ← the products of dz and x on the pattern, gradient.bias ← the sums of dz.
+/// `parts` blocks share a filter; grid of any size.
 template <class T, bool kDense>
 __global__ void __launch_bounds__(TrainTraits::block)
     train_conv_backward_weights_kernel(BackwardWeightsArgs<T> args, std::int64_t parts) {
@@ -293,7 +293,9 @@ __global__ void __launch_bounds__(TrainTraits::block)
         add_line(sums, w, taps, y, args.x.panel(panel) + lane, args.dz.panel(panel) + plane);
       });
       const Wide<T> sum = block_sums(sums, shared);
-      if (threadIdx.x < kEntries && k + threadIdx.x < end) args.dvalues[k + threadIdx.x] = sum;
+      if (threadIdx.x < kEntries && k + threadIdx.x < end) {
+        put_sum(sum, args.gradient.adds_up, args.gradient.values + k + threadIdx.x);
+      }
     }
     if (part != 0) continue;
     Wide<T> bias[1] = {};
@@ -307,7 +309,7 @@ __global__ void __launch_bounds__(TrainTraits::block)
       }
     });
     const Wide<T> sum = block_sums(bias, shared);
-    if (threadIdx.x == 0) args.dbias[row] = sum;
+    if (threadIdx.x == 0) put_sum(sum, args.gradient.adds_up, args.gradient.bias + row);
   }
 }
 

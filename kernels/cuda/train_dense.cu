@@ -65,7 +65,7 @@ void backward_weights(const BackwardWeightsArgs<T>& args, Stream& stream) {
   if (tiles == 0) return;
   cuda::launch(&cuda::train_dense_backward_weights_kernel<T>,
                cuda::grid_for(cuda::ceil_div(tiles, TrainTraits::warps)), TrainTraits::block, 0,
-               cuda::stream_of(stream), w.rows, w.cols, args.dz, args.x, args.dvalues, args.dbias);
+               cuda::stream_of(stream), w.rows, w.cols, args.dz, args.x, args.gradient);
   cuda::check_launch("backward_weights (dense)");
 }
 

@@ -137,13 +137,13 @@ __global__ void __launch_bounds__(TrainTraits::block, 1)
   });
 }
 
-/// dW ← dz · xᵀ, dbias ← the sums of dz. A warp owns a tile of 4 × 4 gradients, and of the first
-/// columns the biases; past the edge of the matrix the last row or column stands in. Grid of any
-/// size.
+/// gradient.values ← dz · xᵀ, gradient.bias ← the sums of dz. A warp owns a tile of 4 × 4
+/// gradients, and of the first columns the biases; past the edge of the matrix the last row or
+/// column stands in. Grid of any size.
 template <class T>
 __global__ void __launch_bounds__(TrainTraits::block)
     train_dense_backward_weights_kernel(std::int64_t rows, std::int64_t cols, Panels<const T> dz,
-                                        Panels<const T> x, Wide<T>* dvalues, Wide<T>* dbias) {
+                                        Panels<const T> x, ParameterGradient<T> gradient) {
   constexpr int kTile = TrainDenseTraits::tile;
   const int thread = static_cast<int>(threadIdx.x % kWarp);
   const std::int64_t lane = std::int64_t{thread} * TrainTraits::images;
@@ -181,12 +181,15 @@ __global__ void __launch_bounds__(TrainTraits::block)
     const Wide<T> sum = warp_sums(sums);
     if (thread % (kWarp / (kTile * kTile)) == 0 && row + own / kTile < rows &&
         col + own % kTile < cols) {
-      dvalues[(row + own / kTile) * cols + col + own % kTile] = sum;
+      put_sum(sum, gradient.adds_up,
+              gradient.values + (row + own / kTile) * cols + col + own % kTile);
     }
     if (col > 0) continue;
     const Wide<T> of_row = warp_sums(bias);
     const int held = sum_held_by<kTile>(thread);
-    if (thread % (kWarp / kTile) == 0 && row + held < rows) dbias[row + held] = of_row;
+    if (thread % (kWarp / kTile) == 0 && row + held < rows) {
+      put_sum(of_row, gradient.adds_up, gradient.bias + row + held);
+    }
   }
 }
 

@@ -109,6 +109,12 @@ __device__ __forceinline__ int sum_held_by(int lane) {
   return lane / (kWarp / kCount);
 }
 
+/// Puts a sum where it goes, or adds it to what is there.
+template <class T>
+__device__ __forceinline__ void put_sum(T sum, bool adds_up, T* to) {
+  *to = adds_up ? *to + sum : sum;
+}
+
 /// by_columns[k] ← values[entries[k]]. Grid of any size; a thread an entry.
 template <class T>
 __global__ void __launch_bounds__(TrainTraits::block)

@@ -73,7 +73,7 @@ void backward_weights(const BackwardWeightsArgs<T>& args, Stream& stream) {
   const PatternView& w = args.pattern;
   if (w.rows == 0) return;
   cuda::launch(&cuda::train_backward_weights_kernel<T>, cuda::grid_for(w.rows), TrainTraits::block,
-               0, native, rows_of<T>(w, nullptr), args.dz, args.x, args.dvalues, args.dbias);
+               0, native, rows_of<T>(w, nullptr), args.dz, args.x, args.gradient);
   cuda::check_launch("backward_weights");
 }
 

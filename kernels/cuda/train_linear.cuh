@@ -83,13 +83,13 @@ __device__ __forceinline__ void add_gradients(Wide<T> (&sums)[kCount], const T* 
   }
 }
 
-/// dvalues ← dz · xᵀ on the pattern, dbias ← the sums of dz. A block takes a row, a warp 8 of its
-/// entries at a time, past the row's end its last one again; the last warp, which has the least to
-/// do, takes the bias. Grid of any size.
+/// gradient.values ← dz · xᵀ on the pattern, gradient.bias ← the sums of dz. A block takes a row, a
+/// warp 8 of its entries at a time, past the row's end its last one again; the last warp, which has
+/// the least to do, takes the bias. Grid of any size.
 template <class T>
 __global__ void __launch_bounds__(TrainTraits::block)
     train_backward_weights_kernel(ListView<T> lists, Panels<const T> dz, Panels<const T> x,
-                                  Wide<T>* dvalues, Wide<T>* dbias) {
+                                  ParameterGradient<T> gradient) {
   constexpr int kEntries = TrainTraits::entries;
   const int warp = static_cast<int>(threadIdx.x / kWarp);
   const int thread = static_cast<int>(threadIdx.x % kWarp);
@@ -112,7 +112,9 @@ __global__ void __launch_bounds__(TrainTraits::block)
       add_gradients<T, kEntries>(sums, in, out, panels, in_step, out_step);
       const Wide<T> sum = warp_sums(sums);
       const int held = sum_held_by<kEntries>(thread);
-      if (thread % (kWarp / kEntries) == 0 && k + held < end) dvalues[k + held] = sum;
+      if (thread % (kWarp / kEntries) == 0 && k + held < end) {
+        put_sum(sum, gradient.adds_up, gradient.values + k + held);
+      }
     }
     if (warp != TrainTraits::warps - 1) continue;
     Wide<T> sum[1] = {};
@@ -123,7 +125,7 @@ __global__ void __launch_bounds__(TrainTraits::block)
       sum[0] += pair.v[1];
     }
     const Wide<T> bias = warp_sums(sum);
-    if (thread == 0) dbias[row] = bias;
+    if (thread == 0) put_sum(bias, gradient.adds_up, gradient.bias + row);
   }
 }
 

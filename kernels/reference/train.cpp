@@ -75,23 +75,24 @@ void backward_data(const BackwardDataArgs<T>& args, Stream& /*stream*/) {
 
 template <class T>
 void backward_weights(const BackwardWeightsArgs<T>& args, Stream& /*stream*/) {
+  const ParameterGradient<T>& to = args.gradient;
   const std::int64_t pixels = args.window.out_pixels();
   for_each_entry(args.pattern, [&](std::int64_t row, std::int64_t col, std::int64_t k) {
-    double sum = 0.0;
+    double sum = to.adds_up ? static_cast<double>(to.values[k]) : 0.0;
     for_each_place(args.window, col, [&](std::int64_t pixel, std::int64_t feature) {
       for (std::int64_t image = 0; image < args.x.batch; ++image) {
         sum += static_cast<double>(args.dz.at(row * pixels + pixel, image)) *
                args.x.at(feature, image);
       }
     });
-    args.dvalues[k] = static_cast<T>(sum);
+    to.values[k] = static_cast<T>(sum);
   });
   for (std::int64_t row = 0; row < args.pattern.rows; ++row) {
-    double sum = 0.0;
+    double sum = to.adds_up ? static_cast<double>(to.bias[row]) : 0.0;
     for (std::int64_t f = row * pixels; f < (row + 1) * pixels; ++f) {
       for (std::int64_t image = 0; image < args.dz.batch; ++image) sum += args.dz.at(f, image);
     }
-    args.dbias[row] = static_cast<T>(sum);
+    to.bias[row] = static_cast<T>(sum);
   }
 }
 

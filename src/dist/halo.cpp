@@ -157,9 +157,6 @@ Halo make_halo(Communicator& comm, std::span<const std::uint32_t> owners,
 Halo local_halo(std::int64_t features) {
   Halo halo;
   halo.own = halo.inputs = features;
-  halo.own_from.resize(static_cast<std::size_t>(features));
-  std::iota(halo.own_from.begin(), halo.own_from.end(), 0U);
-  halo.own_to = halo.own_from;
   halo.in_place = true;
   return halo;
 }

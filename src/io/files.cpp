@@ -162,7 +162,7 @@ std::int64_t modified_ns(const struct ::stat& status) {
 OutputFile::OutputFile(std::filesystem::path path)
     : path_(std::move(path)), temporary_(temporary_name(path_)), unfinished_(temporary_) {
   constexpr int kMode = 0666;  // cut by the umask
-  const int fd = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, kMode);
+  const int fd = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, kMode);
   if (fd < 0) fail("can't be written", errno);
   descriptor_ = Descriptor(fd);
 }
@@ -191,6 +191,18 @@ void OutputFile::write_at(std::int64_t offset, std::span<const std::byte> bytes)
     if (done > 0) {
       offset += done;
       bytes = bytes.subspan(static_cast<std::size_t>(done));
+    }
+  }
+}
+
+void OutputFile::read_at(std::int64_t offset, std::span<std::byte> to) const {
+  while (!to.empty()) {
+    const auto done = ::pread(descriptor_.get(), to.data(), to.size(), offset);
+    if (done == 0) fail("can't be read back", EIO);
+    if (done < 0 && errno != EINTR) fail("can't be read back", errno);
+    if (done > 0) {
+      offset += done;
+      to = to.subspan(static_cast<std::size_t>(done));
     }
   }
 }

@@ -94,8 +94,10 @@ class OutputFile {
   /// Appends; not buffered.
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
-  /// Overwrites bytes already written.
+  /// Writes from an offset on, over what is there or beyond its end.
   void write_at(std::int64_t offset, std::span<const std::byte> bytes);
+  /// Fills `to` with bytes that were written.
+  void read_at(std::int64_t offset, std::span<std::byte> to) const;
   /// Brings the bytes to the disk, then gives the file its name.
   void commit();
 

@@ -31,8 +31,8 @@ class AnyBatchPass {
   /// Waits for what the loss was, but not for work that was queued after it: returns the sum, the
   /// same on all ranks. `predictions`, one an image, may be null.
   double finish_loss(std::int32_t* predictions) { return transfer_.finish(predictions); }
-  /// Fills the network's gradient from the last loss. All ranks call it.
-  virtual void backward(const Visit& visit = {}) = 0;
+  /// Fills the network's gradient from the last loss, or adds to what is there. All ranks call it.
+  virtual void backward(const Visit& visit = {}, bool adds_up = false) = 0;
   /// Whether a GPU keeps its work; it does unless told otherwise.
   void keep_work(bool keeps) { keeps_ = keeps; }
   /// Multiplies the gradients of losses by what stands in the device's memory; null: by 1.

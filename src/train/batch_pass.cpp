@@ -283,7 +283,7 @@ void BatchPass<T>::start(const Panels<const W>& x, Loss loss, const std::int32_t
   loss_.labels = this->transfer_.labels(labels, x.batch);
   loss_.scale = scale;
   loss_.loss_scale = this->loss_scale_;
-  run_kept({true, x.batch, loss, scale}, [&] { forward_layers(); });
+  run_kept({true, x.batch, loss, scale, false}, [&] { forward_layers(); });
   this->transfer_.mark_back(x.batch);
 }
 

@@ -57,7 +57,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   BatchPass(Network<W>& network, std::int64_t most_images, std::int64_t width = 0);
 
   void start(const Panels<const W>& x, Loss loss, const std::int32_t* labels, W scale) override;
-  void backward(const Visit& visit = {}) override;
+  void backward(const Visit& visit = {}, bool adds_up = false) override;
 
   /// What this rank's rows of a layer put out for the last batch, in the device's memory.
   [[nodiscard]] Panels<const T> output(std::size_t layer) const { return output_of(layer); }
@@ -81,6 +81,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
     std::int64_t images;
     Loss loss;
     W scale;
+    bool adds_up;
     friend bool operator==(const Part&, const Part&) = default;
   };
   template <class Work>
@@ -101,6 +102,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   [[nodiscard]] Panels<const T> delta_of_units(std::size_t layer, Range units, Buffer& cut);
   [[nodiscard]] Panels<const T> whole_input(std::size_t layer, const Halo& halo, Buffer& whole);
   [[nodiscard]] LinearView<T> view(std::size_t layer) const;
+  [[nodiscard]] ParameterGradient<T> gradient_of(std::size_t layer) const;
   void take(const Panels<const W>& x);
   void store_narrow();
   /// Of a layer split by inputs: its part of the sums, and on the way back the gradient by them.
@@ -141,6 +143,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   Buffer partials_, parts_;
   Buffer loss_part_, loss_parts_, outputs_;  ///< the latter two empty on a rank alone
   LossArgs<T> loss_;                         ///< of the batch under way
+  bool adds_up_ = false;                     ///< its gradient is added to what is there
   Buffer workspace_;
   Buffer values_, images_;  ///< in 16 bits; empty where T is no narrow type
   Panels<const W> taken_;   ///< the batch as it came

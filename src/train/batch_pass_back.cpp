@@ -22,16 +22,23 @@ void BatchPass<T>::backward_data_of(std::size_t layer, Range chunk) {
 }
 
 template <class T>
-void BatchPass<T>::backward(const Visit& visit) {
+void BatchPass<T>::backward(const Visit& visit, bool adds_up) {
   this->images_backward_ += x_.batch;
+  adds_up_ = adds_up;
   if (visit) return backward_layers(visit);
-  run_kept({false, x_.batch, Loss::cross_entropy, W{0}}, [&] { backward_layers({}); });
+  run_kept({false, x_.batch, Loss::cross_entropy, W{0}, adds_up}, [&] { backward_layers({}); });
+}
+
+/// Where the gradient by a layer's parameters goes.
+template <class T>
+ParameterGradient<T> BatchPass<T>::gradient_of(std::size_t layer) const {
+  W* const all = network_.gradient();
+  return {all + network_.values_of(layer).begin, all + network_.biases_of(layer).begin, adds_up_};
 }
 
 /// Both gradients of a layer whose inputs and outputs are all here.
 template <class T>
 void BatchPass<T>::backward_at_once(std::size_t layer) {
-  W* const gradient = network_.gradient();
   train::backward(network_.layers()[layer], kernels_,
                   {view(layer),
                    delta(layer),
@@ -40,8 +47,7 @@ void BatchPass<T>::backward_at_once(std::size_t layer) {
                    delta(layer - 1),
                    workspace_.template as<T>(),
                    {}},
-                  gradient + network_.values_of(layer).begin,
-                  gradient + network_.biases_of(layer).begin, network_.stream());
+                  gradient_of(layer), network_.stream());
 }
 
 /// The gradient by the weights comes last, while what belongs to others travels.
@@ -121,7 +127,7 @@ void BatchPass<T>::backward_layers(const Visit& visit) {
       Buffer whole;
       const Panels<const T> x = halo == nullptr ? input_of(l) : whole_input(l, *halo, whole);
       const Panels<const T> dz = delta_of_units(l, {first, first + as.units()}, cut);
-      train::backward_weights(as, kernels_, as.pattern.view(), dz, x, dvalues, dbias,
+      train::backward_weights(as, kernels_, as.pattern.view(), dz, x, {dvalues, dbias},
                               network_.stream());
     });
   }
@@ -130,21 +136,20 @@ void BatchPass<T>::backward_layers(const Visit& visit) {
 template <class T>
 void BatchPass<T>::backward_weights_of(std::size_t layer) {
   const Panels<const T> dz = sums_[layer] != nullptr ? parts_of(layer) : delta(layer);
-  W* const gradient = network_.gradient();
-  W* const biases = gradient + network_.biases_of(layer).begin;
+  const ParameterGradient<T> gradient = gradient_of(layer);
   train::backward_weights(network_.layers()[layer], kernels_, network_.view(layer).pattern, dz,
-                          input_of(layer), gradient + network_.values_of(layer).begin, biases,
-                          network_.stream());
+                          input_of(layer), gradient, network_.stream());
   if (sums_[layer] == nullptr) return;
   // The biases of other ranks' units are theirs; here they stay 0.
   const auto own = std::ssize(shard_.units[layer]);
   network_.stream().zero(
-      biases + own, static_cast<std::size_t>(network_.biases_of(layer).size() - own) * sizeof(W));
+      gradient.bias + own,
+      static_cast<std::size_t>(network_.biases_of(layer).size() - own) * sizeof(W));
 }
 
-template void BatchPass<float>::backward(const AnyBatchPass<float>::Visit&);
-template void BatchPass<double>::backward(const AnyBatchPass<double>::Visit&);
-template void BatchPass<Half>::backward(const AnyBatchPass<float>::Visit&);
-template void BatchPass<Bfloat16>::backward(const AnyBatchPass<float>::Visit&);
+template void BatchPass<float>::backward(const AnyBatchPass<float>::Visit&, bool);
+template void BatchPass<double>::backward(const AnyBatchPass<double>::Visit&, bool);
+template void BatchPass<Half>::backward(const AnyBatchPass<float>::Visit&, bool);
+template void BatchPass<Bfloat16>::backward(const AnyBatchPass<float>::Visit&, bool);
 
 }  // namespace spdnn::train

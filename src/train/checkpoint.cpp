@@ -47,19 +47,30 @@ struct Names {
   [[nodiscard]] std::string operator()(const char* what) const { return prefix + what; }
 };
 
-/// One array of a layer's values and its biases, parameters or state, as tensors.
-void add_layer(const LayerRows<float>& layer, std::size_t l, const std::string& group,
-               std::size_t array, std::vector<Tensor>& tensors) {
-  const Pattern& pattern = layer.pattern;
-  const Names name(group, l);
-  const std::span<const float> data(layer.values[array]);
-  if (pattern.is_dense()) {
-    tensors.push_back(make_tensor(name("weight"), data, {pattern.rows(), pattern.cols()}));
-  } else {
-    tensors.push_back(make_tensor(name("values"), data, {pattern.nnz()}));
+std::string group_of(std::size_t array) {
+  return array == 0 ? "" : fmt::format("optimizer.{}.", array - 1);
+}
+
+/// What a checkpoint holds of these layers, without the data.
+std::vector<Tensor> tensors_of(const std::vector<TrainLayer>& layers, std::size_t arrays) {
+  std::vector<Tensor> tensors;
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    const Pattern& p = layers[l].pattern;
+    if (std::holds_alternative<PoolForm>(layers[l].form)) continue;
+    if (!p.is_dense()) {
+      tensors.push_back({Names("", l)("row_offsets"), ElementType::i64, {p.rows() + 1}, {}});
+      // The same bits: columns stay below 2³¹, and other programs know signed indices alone.
+      tensors.push_back({Names("", l)("col_indices"), ElementType::i32, {p.nnz()}, {}});
+    }
+    for (std::size_t a = 0; a < arrays; ++a) {
+      const Names name(group_of(a), l);
+      tensors.push_back(p.is_dense()
+                            ? Tensor{name("weight"), ElementType::f32, {p.rows(), p.cols()}, {}}
+                            : Tensor{name("values"), ElementType::f32, {p.nnz()}, {}});
+      tensors.push_back({name("bias"), ElementType::f32, {p.rows()}, {}});
+    }
   }
-  tensors.push_back(
-      make_tensor(name("bias"), std::span<const float>(layer.biases[array]), {pattern.rows()}));
+  return tensors;
 }
 
 std::map<std::string, std::string> texts_of(const TrainSpec& spec, const TrainState& state,
@@ -185,9 +196,8 @@ std::string mismatch(const Checkpoint& checkpoint, const TrainSpec& spec) {
   return "";
 }
 
-/// Writes all arrays of `rows` and what else a checkpoint holds.
-void write_file(const TrainSpec& spec, std::string_view prefix, const TrainState& state,
-                const std::vector<TrainLayer>& layers, const std::vector<LayerRows<float>>& rows) {
+/// The folder of checkpoints, made where there is none.
+const fs::path& folder_of(const TrainSpec& spec) {
   const fs::path& folder = spec.checkpoint.folder;
   std::error_code error;
   fs::create_directories(folder, error);
@@ -195,25 +205,7 @@ void write_file(const TrainSpec& spec, std::string_view prefix, const TrainState
     throw SystemError(
         fmt::format("{}: {}; name another folder with --output", folder.string(), error.message()));
   }
-  std::size_t arrays = 1;
-  std::vector<Tensor> tensors;
-  for (std::size_t l = 0; l < rows.size(); ++l) {
-    const Pattern& pattern = rows[l].pattern;
-    if (!pattern.is_dense()) {
-      tensors.push_back(make_tensor(Names("", l)("row_offsets"), pattern.row_offsets()));
-      // The same bits: columns stay below 2³¹, and other programs know signed indices alone.
-      tensors.push_back({Names("", l)("col_indices"),
-                         ElementType::i32,
-                         {pattern.nnz()},
-                         std::as_bytes(std::span(pattern.col_indices()))});
-    }
-    for (std::size_t a = 0; a < rows[l].values.size(); ++a) {
-      add_layer(rows[l], l, a == 0 ? "" : fmt::format("optimizer.{}.", a - 1), a, tensors);
-    }
-    arrays = std::max(arrays, rows[l].values.size());
-  }
-  write_safetensors(file_of(folder, prefix, state.epoch), std::move(tensors),
-                    texts_of(spec, state, layers, arrays - 1));
+  return folder;
 }
 
 /// Removes all but the `keep_last` newest checkpoints up to `epoch`, and the best parameters that
@@ -243,21 +235,34 @@ void remove_old(const TrainSpec& spec, std::int64_t epoch) {
 
 }  // namespace
 
-void write_checkpoint(const TrainSpec& spec, const TrainState& state,
-                      const std::vector<TrainLayer>& layers,
-                      const std::vector<LayerRows<float>>& rows) {
-  write_file(spec, kPrefix, state, layers, rows);
-  remove_old(spec, state.epoch);
+CheckpointWriter::CheckpointWriter(CheckpointKind kind, const TrainSpec& spec,
+                                   const TrainState& state, const std::vector<TrainLayer>& layers,
+                                   std::size_t arrays)
+    : kind_(kind),
+      spec_(spec),
+      epoch_(state.epoch),
+      file_(file_of(folder_of(spec), kind == CheckpointKind::best ? kBestPrefix : kPrefix,
+                    state.epoch),
+            tensors_of(layers, arrays), texts_of(spec, state, layers, arrays - 1)) {}
+
+void CheckpointWriter::add(std::size_t layer, const RowsView<float>& rows) {
+  if (rows.pattern->rows() == 0) return;  // a pooling
+  const auto write = [&](const Names& name, const char* what, const auto& data) {
+    file_.write(name(what), std::as_bytes(std::span(data)));
+  };
+  const bool dense = rows.pattern->is_dense();
+  for (std::size_t a = 0; a < rows.values.size(); ++a) {
+    const Names name(group_of(a), layer);
+    write(name, "bias", rows.biases[a]);
+    if (a == 0 && !dense) write(name, "col_indices", rows.pattern->col_indices());
+    if (a == 0 && !dense) write(name, "row_offsets", rows.pattern->row_offsets());
+    write(name, dense ? "weight" : "values", rows.values[a]);
+  }
 }
 
-void write_best(const TrainSpec& spec, const TrainState& state,
-                const std::vector<TrainLayer>& layers, std::vector<LayerRows<float>> rows) {
-  for (LayerRows<float>& layer : rows) {
-    if (layer.values.empty()) continue;  // a pooling
-    layer.values.resize(1);
-    layer.biases.resize(1);
-  }
-  write_file(spec, kBestPrefix, state, layers, rows);
+void CheckpointWriter::commit() {
+  file_.commit();
+  if (kind_ == CheckpointKind::whole) remove_old(spec_, epoch_);
 }
 
 Checkpoint read_checkpoint(const fs::path& path) {

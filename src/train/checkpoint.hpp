@@ -12,6 +12,7 @@
 
 #include "optimizer.hpp"
 #include "rows.hpp"
+#include "spdnn/io.hpp"
 #include "topology.hpp"
 
 namespace spdnn::train {
@@ -24,17 +25,33 @@ struct TrainState {
   std::int64_t best_epoch = 0;  ///< 0: none yet
 };
 
-/// Writes `checkpoint-EPOCH.safetensors` into the folder, and only then removes all others but the
-/// `keep_last` newest up to this epoch. `rows` holds all rows of all layers. Throws `SystemError`
-/// where it can't be written; older ones stay as they are.
-void write_checkpoint(const TrainSpec& spec, const TrainState& state,
-                      const std::vector<TrainLayer>& layers,
-                      const std::vector<LayerRows<float>>& rows);
+enum class CheckpointKind : std::uint8_t {
+  whole,  ///< `checkpoint-EPOCH.safetensors`
+  /// `best-EPOCH.safetensors`, the parameters alone, for `restore_best`. They stay as long as a
+  /// checkpoint is kept that may name them.
+  best,
+};
 
-/// Writes the parameters alone to `best-EPOCH.safetensors`, for `restore_best`. They stay as long
-/// as a checkpoint is kept that may name them.
-void write_best(const TrainSpec& spec, const TrainState& state,
-                const std::vector<TrainLayer>& layers, std::vector<LayerRows<float>> rows);
+/// Writes a checkpoint into the specification's folder, layer by layer, so that no more than one
+/// has to be gathered at a time. All calls throw `SystemError` where it can't be written; those
+/// that are there stay as they are.
+class CheckpointWriter {
+ public:
+  /// Of `arrays` arrays: the parameters and the optimiser's state. The arguments must live as long.
+  CheckpointWriter(CheckpointKind kind, const TrainSpec& spec, const TrainState& state,
+                   const std::vector<TrainLayer>& layers, std::size_t arrays);
+  /// All rows of a layer.
+  void add(std::size_t layer, const RowsView<float>& rows);
+  /// When all are there, the file gets its name. Only then a whole checkpoint removes all others
+  /// but the `keep_last` newest up to its epoch.
+  void commit();
+
+ private:
+  CheckpointKind kind_;
+  const TrainSpec& spec_;
+  std::int64_t epoch_;
+  TensorWriter file_;
+};
 
 /// A checkpoint in memory.
 struct Checkpoint {

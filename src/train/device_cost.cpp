@@ -68,7 +68,7 @@ class Trial {
     pass_ = make_pass(spec_.precision, network_, std::min(std::ssize(labels_), at_once));
     pass_->keep_work(spec_.cuda_graphs);
     pass_->scale_losses(optimizer_.loss_scale());
-    pieces_.emplace(network_, *pass_, at_once);
+    pieces_.emplace(*pass_, at_once);
     const Panels<float> panels = {nullptr, network_.inputs(), std::ssize(labels_), width_, nullptr};
     x_ = device_.allocate_host(static_cast<std::size_t>(panels.size()) * sizeof(float));
     std::memset(x_.data(), 0, x_.bytes());

@@ -7,8 +7,10 @@
 
 namespace spdnn::train {
 
-/// The layers with all of their rows; dense weights become sparse ones that are full.
-[[nodiscard]] Model trained_model(const std::vector<TrainLayer>& layers,
-                                  std::vector<LayerRows<float>> rows, std::string origin);
+/// A network without layers yet.
+[[nodiscard]] Model trained_model(std::string origin);
+/// A layer with all of its rows, of which the first array counts; dense weights become sparse ones
+/// that are full.
+[[nodiscard]] Layer trained_layer(const TrainLayer& layer, const RowsView<float>& rows);
 
 }  // namespace spdnn::train

@@ -115,15 +115,15 @@ void backward_data(const TrainLayer& layer, const TrainKernels<T>& kernels,
 template <class T>
 void backward_weights(const TrainLayer& layer, const TrainKernels<T>& kernels,
                       const PatternView& pattern, const Panels<const T>& dz,
-                      const Panels<const T>& x, Wide<T>* dvalues, Wide<T>* dbias, Stream& stream) {
+                      const Panels<const T>& x, const ParameterGradient<T>& gradient,
+                      Stream& stream) {
   std::visit(Overloaded{[&](const LinearForm& /*form*/) {
                           choose(pattern, kernels.sparse, kernels.dense)
-                              .backward_weights({pattern, dz, x, dvalues, dbias, {}}, stream);
+                              .backward_weights({pattern, dz, x, gradient, {}}, stream);
                         },
                         [&](const ConvForm& conv) {
                           choose(pattern, kernels.sparse_conv, kernels.dense_conv)
-                              .backward_weights({pattern, dz, x, dvalues, dbias, conv.window},
-                                                stream);
+                              .backward_weights({pattern, dz, x, gradient, conv.window}, stream);
                         },
                         [](const PoolForm& /*no weights*/) {}},
              layer.form);
@@ -131,15 +131,16 @@ void backward_weights(const TrainLayer& layer, const TrainKernels<T>& kernels,
 
 template <class T>
 void backward(const TrainLayer& layer, const TrainKernels<T>& kernels,
-              const BackwardDataArgs<T>& args, Wide<T>* dvalues, Wide<T>* dbias, Stream& stream) {
+              const BackwardDataArgs<T>& args, const ParameterGradient<T>& gradient,
+              Stream& stream) {
   const PatternView& pattern = args.layer.pattern;
   const bool linear = std::holds_alternative<LinearForm>(layer.form);
   if (const auto& own = choose(pattern, kernels.sparse, kernels.dense); linear && own.backward) {
-    return own.backward(args, dvalues, dbias, stream);
+    return own.backward(args, gradient, stream);
   }
   backward_data(layer, kernels, args.layer, args.dz, args.activation, args.x, args.dx,
                 args.workspace, stream);
-  backward_weights(layer, kernels, pattern, args.dz, args.x, dvalues, dbias, stream);
+  backward_weights(layer, kernels, pattern, args.dz, args.x, gradient, stream);
 }
 
 #define SPDNN_INSTANTIATE(T)                                                                    \
@@ -149,10 +150,10 @@ void backward(const TrainLayer& layer, const TrainKernels<T>& kernels,
                               const Panels<const T>&, const Epilogue&, const Panels<const T>&,  \
                               const Panels<T>&, T*, Stream&);                                   \
   template void backward_weights(const TrainLayer&, const TrainKernels<T>&, const PatternView&, \
-                                 const Panels<const T>&, const Panels<const T>&, Wide<T>*,      \
-                                 Wide<T>*, Stream&);                                            \
+                                 const Panels<const T>&, const Panels<const T>&,                \
+                                 const ParameterGradient<T>&, Stream&);                         \
   template void backward(const TrainLayer&, const TrainKernels<T>&, const BackwardDataArgs<T>&, \
-                         Wide<T>*, Wide<T>*, Stream&)
+                         const ParameterGradient<T>&, Stream&)
 SPDNN_INSTANTIATE(float);
 SPDNN_INSTANTIATE(double);
 SPDNN_INSTANTIATE(Half);

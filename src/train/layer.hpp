@@ -63,11 +63,13 @@ void backward_data(const TrainLayer& layer, const TrainKernels<T>& kernels,
 template <class T>
 void backward_weights(const TrainLayer& layer, const TrainKernels<T>& kernels,
                       const PatternView& pattern, const Panels<const T>& dz,
-                      const Panels<const T>& x, Wide<T>* dvalues, Wide<T>* dbias, Stream& stream);
+                      const Panels<const T>& x, const ParameterGradient<T>& gradient,
+                      Stream& stream);
 
 /// Both, at once where the device has a kernel for that. The layer's own window counts.
 template <class T>
 void backward(const TrainLayer& layer, const TrainKernels<T>& kernels,
-              const BackwardDataArgs<T>& args, Wide<T>* dvalues, Wide<T>* dbias, Stream& stream);
+              const BackwardDataArgs<T>& args, const ParameterGradient<T>& gradient,
+              Stream& stream);
 
 }  // namespace spdnn::train

@@ -61,10 +61,10 @@ TrainKernels<float> timed_kernels() {
     cpu_kernels().loss(args, stream);
   };
   if (timed.sparse.backward == nullptr) return timed;
-  timed.sparse.backward = [](const BackwardDataArgs<float>& args, float* dvalues, float* dbias,
-                             Stream& stream) {
+  timed.sparse.backward = [](const BackwardDataArgs<float>& args,
+                             const ParameterGradient<float>& gradient, Stream& stream) {
     const Lap lap(in_kernels.backward_data);
-    cpu_kernels().sparse.backward(args, dvalues, dbias, stream);
+    cpu_kernels().sparse.backward(args, gradient, stream);
   };
   return timed;
 }

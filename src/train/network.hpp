@@ -56,6 +56,8 @@ class Network {
   [[nodiscard]] Device& device() const noexcept { return *device_; }
   [[nodiscard]] Stream& stream() const noexcept { return *stream_; }
 
+  /// Gives the gradient's memory back: the network is trained no more.
+  void drop_gradient() { gradient_ = {}; }
   /// Draws all values; biases become 0.
   void initialize(std::uint64_t seed);
 

@@ -100,6 +100,15 @@ void Pattern::build_columns() {
   }
 }
 
+Pattern Pattern::shape() const {
+  Pattern shape;
+  shape.is_dense_ = is_dense_;
+  shape.rows_ = rows_;
+  shape.cols_ = cols_;
+  shape.nnz_ = nnz_;
+  return shape;
+}
+
 Pattern Pattern::slice_rows(Range range) const {
   if (is_dense()) return dense(range.size(), cols_);
   const auto first = row_offsets_[range.begin];

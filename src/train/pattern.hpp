@@ -41,6 +41,8 @@ class Pattern {
   [[nodiscard]] std::int64_t csr_bytes() const;
   [[nodiscard]] std::int64_t csc_bytes() const;
 
+  /// The shape and the number of connections without the arrays: not `is_known`.
+  [[nodiscard]] Pattern shape() const;
   /// The rows of `range` alone.
   [[nodiscard]] Pattern slice_rows(Range range) const;
   /// Other connections between the same neurons; the rules are those of the constructor.

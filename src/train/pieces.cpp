@@ -1,8 +1,7 @@
-// How large pieces are, and the sum of their gradients.
+// How large pieces are, and their way through the network.
 #include "pieces.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 namespace spdnn::train {
@@ -11,8 +10,6 @@ namespace {
 /// What a core may count on of the second- and third-level caches, which ranks that compute at the
 /// same time share: beyond it they wait for the same memory.
 constexpr std::int64_t kCacheBytes = std::int64_t{4} << 20U;
-/// Gradients that a thread adds at once.
-constexpr std::int64_t kGrain = 1 << 14;
 
 }  // namespace
 
@@ -55,14 +52,10 @@ Batch PiecePass::run(const Next& next, Loss loss, float scale, const After& afte
   Batch piece = next().value();
   for (bool first = true;; first = false) {
     pass_.start(piece.x, loss, piece.labels, scale);
-    pass_.backward(visit);
+    pass_.backward(visit, !first);
     const std::optional<Batch> following = next();
-    if (!following) {
-      if (!first) add(network_.gradient(), kept_.as<float>());
-      return piece;
-    }
+    if (!following) return piece;
     after(piece);
-    keep_gradient(first);
     piece = *following;
   }
 }
@@ -75,25 +68,6 @@ void PiecePass::measure(const Batch& batch, Loss loss, const After& after) {
     after(piece);
     begin += at_once_;
   } while (begin < batch.x.batch);
-}
-
-void PiecePass::keep_gradient(bool first) {
-  const auto bytes = static_cast<std::size_t>(network_.parameter_count()) * sizeof(float);
-  if (kept_.bytes() < bytes) kept_ = network_.device().allocate(bytes);
-  if (first) {
-    std::memcpy(kept_.data(), network_.gradient(), bytes);
-  } else {
-    add(kept_.as<float>(), network_.gradient());
-  }
-}
-
-void PiecePass::add(float* to, const float* other) {
-  network_.stream().team().parallel_for(network_.parameter_count(), kGrain,
-                                        [&](std::int64_t begin, std::int64_t end) {
-                                          for (std::int64_t i = begin; i < end; ++i) {
-                                            to[i] += other[i];
-                                          }
-                                        });
 }
 
 }  // namespace spdnn::train

@@ -24,10 +24,8 @@ namespace spdnn::train {
 /// Takes batches through a pass piece by piece, and adds up the gradients of the pieces in order.
 class PiecePass {
  public:
-  /// Pieces of up to `at_once` images, for which `pass` has room. The network and the pass must
-  /// live as long. Where a batch is larger, the network is in the host's memory.
-  PiecePass(Network<float>& network, AnyBatchPass<float>& pass, std::int64_t at_once)
-      : network_(network), pass_(pass), at_once_(at_once) {}
+  /// Pieces of up to `at_once` images, for which `pass` has room; it must live as long.
+  PiecePass(AnyBatchPass<float>& pass, std::int64_t at_once) : pass_(pass), at_once_(at_once) {}
 
   /// Called behind each piece whose loss is to be fetched (`AnyBatchPass::finish_loss`) before the
   /// next one starts.
@@ -48,15 +46,8 @@ class PiecePass {
   void measure(const Batch& batch, Loss loss, const After& after);
 
  private:
-  /// Adds a piece's gradient to those before it, if there are any.
-  void keep_gradient(bool first);
-  /// to += other, of all parameters.
-  void add(float* to, const float* other);
-
-  Network<float>& network_;
   AnyBatchPass<float>& pass_;
   std::int64_t at_once_;
-  Buffer kept_;  ///< as the gradient, once there was more than one piece
 };
 
 }  // namespace spdnn::train

@@ -1,4 +1,8 @@
-// What the ranks of a training report at its end: memory, shares of the work, and what crossed.
+// What the ranks of a training leave behind: checkpoints, the network, and what they report at its
+// end of memory, shares of the work and what crossed.
+#include <fmt/format.h>
+
+#include "export.hpp"
 #include "host_view.hpp"
 #include "rank_trainer.hpp"
 
@@ -13,6 +17,36 @@ void sum_over(Communicator& comm, std::vector<std::int64_t>& counts) {
 }
 
 }  // namespace
+
+/// The first rank writes; those that share its rows send it theirs, layer by layer.
+void RankTrainer::write(CheckpointKind kind) {
+  if (data_.rank() != 0) return;
+  const std::size_t arrays = kind == CheckpointKind::best ? 1 : worker_.arrays();
+  std::optional<CheckpointWriter> writer;
+  if (comm_.rank() == 0) writer.emplace(kind, spec_, state_, *job_.layers, arrays);
+  for (std::size_t l = 0; l < job_.layers->size(); ++l) {
+    worker_.show(l, arrays, [&](const RowsView<float>& rows) { writer->add(l, rows); });
+  }
+  if (writer) writer->commit();
+}
+
+/// The network as trained, to the first rank's result.
+void RankTrainer::finish() {
+  if (data_.rank() != 0) return;
+  worker_.keep_parameters_alone();
+  TrainResult& result = *job_.result;
+  if (comm_.rank() == 0) {
+    result.model =
+        trained_model(fmt::format("trained for {} epochs, seed {}", state_.epoch, spec_.seed));
+  }
+  for (std::size_t l = 0; l < job_.layers->size(); ++l) {
+    const TrainLayer& layer = (*job_.layers)[l];
+    worker_.show(l, 1, [&](const RowsView<float>& rows) {
+      result.layers.push_back({layer.inputs(), layer.outputs(), rows.pattern->nnz()});
+      result.model.layers.push_back(trained_layer(layer, rows));
+    });
+  }
+}
 
 /// What this rank holds. Patterns are on the host, and on a GPU once more.
 std::vector<MemoryItem> RankTrainer::own_memory() {

@@ -7,7 +7,6 @@
 #include <numeric>
 #include <utility>
 
-#include "export.hpp"
 #include "host_view.hpp"
 #include "spdnn/plan.hpp"
 #include "spdnn/random.hpp"
@@ -21,7 +20,8 @@ constexpr std::uint64_t kShuffleStream = std::uint64_t{1} << 35U;
 
 /// What training starts from: a checkpoint, the layers of another one, or drawn values.
 std::vector<LayerRows<float>> first_rows(const Job& job) {
-  return *job.resumed ? rows_of(**job.resumed) : first_rows(*job.spec, *job.layers, *job.start);
+  const Beginning& begin = **job.beginning;
+  return begin.resumed ? rows_of(*begin.resumed) : first_rows(*job.spec, begin.layers, begin.start);
 }
 
 }  // namespace
@@ -55,10 +55,11 @@ RankTrainer::RankTrainer(const Job& job, Team& team, Device& device, const Devic
       predictions_(static_cast<std::size_t>(most_images_)) {
   worker_.make_room(most_images_);
   worker_.load_whole(team.partition, first_rows(job));
-  if (!*job.resumed) return;
-  state_ = (*job.resumed)->state;
+  const Beginning& begin = **job.beginning;
+  if (!begin.resumed) return;
+  state_ = begin.resumed->state;
   worker_.optimizer().set_progress(state_.progress);
-  if (*job.best) best_ = worker_.own_rows(team.partition, rows_of(**job.best));
+  if (begin.best) best_ = worker_.own_rows(team.partition, rows_of(*begin.best));
 }
 
 /// This rank's share of every step over `images`.
@@ -332,8 +333,7 @@ bool RankTrainer::finish_epoch(EpochReport& report) {
   }
   const bool last = stop || report.epoch == spec_.epochs;
   if (!spec_.checkpoint.folder.empty() && (last || report.epoch % spec_.checkpoint.every == 0)) {
-    const std::vector<LayerRows<float>> rows = gather_rows();
-    if (comm_.rank() == 0) write_checkpoint(spec_, state_, *job_.layers, rows);
+    write(CheckpointKind::whole);
   }
   return stop;
 }
@@ -341,14 +341,9 @@ bool RankTrainer::finish_epoch(EpochReport& report) {
 void RankTrainer::keep_best() {
   best_.clear();
   for (std::size_t l = 0; l < job_.layers->size(); ++l) {
-    best_.push_back(worker_.rows(l));
-    if (best_.back().values.empty()) continue;  // a pooling
-    best_.back().values.resize(1);
-    best_.back().biases.resize(1);
+    best_.push_back(worker_.rows(l, 1));
   }
-  if (spec_.checkpoint.folder.empty()) return;
-  std::vector<LayerRows<float>> rows = gather_rows();
-  if (comm_.rank() == 0) write_best(spec_, state_, *job_.layers, std::move(rows));
+  if (!spec_.checkpoint.folder.empty()) write(CheckpointKind::best);
 }
 
 /// Goes back to the parameters of the best epoch, where that is not the last.
@@ -356,14 +351,6 @@ void RankTrainer::restore_best() {
   if (best_.empty() || state_.best_epoch == state_.epoch) return;
   worker_.load(worker_.partition(), std::move(best_));
   if (comm_.rank() == 0) job_.result->restored_epoch = state_.best_epoch;
-}
-
-/// All rows, on the first rank; the others that share them with it send theirs.
-std::vector<LayerRows<float>> RankTrainer::gather_rows() const {
-  std::vector<LayerRows<float>> rows;
-  if (data_.rank() != 0) return rows;
-  for (std::size_t l = 0; l < job_.layers->size(); ++l) rows.push_back(worker_.gather(l));
-  return rows;
 }
 
 void RankTrainer::run() {
@@ -387,18 +374,11 @@ void RankTrainer::run() {
   std::iota(all.begin(), all.end(), 0U);
   const Measure test = all.empty() ? Measure{} : measure(*job_.test, all, true);
   report_rows();
-  std::vector<LayerRows<float>> rows = gather_rows();
+  finish();
   if (comm_.rank() != 0) return;
   job_.result->train_s = trained - start;
   job_.result->stopped_early = stop && state_.epoch < spec_.epochs;
   job_.result->test = test;
-  for (std::size_t l = 0; l < rows.size(); ++l) {
-    const TrainLayer& layer = (*job_.layers)[l];
-    job_.result->layers.push_back({layer.inputs(), layer.outputs(), rows[l].pattern.nnz()});
-  }
-  job_.result->model =
-      trained_model(*job_.layers, std::move(rows),
-                    fmt::format("trained for {} epochs, seed {}", state_.epoch, spec_.seed));
 }
 
 }  // namespace spdnn::train

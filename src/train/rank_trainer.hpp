@@ -14,6 +14,19 @@
 
 namespace spdnn::train {
 
+/// What training begins with.
+struct Beginning {
+  std::vector<TrainLayer> layers;
+  std::vector<TrainLayer> first;  ///< as they were before any rewiring; none: as they are
+  std::vector<StartLayer> start;
+  std::optional<Checkpoint> resumed;
+  std::optional<Checkpoint> best;  ///< of the epochs before the resumed one
+
+  [[nodiscard]] const std::vector<TrainLayer>& first_layers() const {
+    return first.empty() ? layers : first;
+  }
+};
+
 /// What all ranks share, read only but for the result, which the leading rank writes: the one with
 /// the first place (`choose_leader`).
 struct Job {
@@ -21,11 +34,10 @@ struct Job {
   const LabelledImages* train;
   const LabelledImages* test;
   std::vector<std::uint32_t> training, validation;  ///< ids in `train`
-  const std::vector<TrainLayer>* layers;
-  const std::vector<TrainLayer>* begun;  ///< as they were before any rewiring
-  const std::vector<StartLayer>* start;
-  const std::optional<Checkpoint>* resumed;
-  const std::optional<Checkpoint>* best;  ///< of the epochs before the resumed one
+  const std::vector<TrainLayer>* layers;            ///< without their connections, which ranks have
+  /// There until all ranks of this process have taken their parts of it, which `beginners` counts.
+  std::optional<Beginning>* beginning;
+  std::atomic<int>* beginners;
   const TrainHooks* hooks;
   std::atomic<bool>* has_first;  ///< set where the first rank runs in this process
   TrainResult* result;
@@ -80,7 +92,8 @@ class RankTrainer {
   [[nodiscard]] std::vector<MemoryItem> own_memory();
   void report_share();
   void report_rows();
-  [[nodiscard]] std::vector<LayerRows<float>> gather_rows() const;
+  void write(CheckpointKind kind);
+  void finish();
 
   const Job& job_;
   const TrainSpec& spec_;

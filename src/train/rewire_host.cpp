@@ -58,7 +58,7 @@ class HostRewirer final : public Rewirer {
   std::vector<NextPattern> next_;
 };
 
-/// The gradient of every connection there could be, on the first rank.
+/// The gradient of every connection there could be, on the first rank of all.
 std::vector<float> HostRewirer::gradient_of_all(
     std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient_on) {
   Network<float>& network = worker_.network();
@@ -80,6 +80,7 @@ std::vector<float> HostRewirer::gradient_of_all(
     data_.all_reduce(values, values, places, DType::f32, Reduction::sum,
                      shares_memory(network.device()) ? nullptr : &stream);
   }
+  if (data_.rank() > 0) return {};
   const HostView<float> found(values, places, network.device(), stream);
   LayerRows<float> rows;
   rows.pattern = Pattern::dense(own.pattern.rows(), cols);
@@ -101,7 +102,7 @@ void HostRewirer::observe(std::size_t layer, const AnyBatchPass<float>::Gradient
                           double part_done) {
   if (!is_sparse(layer)) return;
   std::vector<float> gradient = gradient_of_all(layer, gradient_on);
-  all_[layer] = worker_.gather(layer);
+  all_[layer] = worker_.gather(layer, worker_.arrays());
   if (worker_.model().rank() != 0 || data_.rank() != 0) return;
   std::vector<float> scratch(gradient.size());
   const LayerRows<float>& rows = all_[layer];
@@ -117,10 +118,11 @@ std::int64_t HostRewirer::apply(double part_done) {
   std::vector<LayerRows<float>> rows;
   for (std::size_t l = 0; l < next_.size(); ++l) {
     if (!is_sparse(l)) {
-      rows.push_back(worker_.rows(l));
+      rows.push_back(worker_.rows(l, worker_.arrays()));
       continue;
     }
-    LayerRows<float> all = needs_gradient() ? std::exchange(all_[l], {}) : worker_.gather(l);
+    LayerRows<float> all =
+        needs_gradient() ? std::exchange(all_[l], {}) : worker_.gather(l, worker_.arrays());
     if (model.rank() == 0) {
       if (!needs_gradient() && data_.rank() == 0) {
         next_[l] = grow_random(all.pattern, all.values[0].data(), count_for(all.pattern, part_done),

@@ -96,7 +96,7 @@ void SliceTrial::backward() {
     backward_data<T>(slice_, kernels, weights<T>(), outputs<T>(dz_), slice_.activation,
                      inputs<T>(x_), inputs<T>(dx_), workspace_.as<T>(), *stream_);
     backward_weights<T>(slice_, kernels, pattern_.view(), outputs<T>(dz_), inputs<T>(x_),
-                        gradient_.as<Wide<T>>(), bias_gradient_.as<Wide<T>>(), *stream_);
+                        {gradient_.as<Wide<T>>(), bias_gradient_.as<Wide<T>>()}, *stream_);
   });
 }
 

@@ -17,13 +17,13 @@ bool is_linear(const TrainLayer& layer) { return std::holds_alternative<LinearFo
 
 /// The connections of the layers, which is all that partitions look at.
 Model pattern_model(const std::vector<TrainLayer>& layers) {
-  std::vector<LayerRows<float>> rows;
+  Model model = trained_model("patterns");
   for (const TrainLayer& layer : layers) {
-    rows.push_back({layer.pattern,
-                    {std::vector<float>(static_cast<std::size_t>(layer.pattern.nnz()), 1.0F)},
-                    {std::vector<float>(static_cast<std::size_t>(layer.pattern.rows()))}});
+    const std::vector<float> ones(static_cast<std::size_t>(layer.pattern.nnz()), 1.0F);
+    const std::vector<float> zeros(static_cast<std::size_t>(layer.pattern.rows()));
+    model.layers.push_back(trained_layer(layer, {&layer.pattern, {ones}, {zeros}}));
   }
-  return trained_model(layers, std::move(rows), "patterns");
+  return model;
 }
 
 std::string name_of(const PartitionSpec& spec) {

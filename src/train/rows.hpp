@@ -19,6 +19,19 @@ struct LayerRows {
   std::vector<std::vector<T>> biases;  ///< by array
 };
 
+/// The same for somebody to read, wherever it lies.
+template <class T>
+struct RowsView {
+  const Pattern* pattern;
+  std::vector<std::span<const T>> values, biases;  ///< by array
+};
+template <class T>
+[[nodiscard]] RowsView<T> view_of(const LayerRows<T>& rows) {
+  return {&rows.pattern,
+          {rows.values.begin(), rows.values.end()},
+          {rows.biases.begin(), rows.biases.end()}};
+}
+
 /// The rows `units` alone, in that order.
 [[nodiscard]] Pattern select_rows(const Pattern& pattern, std::span<const std::uint32_t> units);
 template <class T>

@@ -73,6 +73,7 @@ HaloAsked asked_of(int rank, const CsrView& matrix, const LayerPartition& before
 /// Each rank's words of the loss go to all ranks, which have them in order of rank.
 Halo halo_of_loss(int rank, int ranks) {
   Halo halo = local_halo(LossPart::words);
+  halo.own_from = all_below(LossPart::words);
   halo.inputs = ranks * LossPart::words;
   halo.in_place = ranks == 1;
   halo.crosses = ranks > 1;
@@ -313,15 +314,20 @@ std::vector<std::uint32_t> column_owners(const std::vector<TrainLayer>& layers,
 }
 
 Shard make_shard(Communicator& comm, const std::vector<TrainLayer>& layers,
-                 const std::vector<LayerPartition>& partition, const std::vector<Pattern>& rows,
+                 const std::vector<LayerPartition>& partition, std::vector<Pattern> rows,
                  const std::vector<LayerSplit>& splits) {
   if (comm.size() == 1) {
-    std::vector<TrainLayer> all = layers;
-    for (std::size_t l = 0; l < all.size(); ++l) all[l].pattern = rows[l];
+    std::vector<TrainLayer> all;
+    for (std::size_t l = 0; l < layers.size(); ++l) {
+      all.push_back({std::move(rows[l]), layers[l].activation, layers[l].form});
+    }
     return whole_shard(std::move(all));
   }
   ShardMaker maker(comm.rank(), layers, partition, splits);
-  for (std::size_t l = 0; l < layers.size(); ++l) maker.add(l, rows[l]);
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    maker.add(l, rows[l]);
+    rows[l] = {};
+  }
   return maker.finish([&](const auto& requests) { return make_halos(comm, requests); });
 }
 

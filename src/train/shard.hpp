@@ -68,7 +68,7 @@ struct Shard {
 /// patterns of `layers` are not looked at, but for whether they are dense. All ranks call it.
 [[nodiscard]] Shard make_shard(Communicator& comm, const std::vector<TrainLayer>& layers,
                                const std::vector<LayerPartition>& partition,
-                               const std::vector<Pattern>& rows,
+                               std::vector<Pattern> rows,
                                const std::vector<LayerSplit>& splits = {});
 
 /// The share of one rank of a network of linear layers that is known as a whole, split by outputs:

@@ -1,5 +1,6 @@
 // Training on several ranks: the network and its data made ready, and what the ranks found.
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <numeric>
 
@@ -55,12 +56,24 @@ std::vector<bool> beside_first(const Job& job, Communicator& all) {
   return {flags.begin(), flags.end()};
 }
 
+/// The last rank of this process that has what it needs of the beginning gives its memory back,
+/// and what else the allocator holds of memory that was freed.
+void leave_beginning(const Job& job) {
+  if (--*job.beginners > 0) return;
+  job.beginning->reset();
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
 void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>& devices) {
   const DeviceSpec& spec = devices[all.rank()];
   const std::unique_ptr<Device> device = open_device(spec);
   all.show_device(device->info().name);
   all.show("measuring", -1);
-  StepPlan plan = plan_steps(*job.spec, *job.layers, devices, all, *device, job.hooks->costs);
+  StepPlan plan =
+      plan_steps(*job.spec, (*job.beginning)->layers, devices, all, *device, job.hooks->costs);
+  ++*job.beginners;  // before all ranks meet, so that nobody leaves first
   const std::string leads = choose_leader(plan.layout, beside_first(job, all));
   if (!leads.empty()) plan.notes.push_back(leads);
   const TrainLayout& layout = plan.layout;
@@ -79,12 +92,13 @@ void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>
   const auto place = static_cast<int>(layout.places[static_cast<std::size_t>(all.rank())]);
   const auto rows = static_cast<int>(layout.rows);
   const std::unique_ptr<Communicator> team = all.split(place < 0 ? 1 : 0, place);
-  if (place < 0) return;
+  if (place < 0) return leave_beginning(job);
   const std::unique_ptr<Communicator> model = team->split(place / rows, place);
   const std::unique_ptr<Communicator> data = team->split(place % rows, place);
   RowOwners owners;
   if (rows > 1) {
-    owners = choose_owners(*job.spec, *job.begun, layout.units, layout.splits, *team);
+    owners = choose_owners(*job.spec, (*job.beginning)->first_layers(), layout.units, layout.splits,
+                           *team);
   } else {
     owners.layers = split_units(*job.layers, {1.0});
   }
@@ -99,7 +113,9 @@ void train_rank(const Job& job, Communicator& all, const std::vector<DeviceSpec>
       std::move(followers.rows),
       std::move(members),
       std::move(owners.traffic)};
-  RankTrainer(job, place_in, *device, spec).run();
+  RankTrainer trainer(job, place_in, *device, spec);
+  leave_beginning(job);
+  trainer.run();
 }
 
 void check_ranks(const TrainSpec& spec, const std::vector<DeviceSpec>& devices) {
@@ -176,6 +192,36 @@ std::vector<StartLayer> start_layers(const TrainSpec& spec) {
   return read_checkpoint(spec.start_from).layers;
 }
 
+/// The network and its values, drawn or read, in the shape that the images ask for.
+Beginning begin_training(const TrainSpec& spec, const LabelledImages& train, TrainResult& result) {
+  const Planes planes(train.channels, train.height, train.width);
+  Beginning begin;
+  if (spec.checkpoint.resume) begin.resumed = newest_checkpoint(spec, result.notes);
+  if (begin.resumed) {
+    begin.layers = restore_layers(spec, planes, begin.resumed->layers);
+    result.resumed_epochs = begin.resumed->state.epoch;
+    if (spec.restore_best && begin.resumed->state.best_epoch > 0) {
+      begin.best = best_checkpoint(spec, begin.resumed->state);
+    }
+  } else {
+    begin.start = start_layers(spec);
+    if (spec.checkpoint.resume) result.notes.emplace_back("no checkpoint to resume: started anew");
+    begin.layers = make_layers(spec, planes, begin.start);
+  }
+  check_widths(begin.layers);
+  check_outputs(begin.layers, train);
+  check_partition(spec, begin.layers);
+  // A partition is of the network as it began, whatever rewiring has made of it since.
+  if (begin.resumed && spec.partition.chosen()) {
+    begin.first = make_layers(spec, planes, start_layers(spec));
+  }
+  if (!begin.start.empty() && begin.start.size() != begin.layers.size()) {
+    throw InputError(spec.start_from, fmt::format("has {} layers, and the configuration {}",
+                                                  begin.start.size(), begin.layers.size()));
+  }
+  return begin;
+}
+
 }  // namespace
 
 TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
@@ -209,8 +255,12 @@ Model initial_network(const TrainSpec& spec, const LabelledImages& train) {
   const std::vector<TrainLayer> layers =
       make_layers(spec, Planes(train.channels, train.height, train.width), start);
   check_widths(layers);
-  return trained_model(layers, first_rows(spec, layers, start),
-                       fmt::format("drawn, seed {}", spec.seed));
+  const std::vector<LayerRows<float>> rows = first_rows(spec, layers, start);
+  Model model = trained_model(fmt::format("drawn, seed {}", spec.seed));
+  for (std::size_t l = 0; l < layers.size(); ++l) {
+    model.layers.push_back(trained_layer(layers[l], view_of(rows[l])));
+  }
+  return model;
 }
 
 TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
@@ -221,49 +271,26 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   check_precision(spec, devices);
   check_input_split(spec, devices);
   TrainResult result;
-  std::optional<Checkpoint> resumed;
-  std::optional<Checkpoint> best;
-  std::vector<StartLayer> start;
-  if (spec.checkpoint.resume) resumed = newest_checkpoint(spec, result.notes);
-  if (!resumed) start = start_layers(spec);
-  const Planes planes(train.channels, train.height, train.width);
-  std::vector<TrainLayer> layers;
-  if (resumed) {
-    layers = restore_layers(spec, planes, resumed->layers);
-    result.resumed_epochs = resumed->state.epoch;
-    if (spec.restore_best && resumed->state.best_epoch > 0) {
-      best = best_checkpoint(spec, resumed->state);
-    }
-  } else {
-    if (spec.checkpoint.resume) result.notes.emplace_back("no checkpoint to resume: started anew");
-    layers = make_layers(spec, planes, start);
-  }
-  check_widths(layers);
-  check_outputs(layers, train);
-  check_partition(spec, layers);
-  // A partition is of the network as it began, whatever rewiring has made of it since.
-  std::vector<TrainLayer> begun;
-  if (resumed && spec.partition.chosen()) begun = make_layers(spec, planes, start_layers(spec));
-  if (!start.empty() && start.size() != layers.size()) {
-    throw InputError(spec.start_from, fmt::format("has {} layers, and the configuration {}",
-                                                  start.size(), layers.size()));
+  std::optional<Beginning> beginning(begin_training(spec, train, result));
+  std::vector<TrainLayer> shapes;
+  for (const TrainLayer& layer : beginning->layers) {
+    shapes.push_back({layer.pattern.shape(), layer.activation, layer.form});
   }
   std::vector<std::uint32_t> ids(static_cast<std::size_t>(train.count));
   std::iota(ids.begin(), ids.end(), 0U);
   if (spec.validation > 0) ids = shuffled(ids, spec.seed, kSplitStream);
   const auto held = ids.begin() + spec.validation;
   std::atomic<bool> has_first = false;
+  std::atomic<int> beginners = 0;
   PieceQueue pieces(devices.size());
   const Job job = {&spec,
                    &train,
                    &test,
                    {held, ids.end()},
                    {ids.begin(), held},
-                   &layers,
-                   begun.empty() ? &layers : &begun,
-                   &start,
-                   &resumed,
-                   &best,
+                   &shapes,
+                   &beginning,
+                   &beginners,
                    &hooks,
                    &has_first,
                    &result,

@@ -11,16 +11,20 @@
 namespace spdnn::train {
 namespace {
 
-/// Copies rows between two arrays of entries, `order[i]` of `from` to row i of `to`.
-void reorder(const float* from, const Pattern& from_pattern, const std::vector<std::size_t>& order,
-             float* to) {
-  for (const std::size_t row : order) {
-    const auto r = static_cast<std::int64_t>(row);
-    const std::int64_t length = from_pattern.fan_in(r);
-    const std::int64_t begin =
-        from_pattern.is_dense() ? r * length : from_pattern.row_offsets()[row];
-    to = std::copy_n(from + begin, length, to);
-  }
+/// Where each row's entries begin, and where the last one's end.
+std::vector<std::int64_t> row_offsets(const Pattern& pattern) {
+  if (!pattern.is_dense()) return pattern.row_offsets();
+  std::vector<std::int64_t> offsets;
+  for (std::int64_t row = 0; row <= pattern.rows(); ++row) offsets.push_back(row * pattern.cols());
+  return offsets;
+}
+
+/// Copies rows between two arrays of entries, `order[i]` of `from` to row i of `to`. `offsets` say
+/// where the rows of `from` are.
+void reorder(const float* from, const std::vector<std::int64_t>& offsets,
+             const std::vector<std::size_t>& order, float* to) {
+  for (const std::size_t row : order)
+    to = std::copy(from + offsets[row], from + offsets[row + 1], to);
 }
 
 std::vector<std::size_t> inverse(const std::vector<std::size_t>& order) {
@@ -96,14 +100,16 @@ void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<f
   network_.reset();
   partition_ = std::move(partition);
   std::vector<Pattern> patterns;
+  std::vector<std::vector<std::int64_t>> offsets;
   for (std::size_t l = 0; l < rows.size(); ++l) {
     if (by_inputs(l)) {
       rows[l] =
           rows_to_columns(model_, partition_[l], column_owners(layers_, partition_, l), rows[l]);
     }
-    patterns.push_back(rows[l].pattern);
+    offsets.push_back(row_offsets(rows[l].pattern));
+    patterns.push_back(std::move(rows[l].pattern));
   }
-  shard_ = make_shard(model_, layers_, partition_, patterns, splits_);
+  shard_ = make_shard(model_, layers_, partition_, std::move(patterns), splits_);
   network_.emplace(std::move(shard_->layers), kernels_, device_, stream_);
   optimizer_.emplace(spec_, *network_, steps_per_epoch_, &model_);
   if (progress) optimizer_->set_progress(*progress);
@@ -119,7 +125,7 @@ void Worker::load(std::vector<LayerPartition> partition, std::vector<LayerRows<f
     for (std::size_t a = 0; a < rows[l].values.size(); ++a) {
       HostDraft<float> values(arrays[a] + network_->values_of(l).begin,
                               network_->values_of(l).size(), device_, stream_);
-      reorder(rows[l].values[a].data(), rows[l].pattern, order, values.data());
+      reorder(rows[l].values[a].data(), offsets[l], order, values.data());
       values.store();
       HostDraft<float> biases(arrays[a] + network_->biases_of(l).begin,
                               network_->biases_of(l).size(), device_, stream_);
@@ -140,7 +146,7 @@ void Worker::make_pass() {
                            std::min(most_images_, at_once));
   pass_->keep_work(spec_.cuda_graphs);
   pass_->scale_losses(optimizer_->loss_scale());
-  pieces_.emplace(*network_, *pass_, at_once);
+  pieces_.emplace(*pass_, at_once);
 }
 
 std::vector<LayerRows<float>> Worker::own_rows(const std::vector<LayerPartition>& partition,
@@ -156,9 +162,9 @@ void Worker::load_whole(std::vector<LayerPartition> partition, std::vector<Layer
   load(std::move(partition), std::move(own));
 }
 
-LayerRows<float> Worker::rows(std::size_t layer) const {
+LayerRows<float> Worker::rows(std::size_t layer, std::size_t arrays) const {
   if (!has_weights(layer)) return {};
-  LayerRows<float> held = held_rows(layer);
+  LayerRows<float> held = held_rows(layer, arrays);
   if (!by_inputs(layer)) return held;
   std::vector<std::uint32_t> units = shard_->sums[layer]->rows;
   std::sort(units.begin(), units.end());
@@ -166,7 +172,17 @@ LayerRows<float> Worker::rows(std::size_t layer) const {
                          spread_rows(std::move(held), units, layers_[layer].units()));
 }
 
-LayerRows<float> Worker::held_rows(std::size_t layer) const {
+/// The parameters and the optimiser's state.
+std::vector<const float*> Worker::held_arrays(std::size_t arrays) const {
+  std::vector<const float*> held = {network_->parameters()};
+  if (arrays > 1) {
+    for (const float* state : optimizer_->state()) held.push_back(state);
+  }
+  held.resize(arrays);
+  return held;
+}
+
+LayerRows<float> Worker::held_rows(std::size_t layer, std::size_t arrays) const {
   LayerRows<float> rows;
   const Pattern& slice = network_->pattern(layer);
   const std::vector<std::uint32_t>& columns = shard_->columns[layer];
@@ -185,13 +201,12 @@ LayerRows<float> Worker::held_rows(std::size_t layer) const {
     }
     rows.pattern = Pattern(some.rows(), cols, some.row_offsets(), std::move(indices));
   }
-  std::vector<const float*> arrays = {network_->parameters()};
-  for (const float* state : optimizer_->state()) arrays.push_back(state);
-  for (const float* array : arrays) {
+  const std::vector<std::int64_t> offsets = row_offsets(slice);
+  for (const float* array : held_arrays(arrays)) {
     const HostView<float> from(array + network_->values_of(layer).begin, slice.nnz(), device_,
                                stream_);
     auto& values = rows.values.emplace_back(static_cast<std::size_t>(slice.nnz()));
-    reorder(from.data(), slice, order, values.data());
+    reorder(from.data(), offsets, order, values.data());
     const HostView<float> biases(array + network_->biases_of(layer).begin, slice.rows(), device_,
                                  stream_);
     auto& bias = rows.biases.emplace_back();
@@ -200,16 +215,35 @@ LayerRows<float> Worker::held_rows(std::size_t layer) const {
   return rows;
 }
 
-LayerRows<float> Worker::gather(std::size_t layer) const {
+LayerRows<float> Worker::gather(std::size_t layer, std::size_t arrays) const {
   if (!has_weights(layer)) return {};
   return move_rows(model_, partition_[layer], all_on(0, model_.size(), layers_[layer].units()),
-                   rows(layer));
+                   rows(layer, arrays));
+}
+
+void Worker::show(std::size_t layer, std::size_t arrays,
+                  const std::function<void(const RowsView<float>&)>& see) const {
+  if (model_.size() > 1 || !shares_memory(device_)) {
+    const LayerRows<float> all = gather(layer, arrays);
+    if (model_.rank() == 0) see(view_of(all));
+    return;
+  }
+  // A rank alone has all rows, in their order.
+  RowsView<float> all = {&network_->pattern(layer), {}, {}};
+  const auto part_of_array = [](const float* array, Range part) {
+    return std::span(array + part.begin, static_cast<std::size_t>(part.size()));
+  };
+  for (const float* array : held_arrays(arrays)) {
+    all.values.push_back(part_of_array(array, network_->values_of(layer)));
+    all.biases.push_back(part_of_array(array, network_->biases_of(layer)));
+  }
+  see(all);
 }
 
 void Worker::repartition(std::vector<LayerPartition> next) {
   std::vector<LayerRows<float>> moved;
   for (std::size_t l = 0; l < layers_.size(); ++l) {
-    moved.push_back(has_weights(l) ? move_rows(model_, partition_[l], next[l], rows(l))
+    moved.push_back(has_weights(l) ? move_rows(model_, partition_[l], next[l], rows(l, arrays()))
                                    : LayerRows<float>{});
   }
   load(std::move(next), std::move(moved));
@@ -227,6 +261,14 @@ Crossed Worker::crossed() const {
   all.images_forward += pass_->images_forward();
   all.images_backward += pass_->images_backward();
   return all;
+}
+
+void Worker::keep_parameters_alone() {
+  crossed_ = crossed();
+  pieces_.reset();
+  pass_.reset();
+  optimizer_.reset();
+  network_->drop_gradient();
 }
 
 void Worker::make_room(std::int64_t most_images) {

@@ -3,6 +3,7 @@
 // network, write a checkpoint and give rows to other ranks.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -38,15 +39,24 @@ class Worker {
                                                        std::vector<LayerRows<float>> all) const;
   /// Takes this rank's rows out of those of the whole network.
   void load_whole(std::vector<LayerPartition> partition, std::vector<LayerRows<float>> all);
-  /// This rank's rows of a layer, with the optimiser's state, in the order of the partition. All
+  /// The parameters, and the optimiser's state behind them.
+  [[nodiscard]] std::size_t arrays() const { return 1 + optimizer_->state().size(); }
+  /// This rank's rows of a layer in the order of the partition, with the first `arrays` arrays. All
   /// ranks call it, since of a layer split by inputs each has some columns.
-  [[nodiscard]] LayerRows<float> rows(std::size_t layer) const;
+  [[nodiscard]] LayerRows<float> rows(std::size_t layer, std::size_t arrays) const;
   /// Rank 0 gets all rows of a layer in their original order, the others none. All ranks call it.
-  [[nodiscard]] LayerRows<float> gather(std::size_t layer) const;
+  [[nodiscard]] LayerRows<float> gather(std::size_t layer, std::size_t arrays) const;
+  /// Shows rank 0 what `gather` returns; where all of it is here, without a copy. All ranks call
+  /// it.
+  void show(std::size_t layer, std::size_t arrays,
+            const std::function<void(const RowsView<float>&)>& see) const;
   /// Gives rows to other ranks, with all that belongs to them. All ranks call it.
   void repartition(std::vector<LayerPartition> next);
   /// Makes room for batches of up to so many images.
   void make_room(std::int64_t most_images);
+  /// Gives back all memory but that of the parameters, which can be gathered from now on, and
+  /// nothing else.
+  void keep_parameters_alone();
 
   [[nodiscard]] const std::vector<TrainLayer>& layers() const noexcept { return layers_; }
   [[nodiscard]] const std::vector<LayerPartition>& partition() const noexcept { return partition_; }
@@ -73,7 +83,8 @@ class Worker {
   }
   /// Row i of this rank's order is row `sources(layer)[i]` of those that it was given.
   [[nodiscard]] std::vector<std::size_t> sources(std::size_t layer) const;
-  [[nodiscard]] LayerRows<float> held_rows(std::size_t layer) const;
+  [[nodiscard]] std::vector<const float*> held_arrays(std::size_t arrays) const;
+  [[nodiscard]] LayerRows<float> held_rows(std::size_t layer, std::size_t arrays) const;
   [[nodiscard]] bool has_weights(std::size_t layer) const {
     return !std::holds_alternative<PoolForm>(layers_[layer].form);
   }

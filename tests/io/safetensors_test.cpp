@@ -1,7 +1,9 @@
 // safetensors files: what is written comes back, and every field that can be wrong is refused.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <random>
 
 #include "reading.hpp"
@@ -197,6 +199,42 @@ TEST_F(Safetensors, RefusesToWriteWhatCantBeRead) {
   refused({}, {{"a", "\xC0"}}, "not UTF-8");
   refused({make_tensor("a", std::span<const float>(floats_), {4})}, {}, "needs 16 bytes, but 12");
   refused({make_tensor("a", std::span<const float>(floats_), {-3})}, {}, "negative");
+}
+
+/// In any order: the same file as when all are there at once, and none before the end.
+TEST_F(Safetensors, IsWrittenTensorByTensor) {
+  const std::string whole = sample();
+  const TensorFile file = read_safetensors(path_);
+  std::vector<Tensor> to_come = file.tensors();
+  for (Tensor& tensor : to_come) tensor.data = {};
+  std::map<std::string, std::string> texts = file.metadata();
+  std::erase_if(texts, [](const auto& text) { return text.first.starts_with("spdnn."); });
+  const fs::path other = folder_ / "other.safetensors";
+  std::vector<std::size_t> order(to_come.size());
+  std::iota(order.rbegin(), order.rend(), std::size_t{0});
+  for (std::size_t turn = 0; turn < order.size(); ++turn) {
+    TensorWriter writer(other, to_come, texts);
+    for (const std::size_t t : order) {
+      writer.write(file.tensors()[t].name, file.tensors()[t].data);
+    }
+    EXPECT_FALSE(fs::exists(other));
+    writer.commit();
+    ASSERT_EQ(test::read_text(other), whole);
+    fs::remove(other);
+    std::rotate(order.begin(), order.begin() + 1, order.end());
+  }
+
+  TensorWriter writer(other, {make_tensor("a", floats_), make_tensor("b", bytes_)});
+  writer.write("b", std::as_bytes(std::span(bytes_)));
+  const auto refused = [&](std::string_view name, std::span<const std::byte> data,
+                           const std::string& part) {
+    expect_contains(error_of([&] { writer.write(name, data); }), part);
+  };
+  refused("b", std::as_bytes(std::span(bytes_)), "written before");
+  refused("c", std::as_bytes(std::span(bytes_)), "none of that name");
+  refused("a", std::as_bytes(std::span(floats_).first(1)), "needs 12 bytes, but 4");
+  expect_contains(error_of([&] { writer.commit(); }), "\"a\" was never written");
+  EXPECT_FALSE(fs::exists(other));
 }
 
 TEST_F(Safetensors, AFailedWriteKeepsTheFileThatWasThere) {

@@ -118,6 +118,7 @@ template <class T>
 struct ConvOutputs {
   OwnedPanels<T> y, dx;
   std::vector<Wide<T>> dvalues, dbias;
+  std::vector<Wide<T>> dvalues_twice, dbias_twice;  ///< after the same was added to it
 };
 
 template <class T>
@@ -156,12 +157,15 @@ void check(const ConvProblem<T>& p, const ConvOutputs<T>& out, bool canonical) {
                        inside ? static_cast<double>(dx[in].value) : 0.0);
     }
   }
-  for (std::size_t k = 0; k < dvalues.size(); ++k) {
-    expect_within<T, Wide<T>>(out.dvalues[k], dvalues[k], static_cast<double>(dvalues[k].value));
-  }
-  for (std::size_t row = 0; row < dbias.size(); ++row) {
-    expect_within<T, Wide<T>>(out.dbias[row], dbias[row], static_cast<double>(dbias[row].value));
-  }
+  const auto check_sums = [](const auto& got, const auto& got_twice, const std::vector<Sum>& sums) {
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      const Sum twice = sums[i].twice();
+      expect_within<T, Wide<T>>(got[i], sums[i], static_cast<double>(sums[i].value));
+      expect_within<T, Wide<T>>(got_twice[i], twice, static_cast<double>(twice.value));
+    }
+  };
+  check_sums(out.dvalues, out.dvalues_twice, dvalues);
+  check_sums(out.dbias, out.dbias_twice, dbias);
 }
 
 }  // namespace spdnn::test

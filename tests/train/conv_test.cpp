@@ -26,7 +26,9 @@ std::unique_ptr<ConvOutputs<T>> compute(const ConvProblem<T>& p, const TrainKern
       std::unique_ptr<ConvOutputs<T>>(new ConvOutputs<T>{{p.dz.view.features, batch, width},
                                                          {p.x.view.features, batch, width},
                                                          std::vector<T>(p.values.size(), T{9}),
-                                                         std::vector<T>(p.bias.size(), T{9})});
+                                                         std::vector<T>(p.bias.size(), T{9}),
+                                                         {},
+                                                         {}});
   std::fill(out->y.data.begin(), out->y.data.end(), T{9});
   std::fill(out->dx.data.begin(), out->dx.data.end(), T{9});
   std::vector<T> workspace(p.values.size());
@@ -35,8 +37,14 @@ std::unique_ptr<ConvOutputs<T>> compute(const ConvProblem<T>& p, const TrainKern
   train::forward(p.layer, kernels, p.view(), x, out->y.view, stream);
   train::backward_data(p.layer, kernels, p.view(), dz, p.below, x, out->dx.view, workspace.data(),
                        stream);
-  train::backward_weights(p.layer, kernels, p.layer.pattern.view(), dz, x, out->dvalues.data(),
-                          out->dbias.data(), stream);
+  const auto weights = [&](std::vector<T>& dvalues, std::vector<T>& dbias, bool adds_up) {
+    train::backward_weights(p.layer, kernels, p.layer.pattern.view(), dz, x,
+                            {dvalues.data(), dbias.data(), adds_up}, stream);
+  };
+  weights(out->dvalues, out->dbias, false);
+  out->dvalues_twice = out->dvalues;
+  out->dbias_twice = out->dbias;
+  weights(out->dvalues_twice, out->dbias_twice, true);
   return out;
 }
 

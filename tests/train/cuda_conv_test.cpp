@@ -26,7 +26,7 @@ std::unique_ptr<ConvOutputs<T>> compute(const ConvProblem<T>& p, Device& device,
   const TrainKernels<T>& kernels = *cuda_kernels<T>();
   const std::int64_t batch = p.x.view.batch;
   auto out = std::unique_ptr<ConvOutputs<T>>(new ConvOutputs<T>{
-      {p.dz.view.features, batch, kWidth}, {p.x.view.features, batch, kWidth}, {}, {}});
+      {p.dz.view.features, batch, kWidth}, {p.x.view.features, batch, kWidth}, {}, {}, {}, {}});
   const train::DevicePattern pattern(p.layer.pattern, device, stream);
   const DeviceArray<T> values(p.values, device, stream);
   const DeviceArray<Wide<T>> bias(p.bias, device, stream);
@@ -44,14 +44,20 @@ std::unique_ptr<ConvOutputs<T>> compute(const ConvProblem<T>& p, Device& device,
   train::forward(p.layer, kernels, layer, x, with(p.dz.view, y.data()), stream);
   train::backward_data(p.layer, kernels, layer, dz, p.below, x, with(p.x.view, dx.data()),
                        workspace.data(), stream);
-  train::backward_weights(p.layer, kernels, pattern.view(), dz, x, dvalues.data(), dbias.data(),
-                          stream);
+  const auto weights = [&](bool adds_up) {
+    train::backward_weights(p.layer, kernels, pattern.view(), dz, x,
+                            {dvalues.data(), dbias.data(), adds_up}, stream);
+  };
+  weights(false);
   out->y.data = y.read();
   out->dx.data = dx.read();
   out->y.view.data = out->y.data.data();
   out->dx.view.data = out->dx.data.data();
   out->dvalues = dvalues.read();
   out->dbias = dbias.read();
+  weights(true);
+  out->dvalues_twice = dvalues.read();
+  out->dbias_twice = dbias.read();
   return out;
 }
 

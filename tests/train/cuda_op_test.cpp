@@ -80,6 +80,7 @@ template <class T>
 struct Outputs {
   std::vector<T> y, dx;
   std::vector<Wide<T>> dvalues, dbias;
+  std::vector<Wide<T>> dvalues_twice, dbias_twice;  ///< after the same was added to it
   friend bool operator==(const Outputs&, const Outputs&) = default;
 };
 
@@ -101,14 +102,20 @@ Outputs<double> expected(const Problem<T>& p, bool magnitudes) {
   std::vector<double> dz = taken(p.dz.data);
   const LinearView<double> layer = {p.pattern.view(), values.data(), bias.data()};
   const Epilogue h = magnitudes ? kIdentity : p.activation;
-  Outputs<double> out{dz, x, values, bias};
+  Outputs<double> out{dz, x, values, bias, {}, {}};
   const Panels<const double> in = with<const double>(p.x.view, x.data());
   const Panels<const double> gradient = with<const double>(p.dz.view, dz.data());
   kernels.forward({layer, h, in, with(p.dz.view, out.y.data()), {}}, *stream);
   kernels.backward_data({layer, gradient, h, in, with(p.x.view, out.dx.data()), nullptr, {}},
                         *stream);
-  kernels.backward_weights({layer.pattern, gradient, in, out.dvalues.data(), out.dbias.data(), {}},
-                           *stream);
+  const auto weights = [&](std::vector<double>& dvalues, std::vector<double>& dbias, bool adds_up) {
+    kernels.backward_weights(
+        {layer.pattern, gradient, in, {dvalues.data(), dbias.data(), adds_up}, {}}, *stream);
+  };
+  weights(out.dvalues, out.dbias, false);
+  out.dvalues_twice = out.dvalues;
+  out.dbias_twice = out.dbias;
+  weights(out.dvalues_twice, out.dbias_twice, true);
   return out;
 }
 
@@ -158,8 +165,12 @@ class OnDevice {
                            workspace_.data(),
                            {}},
                           stream_);
-    kernels.backward_weights({view_, dz, x, dvalues_.data(), dbias_.data(), {}}, stream_);
-    return {y_.read(), dx_.read(), dvalues_.read(), dbias_.read()};
+    kernels.backward_weights({view_, dz, x, {dvalues_.data(), dbias_.data()}, {}}, stream_);
+    Outputs<T> out{y_.read(), dx_.read(), dvalues_.read(), dbias_.read(), {}, {}};
+    kernels.backward_weights({view_, dz, x, {dvalues_.data(), dbias_.data(), true}, {}}, stream_);
+    out.dvalues_twice = dvalues_.read();
+    out.dbias_twice = dbias_.read();
+    return out;
   }
 
  private:
@@ -210,6 +221,10 @@ TYPED_TEST(CudaTrainLayers, AgreeWithTheReferenceAndRepeatTheirBits) {
       ASSERT_NO_FATAL_FAILURE(
           expect_near<T>(got.dvalues, right.dvalues, size.dvalues, c.batch, "dvalues"));
       ASSERT_NO_FATAL_FAILURE(expect_near<T>(got.dbias, right.dbias, size.dbias, c.batch, "dbias"));
+      ASSERT_NO_FATAL_FAILURE(expect_near<T>(got.dvalues_twice, right.dvalues_twice,
+                                             size.dvalues_twice, 2 * c.batch, "dvalues added up"));
+      ASSERT_NO_FATAL_FAILURE(expect_near<T>(got.dbias_twice, right.dbias_twice, size.dbias_twice,
+                                             2 * c.batch, "dbias added up"));
       ASSERT_TRUE(got == there.run(*cuda_kernels<T>())) << "two runs differ";
     }
   });

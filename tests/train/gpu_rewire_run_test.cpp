@@ -89,8 +89,8 @@ struct Side {
 
 void expect_alike(Side& host, Side& there, std::size_t layer, const Device& device) {
   SCOPED_TRACE(testing::Message() << "layer " << layer);
-  const LayerRows<float> expected = host.worker.rows(layer);
-  const LayerRows<float> got = there.worker.rows(layer);
+  const LayerRows<float> expected = host.worker.rows(layer, host.worker.arrays());
+  const LayerRows<float> got = there.worker.rows(layer, there.worker.arrays());
   EXPECT_EQ(got.pattern.row_offsets(), expected.pattern.row_offsets());
   EXPECT_EQ(got.pattern.col_indices(), expected.pattern.col_indices());
   ASSERT_EQ(got.values.size(), expected.values.size());
@@ -199,7 +199,7 @@ TEST(GpuRewire, UnlikeDevicesGrowTheSame) {
         const std::vector<std::int32_t> labels(70, 1);
         EXPECT_GT(side.step(x.view, labels, true, comm), 50);
         for (std::size_t l = 0; l < network.size(); ++l) {
-          const LayerRows<float> rows = side.worker.rows(l);
+          const LayerRows<float> rows = side.worker.rows(l, side.worker.arrays());
           std::vector<std::int64_t> own(rows.pattern.col_indices().begin(),
                                         rows.pattern.col_indices().end());
           const std::vector<std::int64_t> counts(2, std::ssize(own));

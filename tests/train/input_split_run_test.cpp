@@ -228,7 +228,7 @@ TEST(Repartition, KeepsAllThatBelongsToARow) {
       }
       EXPECT_EQ(worker.optimizer().steps(), 7);
       for (std::size_t l = 0; l < layers.size(); ++l) {
-        const train::LayerRows<float> rows = worker.gather(l);
+        const train::LayerRows<float> rows = worker.gather(l, worker.arrays());
         if (comm.rank() != 0) continue;
         EXPECT_EQ(rows.pattern.row_offsets(), all[l].pattern.row_offsets());
         EXPECT_EQ(rows.pattern.col_indices(), all[l].pattern.col_indices());

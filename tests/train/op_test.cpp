@@ -101,6 +101,7 @@ template <class T>
 struct Outputs {
   OwnedPanels<T> y, dx;
   std::vector<T> dvalues, dbias;
+  std::vector<T> dvalues_twice, dbias_twice;  ///< after the same was added to it
 };
 
 template <class T>
@@ -113,15 +114,23 @@ std::unique_ptr<Outputs<T>> compute(const Problem<T>& problem, const LinearKerne
       new Outputs<T>{{pattern.rows(), batch, width},
                      {pattern.cols(), batch, width},
                      std::vector<T>(static_cast<std::size_t>(pattern.nnz()), T{9}),
-                     std::vector<T>(static_cast<std::size_t>(pattern.rows()), T{9})});
+                     std::vector<T>(static_cast<std::size_t>(pattern.rows()), T{9}),
+                     {},
+                     {}});
   std::vector<T> workspace(static_cast<std::size_t>(pattern.nnz()));
   kernels.forward({problem.layer(), problem.activation, problem.x.view, out->y.view}, stream);
   kernels.backward_data({problem.layer(), problem.dz.view, problem.activation, problem.x.view,
                          out->dx.view, workspace.data()},
                         stream);
-  kernels.backward_weights(
-      {pattern.view(), problem.dz.view, problem.x.view, out->dvalues.data(), out->dbias.data()},
-      stream);
+  const auto weights = [&](std::vector<T>& dvalues, std::vector<T>& dbias, bool adds_up) {
+    kernels.backward_weights(
+        {pattern.view(), problem.dz.view, problem.x.view, {dvalues.data(), dbias.data(), adds_up}},
+        stream);
+  };
+  weights(out->dvalues, out->dbias, false);
+  out->dvalues_twice = out->dvalues;
+  out->dbias_twice = out->dbias;
+  weights(out->dvalues_twice, out->dbias_twice, true);
   return out;
 }
 
@@ -136,12 +145,18 @@ void check_both(const Problem<T>& problem, const LinearKernels<T>& kernels, cons
   std::vector<T> dbias(problem.bias.size(), T{9});
   std::vector<T> workspace(2 * nnz, std::numeric_limits<T>::quiet_NaN());
   std::fill(dx.data.begin(), dx.data.end(), T{9});
-  kernels.backward({problem.layer(), problem.dz.view, problem.activation, problem.x.view, dx.view,
-                    workspace.data()},
-                   dvalues.data(), dbias.data(), stream);
+  const auto both = [&](bool adds_up) {
+    kernels.backward({problem.layer(), problem.dz.view, problem.activation, problem.x.view, dx.view,
+                      workspace.data()},
+                     {dvalues.data(), dbias.data(), adds_up}, stream);
+  };
+  both(false);
   EXPECT_EQ(out.dx.data, dx.data);
   EXPECT_EQ(out.dvalues, dvalues);
   EXPECT_EQ(out.dbias, dbias);
+  both(true);
+  EXPECT_EQ(out.dvalues_twice, dvalues);
+  EXPECT_EQ(out.dbias_twice, dbias);
 }
 
 template <class T>
@@ -178,12 +193,14 @@ void check_weights(const Problem<T>& p, const Outputs<T>& out) {
       bias.add(1.0, p.dz.view.at(row, image));
     }
     expect_within<T>(out.dbias[row], bias, static_cast<double>(bias.value));
+    expect_within<T>(out.dbias_twice[row], bias.twice(), static_cast<double>(2 * bias.value));
     for (std::int64_t k = p.begin(row); k < p.begin(row) + p.pattern.fan_in(row); ++k) {
       Sum sum;
       for (std::int64_t image = 0; image < p.x.view.batch; ++image) {
         sum.add(p.dz.view.at(row, image), p.x.view.at(p.column(row, k), image));
       }
       expect_within<T>(out.dvalues[k], sum, static_cast<double>(sum.value));
+      expect_within<T>(out.dvalues_twice[k], sum.twice(), static_cast<double>(2 * sum.value));
     }
   }
 }

@@ -84,7 +84,7 @@ struct Found {
 
 Found take(Fixture& f, const Batch& batch, std::int64_t at_once) {
   BatchPass<float> pass(f.network, std::min(batch.x.batch, at_once));
-  PiecePass pieces(f.network, pass, at_once);
+  PiecePass pieces(pass, at_once);
   Found found;
   const auto fetch = [&](const Batch& piece) {
     std::vector<std::int32_t> predictions(static_cast<std::size_t>(piece.x.batch));

@@ -94,6 +94,8 @@ struct Sum {
     magnitude += std::abs(a * b);
     ++terms;
   }
+  /// All terms once more.
+  [[nodiscard]] Sum twice() const { return {2 * value, 2 * magnitude, 2 * terms}; }
 };
 
 /// Of a sum of numbers stored as T, that is then stored as `Stored`.
