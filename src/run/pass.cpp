@@ -156,16 +156,23 @@ struct Pass::State {
     if (parts > 1) dismiss();
     if (context.roster->idle() == 0 || left < plan().worth_help_s) return;
     give_pools();
-    const double faster = context.roster->fastest_idle() / plan().speeds[rank];
     if (parts > 1) {
       give_images(segment, parts);
-    } else if (crew != nullptr) {
-      return;  // it is faster than one rank
-    } else if (faster > (crews_pay ? kFasterThanCrew : plan().worth_rows)) {
+    } else if (crew == nullptr) {
+      give_last(segment);
+    }
+  }
+
+  /// Of images that are computed side by side: hands them to a faster rank, or shares their rows.
+  void give_last(std::size_t segment) {
+    // Whether a crew pays is known when this rank has been through a segment with so few alone.
+    const bool known = alone_rate > 0.0;
+    const std::size_t most = crews_pay && known ? most_helpers(segment) : 0;
+    const double faster = context.roster->fastest_idle() / plan().speeds[rank];
+    if (faster > (crews_pay && (!known || most > 0) ? kFasterThanCrew : plan().worth_rows)) {
       give_images(segment, 1);
-    } else if (crews_pay && alone_rate > 0.0) {
-      const std::size_t most = most_helpers(segment);
-      if (most > 0) form_crew(context.roster->claim(rank, most));
+    } else if (most > 0) {
+      form_crew(context.roster->claim(rank, most));
     }
   }
 
