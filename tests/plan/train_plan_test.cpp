@@ -296,7 +296,7 @@ TEST(LayOut, HoldsForRandomDevices) {
   constexpr std::uint64_t kSeed = 20212;
   std::mt19937_64 random(kSeed);
   std::uniform_real_distribution<double> part(0.0, 1.0);
-  for (int round = 0; round < 4'000; ++round) {
+  for (int round = 0; round < 10'000; ++round) {
     // Few of many devices: a plan tries as many teams as there are devices.
     const std::size_t count = round % 20 == 0 ? 1 + random() % 64 : 1 + random() % 8;
     TrainProblem problem = small_problem(1 + static_cast<std::int64_t>(random() % 64), {});
