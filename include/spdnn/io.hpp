@@ -271,8 +271,7 @@ class TensorFile {
 /// Writes a safetensors file tensor by tensor, so that not all have to be in memory at once: under
 /// a temporary name, brought to the disk, then renamed. The data begin at a multiple of 64 bytes,
 /// tensors of larger elements first, so that each is aligned for its type. A checksum of all
-/// contents joins the metadata
-/// (`spdnn.checksum`).
+/// contents joins the metadata (`spdnn.checksum`).
 class TensorWriter {
  public:
   /// `tensors` are what is to come; their data are not looked at. Throws `InputError` for a name
