@@ -59,30 +59,52 @@ NextPattern merge(const Pattern& pattern, const std::vector<bool>& kept,
 
 }  // namespace
 
-NextPattern grow_largest(const Pattern& pattern, const float* values, std::int64_t count,
-                         std::span<float> gradient, std::span<float> scratch) {
-  const std::vector<bool> kept = kept_entries(pattern, values, count);
-  // What overflowed on the way back has no order.
-  for (float& g : gradient) g = std::isnan(g) ? 0.0F : std::abs(g);
-  for (std::int64_t row = 0; row < pattern.rows(); ++row) {
-    for (std::int64_t k = pattern.row_offsets()[row]; k < pattern.row_offsets()[row + 1]; ++k) {
-      if (kept[k]) gradient[row * pattern.cols() + pattern.col_indices()[k]] = -1.0F;
+GrowLargest::GrowLargest(const Pattern& pattern, const float* values, std::int64_t count)
+    : pattern_(pattern), count_(count), kept_(kept_entries(pattern, values, count)) {
+  candidates_.reserve(static_cast<std::size_t>(2 * count));
+}
+
+void GrowLargest::weigh(std::span<const float> gradient) {
+  const std::int64_t cols = pattern_.cols();
+  for (std::size_t first = 0; first < gradient.size() && count_ > 0; ++row_) {
+    std::int64_t entry = pattern_.row_offsets()[row_];
+    const std::int64_t end = pattern_.row_offsets()[row_ + 1];
+    for (std::int64_t col = 0; col < cols; ++col) {
+      const float g = gradient[first++];
+      const bool connected = entry < end && pattern_.col_indices()[entry] == col;
+      if (connected && kept_[entry++]) continue;
+      // What overflowed on the way back has no order.
+      const float size = std::isnan(g) ? 0.0F : std::abs(g);
+      if (size <= least_) continue;  // of equal ones the first are there already
+      candidates_.push_back({size, row_ * cols + col});
+      if (std::ssize(candidates_) == 2 * count_) choose();
     }
   }
+}
+
+/// Leaves as many as are to grow.
+void GrowLargest::choose() {
+  if (std::ssize(candidates_) <= count_) return;
+  const auto last = candidates_.begin() + count_ - 1;
+  std::nth_element(candidates_.begin(), last, candidates_.end(),
+                   [](const Candidate& a, const Candidate& b) {
+                     return a.size > b.size || (a.size == b.size && a.place < b.place);
+                   });
+  least_ = last->size;
+  candidates_.erase(last + 1, candidates_.end());
+}
+
+NextPattern GrowLargest::finish() {
+  choose();
   std::vector<std::int64_t> grown;
-  if (count > 0) {
-    std::copy(gradient.begin(), gradient.end(), scratch.begin());
-    const auto bar = scratch.end() - count;
-    std::nth_element(scratch.begin(), bar, scratch.end());
-    const float least = *bar;
-    std::int64_t equal = std::count(bar, scratch.end(), least);
-    for (std::int64_t place = 0; place < std::ssize(gradient); ++place) {
-      if (gradient[place] > least || (gradient[place] == least && equal-- > 0)) {
-        grown.push_back(place);
-      }
-    }
-  }
-  return merge(pattern, kept, grown);
+  for (const Candidate& candidate : candidates_) grown.push_back(candidate.place);
+  std::sort(grown.begin(), grown.end());
+  return merge(pattern_, kept_, grown);
+}
+
+std::int64_t GrowLargest::bytes() const noexcept {
+  return static_cast<std::int64_t>(candidates_.capacity() * sizeof(Candidate)) +
+         std::ssize(kept_) / 8;
 }
 
 NextPattern grow_random(const Pattern& pattern, const float* values, std::int64_t count,

@@ -17,12 +17,34 @@ struct NextPattern {
   std::int64_t grown = 0;
 };
 
-/// Keeps all but the `count` smallest of `values` (by magnitude, of equal ones the first go), and
-/// grows `count` where `gradient`, one for each place, is largest by magnitude, among places not
-/// kept. `gradient` is overwritten, and so is `scratch`, which has room for as many.
-[[nodiscard]] NextPattern grow_largest(const Pattern& pattern, const float* values,
-                                       std::int64_t count, std::span<float> gradient,
-                                       std::span<float> scratch);
+/// Keeps all but the `count` smallest of a layer's values (by magnitude, of equal ones the first
+/// go), and grows `count` connections where the gradient is largest by magnitude (of equal ones the
+/// first), among places that are not kept. Holds little more than what may still be chosen.
+class GrowLargest {
+ public:
+  /// `pattern` must live as long; `values` are looked at here alone.
+  GrowLargest(const Pattern& pattern, const float* values, std::int64_t count);
+  /// The gradients of all places of the next rows, from the first one on.
+  void weigh(std::span<const float> gradient);
+  /// When all rows were weighed.
+  [[nodiscard]] NextPattern finish();
+  /// Bytes that it takes.
+  [[nodiscard]] std::int64_t bytes() const noexcept;
+
+ private:
+  struct Candidate {
+    float size;
+    std::int64_t place;  ///< row · cols + col
+  };
+  void choose();
+
+  const Pattern& pattern_;
+  std::int64_t count_;
+  std::vector<bool> kept_;             ///< by entry
+  std::vector<Candidate> candidates_;  ///< at most twice as many as are to grow
+  float least_ = -1.0F;                ///< what a candidate must exceed by now
+  std::int64_t row_ = 0;
+};
 /// The same, but grows at random places that were not connected.
 [[nodiscard]] NextPattern grow_random(const Pattern& pattern, const float* values,
                                       std::int64_t count, std::uint64_t seed, std::uint64_t stream);

@@ -9,6 +9,9 @@
 namespace spdnn::train {
 namespace {
 
+/// Places whose gradients are there at a time, where a rank has all rows.
+constexpr std::int64_t kPlaces = std::int64_t{1} << 18U;
+
 void move_values(float* values, const NextPattern& next) {
   const std::vector<float> old(values, values + next.source.size());
   for (std::size_t i = 0; i < next.source.size(); ++i) {
@@ -44,19 +47,39 @@ std::optional<Halo> halo_of_inputs(const Worker& worker, std::size_t layer) {
 class HostRewirer final : public Rewirer {
  public:
   HostRewirer(const TrainSpec& spec, Worker& worker, Communicator& data)
-      : Rewirer(spec, worker, data), all_(worker.layers().size()), next_(worker.layers().size()) {}
+      : Rewirer(spec, worker, data), next_(worker.layers().size()) {}
   void observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient,
                double part_done) override;
   std::int64_t apply(double part_done) override;
 
  private:
+  void weigh_by_rows(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient,
+                     double part_done);
+  void weigh_at_once(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient,
+                     double part_done);
   [[nodiscard]] std::vector<float> gradient_of_all(std::size_t layer,
                                                    const AnyBatchPass<float>::GradientOn& gradient);
+  void sum(float* values, std::int64_t places);
+  void count_bytes(const Buffer& gradient, std::int64_t beside);
 
-  /// On the first rank: the rows of each layer and what becomes of them.
-  std::vector<LayerRows<float>> all_;
+  /// On the first rank: what becomes of each layer.
   std::vector<NextPattern> next_;
 };
+
+/// Gradients of so many places, over the ranks with other images.
+void HostRewirer::sum(float* values, std::int64_t places) {
+  if (data_.size() == 1) return;
+  Network<float>& network = worker_.network();
+  data_.all_reduce(values, values, places, DType::f32, Reduction::sum,
+                   shares_memory(network.device()) ? nullptr : &network.stream());
+}
+
+void HostRewirer::count_bytes(const Buffer& gradient, std::int64_t beside) {
+  const auto bytes = static_cast<std::int64_t>(gradient.bytes());
+  const bool here = shares_memory(worker_.network().device());
+  if (!here) device_bytes_ = std::max(device_bytes_, bytes);
+  host_bytes_ = std::max(host_bytes_, beside + (here ? bytes : 0));
+}
 
 /// The gradient of every connection there could be, on the first rank of all.
 std::vector<float> HostRewirer::gradient_of_all(
@@ -70,16 +93,11 @@ std::vector<float> HostRewirer::gradient_of_all(
   const std::int64_t places = own.pattern.nnz();
   const Buffer gradient = network.device().allocate(
       static_cast<std::size_t>(places + own.pattern.rows()) * sizeof(float));
-  if (!shares_memory(network.device())) {
-    device_bytes_ = std::max(device_bytes_, static_cast<std::int64_t>(gradient.bytes()));
-  }
+  count_bytes(gradient, 0);
   auto* values = gradient.as<float>();
   const std::optional<Halo> halo = halo_of_inputs(worker_, layer);
   gradient_on(own, 0, halo ? &*halo : nullptr, values, values + places);
-  if (data_.size() > 1) {
-    data_.all_reduce(values, values, places, DType::f32, Reduction::sum,
-                     shares_memory(network.device()) ? nullptr : &stream);
-  }
+  sum(values, places);
   if (data_.rank() > 0) return {};
   const HostView<float> found(values, places, network.device(), stream);
   LayerRows<float> rows;
@@ -101,15 +119,59 @@ std::vector<float> HostRewirer::gradient_of_all(
 void HostRewirer::observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient_on,
                           double part_done) {
   if (!is_sparse(layer)) return;
-  std::vector<float> gradient = gradient_of_all(layer, gradient_on);
-  all_[layer] = worker_.gather(layer, worker_.arrays());
+  if (worker_.model().size() == 1) {
+    weigh_by_rows(layer, gradient_on, part_done);
+  } else {
+    weigh_at_once(layer, gradient_on, part_done);
+  }
+}
+
+/// Of a rank that has all rows: some rows' gradients at a time.
+void HostRewirer::weigh_by_rows(std::size_t layer,
+                                const AnyBatchPass<float>::GradientOn& gradient_on,
+                                double part_done) {
+  Network<float>& network = worker_.network();
+  Stream& stream = network.stream();
+  Device& device = network.device();
+  const Pattern& pattern = network.pattern(layer);
+  const std::int64_t cols = pattern.cols();
+  const std::int64_t at_once = std::clamp<std::int64_t>(kPlaces / cols, 1, pattern.rows());
+  const Buffer gradient =
+      device.allocate(static_cast<std::size_t>(at_once * (cols + 1)) * sizeof(float));
+  auto* const values = gradient.as<float>();
+  std::optional<GrowLargest> choice;
+  if (data_.rank() == 0) {
+    const HostView<float> now(network.parameters() + network.values_of(layer).begin, pattern.nnz(),
+                              device, stream);
+    choice.emplace(pattern, now.data(), count_for(pattern, part_done));
+  }
+  for (std::int64_t begin = 0; begin < pattern.rows(); begin += at_once) {
+    const TrainLayer part = {Pattern::dense(std::min(at_once, pattern.rows() - begin), cols),
+                             network.layers()[layer].activation, network.layers()[layer].form};
+    const std::int64_t places = part.pattern.nnz();
+    gradient_on(part, begin, nullptr, values, values + places);
+    sum(values, places);
+    if (!choice) continue;
+    const HostView<float> found(values, places, device, stream);
+    choice->weigh({found.data(), static_cast<std::size_t>(places)});
+  }
+  count_bytes(gradient, choice ? choice->bytes() : 0);
+  if (choice) next_[layer] = choice->finish();
+}
+
+/// Of ranks that share rows: all of the layer on the first of them.
+void HostRewirer::weigh_at_once(std::size_t layer,
+                                const AnyBatchPass<float>::GradientOn& gradient_on,
+                                double part_done) {
+  const std::vector<float> gradient = gradient_of_all(layer, gradient_on);
+  const LayerRows<float> rows = worker_.gather(layer, 1);
   if (worker_.model().rank() != 0 || data_.rank() != 0) return;
-  std::vector<float> scratch(gradient.size());
-  const LayerRows<float>& rows = all_[layer];
-  next_[layer] = grow_largest(rows.pattern, rows.values[0].data(),
-                              count_for(rows.pattern, part_done), gradient, scratch);
+  GrowLargest choice(rows.pattern, rows.values[0].data(), count_for(rows.pattern, part_done));
+  choice.weigh(gradient);
   host_bytes_ =
-      std::max(host_bytes_, 2 * std::ssize(gradient) * static_cast<std::int64_t>(sizeof(float)));
+      std::max(host_bytes_,
+               std::ssize(gradient) * static_cast<std::int64_t>(sizeof(float)) + choice.bytes());
+  next_[layer] = choice.finish();
 }
 
 std::int64_t HostRewirer::apply(double part_done) {
@@ -121,8 +183,7 @@ std::int64_t HostRewirer::apply(double part_done) {
       rows.push_back(worker_.rows(l, worker_.arrays()));
       continue;
     }
-    LayerRows<float> all =
-        needs_gradient() ? std::exchange(all_[l], {}) : worker_.gather(l, worker_.arrays());
+    LayerRows<float> all = worker_.gather(l, worker_.arrays());
     if (model.rank() == 0) {
       if (!needs_gradient() && data_.rank() == 0) {
         next_[l] = grow_random(all.pattern, all.values[0].data(), count_for(all.pattern, part_done),

@@ -3,8 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numeric>
 #include <set>
+#include <span>
 
 #include "rewire.hpp"
 #include "support/scratch.hpp"
@@ -14,6 +18,7 @@
 namespace spdnn {
 namespace {
 
+using train::GrowLargest;
 using train::layer_densities;
 using train::make_layers;
 using train::NextPattern;
@@ -104,13 +109,65 @@ TEST(Rewire, DropsTheSmallestAndGrowsTheLargest) {
   const Pattern pattern(2, 4, {0, 2, 4}, {0, 2, 1, 3});
   const float values[] = {0.1F, -2.0F, 3.0F, -0.2F};
   // Places:                 kept at (0,2) and (1,1); the largest others are (1,0) and (0,3).
-  std::vector<float> gradient = {0.5F, 0, 9, -0.7F, -0.8F, 9, 0.1F, 0.6F};
-  std::vector<float> scratch(gradient.size());
-  const NextPattern next = grow_largest(pattern, values, 2, gradient, scratch);
+  const std::vector<float> gradient = {0.5F, 0, 9, -0.7F, -0.8F, 9, 0.1F, 0.6F};
+  GrowLargest choice(pattern, values, 2);
+  choice.weigh(std::span(gradient).first(4));
+  choice.weigh(std::span(gradient).last(4));
+  const NextPattern next = choice.finish();
   EXPECT_EQ(next.row_offsets, (std::vector<std::int64_t>{0, 2, 4}));
   EXPECT_EQ(next.col_indices, (std::vector<std::uint32_t>{2, 3, 0, 1}));
   EXPECT_EQ(next.source, (std::vector<std::int64_t>{1, -1, -1, 2}));
   EXPECT_EQ(next.grown, 2);
+}
+
+/// However many rows are weighed at a time, and with many equal gradients.
+TEST(Rewire, GrowsWhatAllGradientsTogetherSay) {
+  std::mt19937_64 random(3);
+  const Pattern pattern = test::random_pattern(40, 30, 0.2, random);
+  const std::vector<float> values = test::random_values<float>(pattern.nnz(), random);
+  std::vector<float> gradient(40 * 30);
+  for (float& g : gradient) g = static_cast<float>(random() % 19) - 9.0F;
+  gradient[77] = std::numeric_limits<float>::quiet_NaN();
+  for (const std::int64_t count : {std::int64_t{0}, std::int64_t{1}, pattern.nnz() / 2}) {
+    std::vector<std::uint32_t> by_size(values.size());
+    std::iota(by_size.begin(), by_size.end(), 0U);
+    std::stable_sort(by_size.begin(), by_size.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return std::abs(values[a]) < std::abs(values[b]);
+    });
+    // Places by what they are worth; those that stay connected are worth nothing.
+    std::vector<float> worth;
+    for (const float g : gradient) worth.push_back(std::isnan(g) ? 0.0F : std::abs(g));
+    std::set<std::int64_t> after;
+    for (std::size_t i = static_cast<std::size_t>(count); i < by_size.size(); ++i) {
+      const auto row = std::upper_bound(pattern.row_offsets().begin(), pattern.row_offsets().end(),
+                                        std::int64_t{by_size[i]}) -
+                       pattern.row_offsets().begin() - 1;
+      after.insert(row * 30 + pattern.col_indices()[by_size[i]]);
+    }
+    for (const std::int64_t place : after) worth[place] = -1.0F;
+    std::vector<std::int64_t> places(worth.size());
+    std::iota(places.begin(), places.end(), std::int64_t{0});
+    std::stable_sort(places.begin(), places.end(),
+                     [&](std::int64_t a, std::int64_t b) { return worth[a] > worth[b]; });
+    after.insert(places.begin(), places.begin() + count);
+    for (const std::int64_t rows : {1, 7, 40}) {
+      GrowLargest choice(pattern, values.data(), count);
+      const std::span<const float> all(gradient);
+      const auto part = static_cast<std::size_t>(rows * 30);
+      for (std::size_t first = 0; first < all.size(); first += part) {
+        choice.weigh(all.subspan(first, std::min(part, all.size() - first)));
+      }
+      const NextPattern next = choice.finish();
+      std::set<std::int64_t> found;
+      for (std::int64_t row = 0; row < 40; ++row) {
+        for (std::int64_t k = next.row_offsets[row]; k < next.row_offsets[row + 1]; ++k) {
+          found.insert(row * 30 + next.col_indices[k]);
+        }
+      }
+      EXPECT_EQ(found, after);
+      EXPECT_EQ(next.grown, count);
+    }
+  }
 }
 
 TEST(Rewire, RandomGrowthTakesPlacesThatWereFree) {
