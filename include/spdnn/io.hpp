@@ -283,16 +283,18 @@ class TensorWriter {
   TensorWriter& operator=(const TensorWriter&) = delete;
 
   /// The data of a tensor, in any order; by name, ascending, they need not be read back. Throws
-  /// `InputError` where none of that name is to come, or of another size.
+  /// `InputError` where none of that name is to come, it was written before, or it has another
+  /// size, `SystemError` when the file can't be written.
   void write(std::string_view name, std::span<const std::byte> data);
-  /// When all are written, the file gets its name; without this there is none.
+  /// When all are written, the file gets its name; without this there is none. Throws `InputError`
+  /// where one is missing, `SystemError` when the file can't be written.
   void commit();
 
  private:
   struct File;
   std::unique_ptr<File> file_;
 };
-/// Writes tensors that are all there.
+/// Writes tensors that are all there, as `TensorWriter` does, and with its errors.
 void write_safetensors(const std::filesystem::path& file, std::vector<Tensor> tensors,
                        std::map<std::string, std::string> metadata = {});
 
