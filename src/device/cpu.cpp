@@ -1,11 +1,13 @@
 // The CPU as a device: memory from the heap, a stream that works at once on a team of threads.
 #include <fmt/format.h>
+#include <sanitizer/asan_interface.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include <cstring>
 #include <fstream>
+#include <memory>
 #include <new>
 
 #include "backend.hpp"
@@ -53,18 +55,25 @@ class CpuDevice final : public Device {
     return std::make_unique<CpuStream>(*team_);
   }
   [[nodiscard]] Buffer allocate(std::size_t bytes) override {
-    const std::align_val_t alignment{bytes >= kLargePage ? kLargePage : kAlignment};
-    void* data = ::operator new(std::max<std::size_t>(bytes, 1), alignment, std::nothrow);
-    if (data == nullptr) {
+    // Aligned here: what glibc's `aligned_alloc` got back it does not find again before 2.38, so
+    // that buffers made anew time and again would take ever more memory.
+    const std::size_t alignment = bytes >= kLargePage ? kLargePage : kAlignment;
+    const std::size_t with_room = std::max(bytes, bytes + alignment);  // past the largest: too much
+    void* const block = ::operator new(with_room, std::nothrow);
+    void* data = block;
+    std::size_t room = with_room;
+    if (block == nullptr || std::align(alignment, bytes, data, room) == nullptr) {
       throw DeviceError(fmt::format(
           "{}: no memory for {} bytes more, {} in use, {} free; lower memory_limit or batch",
           info_.name, bytes, in_use_, free_bytes()));
     }
     if (bytes >= kLargePage) ::madvise(data, bytes / kLargePage * kLargePage, MADV_HUGEPAGE);
+    ASAN_POISON_MEMORY_REGION(block, with_room - room);
+    ASAN_POISON_MEMORY_REGION(static_cast<std::byte*>(data) + bytes, room - bytes);
     in_use_ += static_cast<std::int64_t>(bytes);
     peak_ = std::max(peak_, in_use_);
-    return {data, bytes, [this, alignment](void* p, std::size_t size) {
-              ::operator delete(p, alignment);
+    return {data, bytes, [this, block](void* /*data*/, std::size_t size) {
+              ::operator delete(block);
               in_use_ -= static_cast<std::int64_t>(size);
             }};
   }

@@ -5,29 +5,41 @@
 
 namespace spdnn::train {
 
-DevicePattern::DevicePattern(const Pattern& pattern, Device& device, Stream& stream)
-    : view_(pattern.view()) {
-  if (shares_memory(device) || pattern.is_dense()) return;
-  csr_bytes_ = pattern.csr_bytes();
-  csc_bytes_ = pattern.csc_bytes();
-  arrays_ = device.allocate(static_cast<std::size_t>(csr_bytes_ + csc_bytes_));
-  auto* free = arrays_.as<std::byte>();
-  const auto place = [&]<class T>(const T*& array, std::int64_t count) {
-    const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
-    stream.copy(free, array, bytes);
-    auto* const there = reinterpret_cast<T*>(free);
+DevicePattern::DevicePattern(const Pattern& pattern, Device& device, Stream& stream) {
+  if (!shares_memory(device) && !pattern.is_dense()) {
+    csr_bytes_ = pattern.csr_bytes();
+    csc_bytes_ = pattern.csc_bytes();
+    memory_ = device.allocate(static_cast<std::size_t>(csr_bytes_ + csc_bytes_));
+    auto* free = memory_.as<std::byte>();
+    const auto place = [&]<class T>(T*& array, std::int64_t count) {
+      array = reinterpret_cast<T*>(free);
+      free += static_cast<std::size_t>(count) * sizeof(T);
+    };
+    copies_.rows = pattern.rows();
+    copies_.cols = pattern.cols();
+    copies_.nnz = pattern.nnz();
+    // The wide ones first, so that each lies where its type wants it.
+    place(copies_.row_offsets, copies_.rows + 1);
+    place(copies_.col_offsets, copies_.cols + 1);
+    place(copies_.col_indices, copies_.nnz);
+    place(copies_.row_indices, copies_.nnz);
+    place(copies_.entries, copies_.nnz);
+  }
+  store(pattern, stream);
+}
+
+void DevicePattern::store(const Pattern& pattern, Stream& stream) {
+  view_ = pattern.view();
+  if (copies_.row_offsets == nullptr) return;
+  const auto copy = [&]<class T>(T* there, const T*& array, std::int64_t count) {
+    stream.copy(there, array, static_cast<std::size_t>(count) * sizeof(T));
     array = there;
-    free += bytes;
-    return there;
   };
-  // The wide ones first, so that each lies where its type wants it.
-  auto* const row_offsets = place(view_.row_offsets, view_.rows + 1);
-  auto* const col_offsets = place(view_.col_offsets, view_.cols + 1);
-  auto* const col_indices = place(view_.col_indices, view_.nnz);
-  auto* const row_indices = place(view_.row_indices, view_.nnz);
-  auto* const entries = place(view_.entries, view_.nnz);
-  copies_ = {view_.rows,  view_.cols,  view_.nnz,   row_offsets,
-             col_indices, col_offsets, row_indices, entries};
+  copy(copies_.row_offsets, view_.row_offsets, view_.rows + 1);
+  copy(copies_.col_offsets, view_.col_offsets, view_.cols + 1);
+  copy(copies_.col_indices, view_.col_indices, view_.nnz);
+  copy(copies_.row_indices, view_.row_indices, view_.nnz);
+  copy(copies_.entries, view_.entries, view_.nnz);
 }
 
 void DevicePattern::fetch(Pattern& pattern, Stream& stream) const {

@@ -13,6 +13,8 @@ class DevicePattern {
  public:
   DevicePattern(const Pattern& pattern, Device& device, Stream& stream);
 
+  /// Takes the pattern as it is now, with as many connections: copies go where the old ones were.
+  void store(const Pattern& pattern, Stream& stream);
   [[nodiscard]] const PatternView& view() const noexcept { return view_; }
   /// The copies, to be changed where they are; there must be some.
   [[nodiscard]] const PatternArrays& arrays() const noexcept { return copies_; }
@@ -25,7 +27,7 @@ class DevicePattern {
  private:
   PatternView view_;
   PatternArrays copies_;
-  Buffer arrays_;
+  Buffer memory_;
   std::int64_t csr_bytes_ = 0, csc_bytes_ = 0;
 };
 

@@ -77,6 +77,15 @@ const PatternArrays& Network<T>::change_pattern(std::size_t layer) {
 }
 
 template <class T>
+void Network<T>::replace_pattern(std::size_t layer, std::vector<std::int64_t> row_offsets,
+                                 std::vector<std::uint32_t> col_indices) {
+  Pattern& pattern = layers_[layer].pattern;
+  pattern.replace(std::move(row_offsets), std::move(col_indices));
+  patterns_[layer].store(pattern, *stream_);
+  stream_->synchronize();
+}
+
+template <class T>
 std::int64_t Network<T>::device_csr_bytes() const {
   std::int64_t bytes = 0;
   for (const DevicePattern& pattern : patterns_) bytes += pattern.csr_bytes();

@@ -36,6 +36,10 @@ class Network {
   [[nodiscard]] const Pattern& pattern(std::size_t layer) const;
   /// To change a layer's connections on a device with memory of its own: the host forgets them.
   [[nodiscard]] const PatternArrays& change_pattern(std::size_t layer);
+  /// Gives a layer other connections, as many as it has; on a GPU they are written where the old
+  /// ones were, once its stream has come here. Throws as `Pattern::replace` does.
+  void replace_pattern(std::size_t layer, std::vector<std::int64_t> row_offsets,
+                       std::vector<std::uint32_t> col_indices);
   [[nodiscard]] std::int64_t inputs() const { return layers_.front().inputs(); }
   [[nodiscard]] std::int64_t outputs() const { return layers_.back().outputs(); }
   /// Values and biases of all layers; the values alone, which come first.

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <numbers>
 #include <numeric>
-#include <unordered_set>
 
+#include "host_view.hpp"
 #include "spdnn/rewire_op.hpp"
 
 namespace spdnn::train {
@@ -35,6 +35,9 @@ NextPattern merge(const Pattern& pattern, const std::vector<bool>& kept,
                   const std::vector<std::int64_t>& grown) {
   NextPattern next;
   next.grown = std::ssize(grown);
+  next.row_offsets.reserve(static_cast<std::size_t>(pattern.rows() + 1));
+  next.col_indices.reserve(kept.size());
+  next.source.reserve(kept.size());
   next.row_offsets.push_back(0);
   auto place = grown.begin();
   for (std::int64_t row = 0; row < pattern.rows(); ++row) {
@@ -58,6 +61,19 @@ NextPattern merge(const Pattern& pattern, const std::vector<bool>& kept,
 }
 
 }  // namespace
+
+std::vector<float> NextPattern::move(const float* values) const {
+  std::vector<float> moved;
+  moved.reserve(source.size());
+  for (const std::int64_t from : source) moved.push_back(from < 0 ? 0.0F : values[from]);
+  return moved;
+}
+
+std::int64_t NextPattern::bytes() const noexcept {
+  const std::size_t wide = row_offsets.size() + source.size();
+  return static_cast<std::int64_t>(wide * sizeof(std::int64_t) +
+                                   col_indices.size() * sizeof(std::uint32_t));
+}
 
 GrowLargest::GrowLargest(const Pattern& pattern, const float* values, std::int64_t count)
     : pattern_(pattern), count_(count), kept_(kept_entries(pattern, values, count)) {
@@ -97,6 +113,7 @@ void GrowLargest::choose() {
 NextPattern GrowLargest::finish() {
   choose();
   std::vector<std::int64_t> grown;
+  grown.reserve(candidates_.size());
   for (const Candidate& candidate : candidates_) grown.push_back(candidate.place);
   std::sort(grown.begin(), grown.end());
   return merge(pattern_, kept_, grown);
@@ -111,16 +128,21 @@ NextPattern grow_random(const Pattern& pattern, const float* values, std::int64_
                         std::uint64_t seed, std::uint64_t stream) {
   const std::vector<bool> kept = kept_entries(pattern, values, count);
   const Random random(seed, stream);
-  std::unordered_set<std::int64_t> chosen;
-  for (std::int64_t draw = 0; std::ssize(chosen) < count; ++draw) {
-    const std::int64_t place = drawn_place(random, draw, pattern.rows() * pattern.cols());
-    const std::int64_t row = place / pattern.cols();
-    const auto begin = pattern.col_indices().begin() + pattern.row_offsets()[row];
-    const auto end = pattern.col_indices().begin() + pattern.row_offsets()[row + 1];
-    if (!std::binary_search(begin, end, place % pattern.cols())) chosen.insert(place);
+  std::vector<std::int64_t> grown;
+  grown.reserve(static_cast<std::size_t>(count));
+  // As many draws at a time as places are missing: the last of the last ones is the one that fills.
+  for (std::int64_t draw = 0; std::ssize(grown) < count;) {
+    const std::int64_t end = draw + count - std::ssize(grown);
+    for (; draw < end; ++draw) {
+      const std::int64_t place = drawn_place(random, draw, pattern.rows() * pattern.cols());
+      const std::int64_t row = place / pattern.cols();
+      const auto first = pattern.col_indices().begin() + pattern.row_offsets()[row];
+      const auto last = pattern.col_indices().begin() + pattern.row_offsets()[row + 1];
+      if (!std::binary_search(first, last, place % pattern.cols())) grown.push_back(place);
+    }
+    std::sort(grown.begin(), grown.end());
+    grown.erase(std::unique(grown.begin(), grown.end()), grown.end());
   }
-  std::vector<std::int64_t> grown(chosen.begin(), chosen.end());
-  std::sort(grown.begin(), grown.end());
   return merge(pattern, kept, grown);
 }
 
@@ -149,10 +171,43 @@ std::uint64_t Rewirer::grow_stream(std::size_t layer) const {
          static_cast<std::uint64_t>(worker_.optimizer().steps()) * worker_.layers().size() + layer;
 }
 
+void Rewirer::sum(float* gradient, std::int64_t places) {
+  if (data_.size() == 1) return;
+  Network<float>& network = worker_.network();
+  data_.all_reduce(gradient, gradient, places, DType::f32, Reduction::sum,
+                   shares_memory(network.device()) ? nullptr : &network.stream());
+}
+
+void Rewirer::tell(const Pattern& pattern, NextPattern& next) {
+  if (data_.size() == 1) return;
+  const std::int64_t rows = pattern.rows();
+  const std::int64_t nnz = pattern.nnz();
+  std::vector<std::int64_t> words = std::move(next.row_offsets);
+  words.reserve(static_cast<std::size_t>(rows + 1 + 2 * nnz));
+  words.insert(words.end(), next.source.begin(), next.source.end());
+  words.insert(words.end(), next.col_indices.begin(), next.col_indices.end());
+  words.resize(static_cast<std::size_t>(rows + 1 + 2 * nnz));
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(data_.size()));
+  counts[0] = std::ssize(words);
+  data_.all_gather(words.data(), words.data(), counts, DType::i64, nullptr);
+  const auto source = words.begin() + rows + 1;
+  next.row_offsets.assign(words.begin(), source);
+  next.source.assign(source, source + nnz);
+  next.col_indices.assign(source + nnz, words.end());
+  next.grown = std::count(source, source + nnz, -1);
+  count_bytes(std::ssize(words) * static_cast<std::int64_t>(sizeof(std::int64_t)) + next.bytes());
+}
+
+std::vector<float*> Rewirer::arrays_of(std::size_t layer) const {
+  const std::int64_t begin = worker_.network().values_of(layer).begin;
+  std::vector<float*> arrays = {worker_.network().parameters() + begin};
+  for (float* const state : worker_.optimizer().state()) arrays.push_back(state + begin);
+  return arrays;
+}
+
 std::unique_ptr<Rewirer> make_rewirer(const TrainSpec& spec, Worker& worker, Communicator& data) {
-  const bool here =
-      worker.model().size() == 1 && rewire_kernels(worker.device().info().kind) != nullptr;
-  std::int64_t devices = here ? 1 : 0;
+  if (worker.model().size() > 1) return make_shared_rewirer(spec, worker, data);
+  std::int64_t devices = rewire_kernels(worker.device().info().kind) != nullptr ? 1 : 0;
   if (spec.rewire.method != RewireMethod::none && data.size() > 1) {
     data.all_reduce(&devices, &devices, 1, DType::i64, Reduction::sum, nullptr);
   }

@@ -1,6 +1,7 @@
 // Dynamic sparse training: dropping the smallest connections of a layer and growing as many.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <span>
 #include <vector>
@@ -15,6 +16,10 @@ struct NextPattern {
   std::vector<std::uint32_t> col_indices;
   std::vector<std::int64_t> source;  ///< entry in the old pattern, −1 for a grown one
   std::int64_t grown = 0;
+
+  /// What belonged to the old connections, in the order of the next ones; grown ones are 0.
+  [[nodiscard]] std::vector<float> move(const float* values) const;
+  [[nodiscard]] std::int64_t bytes() const noexcept;
 };
 
 /// Keeps all but the `count` smallest of a layer's values (by magnitude, of equal ones the first
@@ -66,8 +71,9 @@ class Rewirer {
   /// Finds a layer's next connections from the gradient of all that could be.
   virtual void observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient,
                        double part_done) = 0;
-  /// Gives every sparse layer its next connections, with the parameters and the optimiser's state
-  /// moved along; grown ones are 0. Returns how many were grown.
+  /// Gives every sparse layer that has not got them its next connections, with the parameters and
+  /// the optimiser's state moved along; grown ones are 0. Returns how many were grown since it was
+  /// last called.
   virtual std::int64_t apply(double part_done) = 0;
 
   /// Most bytes it took at once, of the host's memory and of a GPU's.
@@ -80,6 +86,15 @@ class Rewirer {
   [[nodiscard]] std::int64_t count_for(const Pattern& pattern, double part_done) const;
   /// The stream of random numbers that a layer grows by in this step.
   [[nodiscard]] std::uint64_t grow_stream(std::size_t layer) const;
+  /// Adds up gradients in the device's memory over the ranks with other images.
+  void sum(float* gradient, std::int64_t places);
+  /// Gives the decision of the first rank with other images to all of them: unlike devices round
+  /// unlike, and of two connections that are nearly as small one could drop this one and one that.
+  void tell(const Pattern& pattern, NextPattern& next);
+  /// A layer's values in the parameters and in each array of the optimiser's state.
+  [[nodiscard]] std::vector<float*> arrays_of(std::size_t layer) const;
+  /// Of the host's memory, at once.
+  void count_bytes(std::int64_t bytes) noexcept { host_bytes_ = std::max(host_bytes_, bytes); }
 
   const TrainSpec& spec_;
   Worker& worker_;
@@ -87,10 +102,14 @@ class Rewirer {
   std::int64_t host_bytes_ = 0, device_bytes_ = 0;
 };
 
-/// In the host's memory. All of a layer's connections are weighed together, wherever its rows are:
-/// the first of the ranks that share them gathers them, decides, and gives each rank its rows back.
+/// Decided on the host, where a rank has all rows: layer by layer, and everything stays where it
+/// is.
 [[nodiscard]] std::unique_ptr<Rewirer> make_host_rewirer(const TrainSpec& spec, Worker& worker,
                                                          Communicator& data);
+/// On the host, where ranks share rows. All of a layer's connections are weighed together, wherever
+/// its rows are: the first of these ranks gathers them, decides, and gives each its rows back.
+[[nodiscard]] std::unique_ptr<Rewirer> make_shared_rewirer(const TrainSpec& spec, Worker& worker,
+                                                           Communicator& data);
 
 /// What a change in a device's memory takes at once.
 struct RewireRoom {
@@ -106,7 +125,8 @@ struct RewireRoom {
                                                            Communicator& data,
                                                            const RewireRoom& room = {});
 
-/// On the device where it can be done there on all ranks of `data`, which call it alike.
+/// The one that goes with how rows are held: on the device where it can be done there on all ranks
+/// of `data`. They call it alike.
 [[nodiscard]] std::unique_ptr<Rewirer> make_rewirer(const TrainSpec& spec, Worker& worker,
                                                     Communicator& data);
 

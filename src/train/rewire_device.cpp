@@ -35,8 +35,8 @@ class DeviceRewirer final : public Rewirer {
   [[nodiscard]] Buffer make_workspace(RewireArgs& args);
   void grow_at_random(std::size_t layer, std::int64_t count);
   void change(std::size_t layer, const RewireArgs& args);
-  /// Of a layer, at once.
-  void count_bytes(std::size_t bytes) {
+  /// Of the device's memory, at once.
+  void count_device_bytes(std::size_t bytes) {
     device_bytes_ = std::max(device_bytes_, static_cast<std::int64_t>(bytes));
   }
   [[nodiscard]] const float* values_of(std::size_t layer) {
@@ -76,13 +76,11 @@ void DeviceRewirer::observe(std::size_t layer, const AnyBatchPass<float>::Gradie
                              network.layers()[layer].form};
     auto* const found = gradient.as<float>();
     gradient_on(part, begin, nullptr, found, found + part.pattern.nnz());
-    if (data_.size() > 1) {
-      data_.all_reduce(found, found, part.pattern.nnz(), DType::f32, Reduction::sum, &stream);
-    }
+    sum(found, part.pattern.nnz());
     kernels_.weigh(args, rows, found, stream);
   }
-  count_bytes(workspace.bytes() + gradient.bytes() +
-              static_cast<std::size_t>(worker_.pass().cut_bytes()));
+  count_device_bytes(workspace.bytes() + gradient.bytes() +
+                     static_cast<std::size_t>(worker_.pass().cut_bytes()));
   change(layer, args);
 }
 
@@ -115,7 +113,7 @@ void DeviceRewirer::grow_at_random(std::size_t layer, std::int64_t count) {
     }
     args.draws = static_cast<std::int64_t>(draws) + 1;
     const Buffer workspace = make_workspace(args);
-    count_bytes(workspace.bytes() + found.bytes());
+    count_device_bytes(workspace.bytes() + found.bytes());
     kernels_.drop(args, values_of(layer), stream);
     kernels_.draw(args, random, found.as<std::int64_t>(), stream);
     const HostView<std::int64_t> got(found.as<std::int64_t>(), 1, network.device(), stream);
@@ -125,11 +123,7 @@ void DeviceRewirer::grow_at_random(std::size_t layer, std::int64_t count) {
 }
 
 void DeviceRewirer::change(std::size_t layer, const RewireArgs& args) {
-  Network<float>& network = worker_.network();
-  const std::int64_t begin = network.values_of(layer).begin;
-  std::vector<float*> arrays = {network.parameters() + begin};
-  for (float* const state : worker_.optimizer().state()) arrays.push_back(state + begin);
-  kernels_.change(args, arrays, network.stream());
+  kernels_.change(args, arrays_of(layer), worker_.network().stream());
   grown_ += args.count;
 }
 

@@ -21,6 +21,12 @@ using test::expect_part;
 using test::Outcome;
 using test::read_text;
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 class Train : public test::CliTest {
  protected:
   void SetUp() override {
@@ -49,6 +55,20 @@ class Train : public test::CliTest {
         write("set/" + part + "-images-idx3-ubyte", test::images_file(count, 8, 8, pixels)));
     write_as_text(part, pixels, labels);
     static_cast<void>(write("set/" + part + "-labels-idx1-ubyte", test::labels_file(labels)));
+  }
+
+  /// Trains with these settings and holds what the process took to
+  /// what it lists, which is returned.
+  json expect_little_more_memory_than_listed(const std::string& layers, const std::string& train) {
+    const std::string file = write("c.json", R"({"job": "train", "model": {"layers": [)" + layers +
+                                                 R"(]}, "input": {"mnist": "set"},
+        "train": {)" + train + R"(}, "devices": [{"cpu": {}}], "output": "out"})");
+    const Outcome o = run({"run", file});
+    EXPECT_EQ(o.status, 0) << o.out << o.err;
+    json listed = result()["train"]["memory_bytes"];
+    EXPECT_LE(result()["peak_bytes"]["host"].get<double>(), 1.15 * listed["sum"].get<double>())
+        << listed.dump(2);
+    return listed;
   }
 
   /// The same as lines of sample, feature and value, and of labels.
@@ -118,29 +138,34 @@ TEST_F(Train, LeavesAccuracyMetricsAndCheckpoints) {
 /// Of a network that is mostly parameters, with batches in pieces, a checkpoint, and the network as
 /// the result: none of them holds the parameters once more.
 TEST_F(Train, TakesLittleMoreMemoryThanItLists) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "sanitizers keep memory that was freed, and take some of their own";
-#endif
-  const std::string file = write("c.json", R"({"job": "train",
-      "model": {"layers": [{"outputs": 2048, "topology": "dense"},
-                           {"outputs": 1024, "topology": "dense"},
-                           {"outputs": 2048, "density": 0.3},
-                           {"outputs": 4, "topology": "dense", "activation": "identity"}]},
-      "input": {"mnist": "set"},
-      "devices": [{"cpu": {}}],
-      "train": {"epochs": 1, "batch": 200, "validation_images": 500, "restore_best": false,
-                "optimizer": {"kind": "adam", "rate": 0.001}},
-      "output": "out"})");
-  const Outcome o = run({"run", file});
-  ASSERT_EQ(o.status, 0) << o.out << o.err;
-  const json r = result();
-  const json& listed = r["train"]["memory_bytes"];
-  const auto sum = listed["sum"].get<double>();
+  if (kSanitized)
+    GTEST_SKIP() << "sanitizers keep memory that was freed, and take some of their own";
+  const json listed = expect_little_more_memory_than_listed(
+      R"({"outputs": 2048, "topology": "dense"}, {"outputs": 1024, "topology": "dense"},
+         {"outputs": 2048, "density": 0.3},
+         {"outputs": 4, "topology": "dense", "activation": "identity"})",
+      R"("epochs": 1, "batch": 200, "validation_images": 500, "restore_best": false,
+         "optimizer": {"kind": "adam", "rate": 0.001})");
   const double parameters = listed["values and biases"].get<double>() +
                             listed["gradient"].get<double>() +
                             listed["optimizer state"].get<double>();
-  EXPECT_GT(parameters, 0.5 * sum) << listed.dump(2);
-  EXPECT_LE(r["peak_bytes"]["host"].get<double>(), 1.15 * sum) << listed.dump(2);
+  EXPECT_GT(parameters, 0.5 * listed["sum"].get<double>()) << listed.dump(2);
+}
+
+/// However often connections change: what a change needs goes where the last one had it.
+TEST_F(Train, RewiringTakesLittleMoreMemoryThanItLists) {
+  if (kSanitized)
+    GTEST_SKIP() << "sanitizers keep memory that was freed, and take some of their own";
+  for (const std::string method : {"rigl", "set"}) {
+    SCOPED_TRACE(method);
+    const json listed = expect_little_more_memory_than_listed(
+        R"({"outputs": 2048, "density": 0.1}, {"outputs": 2048, "density": 0.1},
+           {"outputs": 4, "topology": "dense", "activation": "identity"})",
+        R"("epochs": 2, "batch": 75, "rewire": {"method": ")" + method +
+            R"(", "every_steps": 1, "until": 1.0}, "optimizer": {"kind": "adam"})");
+    const double least = method == "rigl" ? 1e6 : 1.0;
+    EXPECT_GT(listed["rewiring"].get<double>(), least) << listed.dump(2);
+  }
 }
 
 TEST_F(Train, OnlyGpusStoreSixteenBits) {

@@ -2,14 +2,11 @@
 // layer, in its: they go on as in the host's.
 #include <gtest/gtest.h>
 
-#include <cmath>
 #include <memory>
 
-#include "rewire.hpp"
-#include "topology.hpp"
 #include "train/device_patterns.hpp"
-#include "train/images.hpp"
 #include "train/on_gpu.hpp"
+#include "train/rewired_side.hpp"
 
 namespace spdnn::train {
 namespace {
@@ -17,77 +14,10 @@ namespace {
 using test::bits_of;
 using test::expect_arrays;
 using test::on_each_gpu;
+using test::rewired;
+using test::RewiredSide;
 
-/// Layers of all kinds: one of few connections, a convolution, one with all connections there are,
-/// one in which none is to change, and a dense one.
-std::vector<TrainLayer> layers(std::mt19937_64& random) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  const Epilogue relu = {0.0F, kInfinity};
-  const Window2d window = {2, 5, 5, 3, 3, 1, 1, 1, 5, 5};
-  std::vector<TrainLayer> all;
-  all.push_back(conv_layer(window, test::random_pattern(3, 18, 0.4, random), relu));
-  all.push_back(linear_layer(test::random_pattern(37, 75, 0.2, random), relu));
-  all.push_back(linear_layer(test::random_pattern(9, 37, 1.1, random), relu));
-  all.push_back(linear_layer(Pattern(11, 9, std::vector<std::int64_t>(12), {}), relu));
-  all.push_back(linear_layer(test::random_pattern(20, 11, 0.3, random), relu));
-  all.push_back(linear_layer(Pattern::dense(4, 20), {-kInfinity, kInfinity}));
-  return all;
-}
-
-/// One rank's training with one way of rewiring.
-struct Side {
-  /// Values are off by up to `noise` of themselves.
-  Side(const TrainSpec& spec, const std::vector<TrainLayer>& layers, Communicator& model,
-       Device& device, float noise = 0.0F)
-      : stream(device.make_stream()),
-        worker(spec, layers,
-               device.info().kind == DeviceKind::cuda ? *test::cuda_kernels<float>()
-                                                      : train_kernels<float>().back(),
-               model, device, *stream, 100) {
-    worker.make_room(70);
-    std::vector<LayerRows<float>> rows = first_rows(spec, layers, {});
-    // Halves of drawn values that are equal are ties.
-    for (float& value : rows[1].values[0]) value = std::round(8.0F * value) / 8.0F;
-    std::mt19937_64 random(3);
-    for (LayerRows<float>& of : rows) {
-      for (float& value : of.values[0]) {
-        value *= 1.0F + noise * static_cast<float>(random() % 1000) / 1000.0F;
-      }
-    }
-    worker.load_whole(split_units(layers, {1.0}), std::move(rows));
-  }
-
-  /// Returns how many connections grew.
-  std::int64_t step(const Panels<const float>& x, const std::vector<std::int32_t>& labels,
-                    bool rewire, Communicator& data) {
-    AnyBatchPass<float>::Visit visit;
-    if (rewire && rewirer->needs_gradient()) {
-      visit = [&](std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient) {
-        rewirer->observe(layer, gradient, 0.1);
-      };
-    }
-    worker.pass().start(x, Loss::cross_entropy, labels.data(), 1.0F / 70.0F);
-    worker.pass().backward(visit);
-    static_cast<void>(worker.pass().finish_loss(nullptr));
-    if (rewire) {
-      worker.optimizer().skip_step();
-      return rewirer->apply(0.1);
-    }
-    Network<float>& network = worker.network();
-    if (data.size() > 1) {
-      data.all_reduce(network.gradient(), network.gradient(), network.parameter_count(), DType::f32,
-                      Reduction::sum, stream.get());
-    }
-    worker.optimizer().step();
-    return 0;
-  }
-
-  std::unique_ptr<Stream> stream;
-  Worker worker;
-  std::unique_ptr<Rewirer> rewirer;
-};
-
-void expect_alike(Side& host, Side& there, std::size_t layer, const Device& device) {
+void expect_alike(RewiredSide& host, RewiredSide& there, std::size_t layer, const Device& device) {
   SCOPED_TRACE(testing::Message() << "layer " << layer);
   const LayerRows<float> expected = host.worker.rows(layer, host.worker.arrays());
   const LayerRows<float> got = there.worker.rows(layer, there.worker.arrays());
@@ -111,9 +41,9 @@ void compare(const TrainSpec& spec, const RewireRoom& room, int ranks) {
     gpu.kind = DeviceKind::cuda;
     const std::unique_ptr<Device> device = open_device(gpu);
     std::mt19937_64 random(8);
-    const std::vector<TrainLayer> network = layers(random);
-    Side host(spec, network, *alone, *device);
-    Side there(spec, network, *alone, *device);
+    const std::vector<TrainLayer> network = test::layers_of_all_kinds(random);
+    RewiredSide host(spec, network, *alone, *device);
+    RewiredSide there(spec, network, *alone, *device);
     host.rewirer = make_host_rewirer(spec, host.worker, comm);
     there.rewirer = make_device_rewirer(spec, there.worker, comm, room);
     std::mt19937_64 images(20 + static_cast<std::uint64_t>(comm.rank()));
@@ -137,16 +67,6 @@ void compare(const TrainSpec& spec, const RewireRoom& room, int ranks) {
     EXPECT_EQ(there.worker.network().layers()[1].pattern.version(), 4);
     EXPECT_EQ(there.worker.network().layers()[3].pattern.version(), 0);  // nothing to change
   });
-}
-
-TrainSpec rewired(RewireMethod method, OptimizerKind optimizer, Precision stored) {
-  TrainSpec spec;
-  spec.layers.resize(6);
-  spec.rewire = {method, 2, 0.4, 0.75};
-  spec.optimizer.kind = optimizer;
-  spec.optimizer.rate = 0.01;
-  spec.precision = stored;
-  return spec;
 }
 
 TEST(GpuRewire, TrainingsGoOnAsOnTheHost) {
@@ -191,8 +111,9 @@ TEST(GpuRewire, UnlikeDevicesGrowTheSame) {
         const std::unique_ptr<Device> device = open_device(spec);
         std::mt19937_64 random(8);
         const TrainSpec training = rewired(method, OptimizerKind::sgd, Precision::fp32);
-        const std::vector<TrainLayer> network = layers(random);
-        Side side(training, network, *alone, *device, 0.1F * static_cast<float>(comm.rank()));
+        const std::vector<TrainLayer> network = test::layers_of_all_kinds(random);
+        RewiredSide side(training, network, *alone, *device,
+                         0.1F * static_cast<float>(comm.rank()));
         side.rewirer = make_rewirer(training, side.worker, comm);
         test::OwnedPanels<float> x(50, 70, panel_width(device->info()));
         test::fill_random(x, 0.0F, random);
