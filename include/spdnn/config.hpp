@@ -125,6 +125,8 @@ struct RunConfig {
   std::filesystem::path output;    ///< folder of result.json
   std::filesystem::path data_dir;  ///< where data are looked up; may be empty
   std::filesystem::path file;      ///< the configuration itself
+  /// Every key that decides what is computed, with its default where it was not given, as JSON.
+  std::string deciding;
 };
 
 /// What the command line adds to a configuration file.

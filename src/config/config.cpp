@@ -371,6 +371,9 @@ RunConfig load_config(const fs::path& file, const ConfigOverrides& overrides) {
   out.data_dir = data_directory(overrides.data_dir);
   out.output = overrides.output;
   Loader(document, out).load();
+  Json deciding = document.root();
+  for (const char* local : {"$schema", "cache", "memory_limit", "output"}) deciding.erase(local);
+  out.deciding = deciding.dump();
   return out;
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "agreement.hpp"
 #include "devices.hpp"
 #include "distinct.hpp"
 #include "job.hpp"
@@ -139,6 +140,8 @@ Sources load(const RunConfig& config, World& world, Progress& progress, RunResul
   const double start = now_seconds();
   Sources sources;
   in_turn(world, [&] { sources = load_sources(config); });
+  agree_on_network(world, sources.model);
+  agree_on_images(world, sources.images);
   result.seconds.load = now_seconds() - start;
   result.notes = sources.notes;
   result.model_origin = sources.model.origin;
@@ -366,6 +369,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
 
 RunResult run(const RunConfig& config, Progress& progress, World& world) {
   const ProfileRange range("run");
+  agree_on_config(world, config);
   return config.train ? run_training(config, progress, world) : infer(config, progress, world);
 }
 

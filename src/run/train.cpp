@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "agreement.hpp"
 #include "devices.hpp"
 #include "job.hpp"
 #include "join.hpp"
@@ -105,6 +106,7 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   const double start = now_seconds();
   const NamedSets input = load_labelled(config.input);
   const LabelledSets& sets = input.sets;
+  agree_on_images(world, sets);
   result.seconds.load = now_seconds() - start;
 
   TrainSpec spec = *config.train;

@@ -130,6 +130,38 @@ class MpiRun(unittest.TestCase):
         self.assertEqual(err.count("error:"), 1, err)
         self.assertIn("lists 2 for 3 processes", err)
 
+    def disagree(self, config, *options):
+        """What two processes say, the second of which is given other options."""
+        (self.folder / "config.json").write_text(json.dumps(config))
+        mpi = [MPIEXEC, "--oversubscribe", "--allow-run-as-root", "-x", "ASAN_OPTIONS=detect_leaks=0"]
+        command = ["-n", "1", PROGRAM, "run", "config.json", "--output", "out"]
+        done = subprocess.run([*mpi, *command, ":", *command, *options], cwd=self.folder,
+                              env=self.environment, timeout=120, capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2, done.stdout + done.stderr)
+        self.assertEqual(done.stderr.count("error:"), 1, done.stderr)
+        self.assertIn("process 1 (host ", done.stderr)
+        return done.stderr
+
+    def test_processes_that_disagree(self):
+        config = {"model": {"radixnet": {"neurons": 1024, "layers": 2, "bias": -0.2}},
+                  "input": {"digits": {"images": 10}}, "seed": 5}
+        self.assertIn("/seed is 6 there, and 5 here", self.disagree(config, "--set", "/seed=6"))
+        self.assertIn("/model/radixnet/layers is 3 there, and 2 here",
+                      self.disagree(config, "--set", "/model/radixnet/layers=3"))
+        self.write_images()
+        self.assertIn("--resume", self.disagree(self.training(2), "--resume"))
+        # Each reads files of its own.
+        shutil.copytree(self.folder / "set", self.folder / "other/set")
+        write_idx(self.folder / "other/set/train-labels-idx1-ubyte.gz", (600,), bytes(600))
+        self.assertIn("as large, but other values",
+                      self.disagree(self.training(2), "--data-dir", "other"))
+        for folder, weight in ((self.folder, 0.5), (self.folder / "other", 0.25)):
+            (folder / "net.tsv").write_text("".join(f"{i} {i} {weight}\n" for i in range(1, 1025)))
+        config["model"] = {"path": "net.tsv", "neurons": 1024}
+        self.assertIn("another network", self.disagree(config, "--data-dir", "other"))
+        # What is not said to be alike may differ.
+        self.result(2, config, "out", "--set", "/memory_limit=1GB")
+
     def write_images(self):
         draw = random.Random(3)
         pictures = [bytes(draw.randrange(256) for _ in range(64)) for _ in range(4)]
