@@ -351,18 +351,18 @@ std::vector<std::string> nccl_calls(int rank) {
   return calls[rank];
 }
 
-void add_exchange(std::vector<std::string>& calls, const std::vector<HaloPiece>& out,
+void add_exchange(std::vector<std::string>& added, const std::vector<HaloPiece>& out,
                   const std::vector<HaloPiece>& in, std::int64_t images) {
   if (out.empty() && in.empty()) return;
-  calls.emplace_back("start");
+  added.emplace_back("start");
   for (const HaloPiece& piece : out) {
-    calls.push_back(fmt::format("send {} to {}", std::ssize(piece.rows) * images * 4, piece.peer));
+    added.push_back(fmt::format("send {} to {}", std::ssize(piece.rows) * images * 4, piece.peer));
   }
   for (const HaloPiece& piece : in) {
-    calls.push_back(
+    added.push_back(
         fmt::format("receive {} from {}", std::ssize(piece.rows) * images * 4, piece.peer));
   }
-  calls.emplace_back("end");
+  added.emplace_back("end");
 }
 
 int open_nccl_groups() {
