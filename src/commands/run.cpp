@@ -1,9 +1,14 @@
 // spdnn-gpu run: runs a configuration, writes result.json, prints the summary.
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 
 #include "command.hpp"
 #include "spdnn/config.hpp"
@@ -21,6 +26,32 @@ struct Options {
   bool resume = false;
   bool quiet = false;
   bool json = false;
+};
+
+/// Keeps other runs from a folder while it lives: their files would mix with this one's. The system
+/// forgets it when the process ends, in whatever way. Where a file system knows no such locks,
+/// nothing is kept from anybody.
+class FolderLock {
+ public:
+  /// Throws `InputError` where another run has the folder.
+  explicit FolderLock(const fs::path& folder)
+      : descriptor_(open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    if (descriptor_ < 0 || flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) {
+      return;
+    }
+    close(descriptor_);
+    throw InputError(folder,
+                     "another run is writing its results there; let it end, or name another folder "
+                     "with --output");
+  }
+  ~FolderLock() {
+    if (descriptor_ >= 0) close(descriptor_);
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_;
 };
 
 /// Makes the folder, and finds out now whether it can hold the results.
@@ -80,6 +111,8 @@ ExitStatus run_on(World& world, const Options& options, const std::vector<std::s
   Progress progress;
   const InterruptScope interrupts(progress, leads);
   make_output_folder(config.output, leads);
+  std::optional<FolderLock> lock;
+  if (leads) lock.emplace(config.output);
   if (!options.trace.empty() && leads) check_writable(options.trace);
   if (!options.trace.empty()) start_trace();
   const RunResult result = [&] {

@@ -1,4 +1,6 @@
 // spdnn-gpu run and its companions from the outside: statuses, messages, files.
+#include <sys/file.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
@@ -79,6 +81,20 @@ TEST_F(Run, WhatCantBeWrittenIsRefusedBeforeTheRun) {
   EXPECT_EQ(run({"run", file, "--output", "in_the_way"}).status, 3);
   EXPECT_FALSE(fs::exists(folder_ / "out/categories.tsv"));
   EXPECT_FALSE(fs::exists(folder_ / "in_the_way/categories.tsv"));
+}
+
+TEST_F(Run, TwoRunsDoNotShareAFolder) {
+  fs::create_directory(folder_ / "out");
+  const int other = open((folder_ / "out").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_EQ(flock(other, LOCK_EX | LOCK_NB), 0);  // as a run has it
+  const std::string config = write("c.json", small());
+  const Outcome o = run({"run", config, "--output", "out"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "out: another run is writing its results there");
+  EXPECT_FALSE(fs::exists(folder_ / "out/result.json"));
+  EXPECT_EQ(run({"run", config, "--output", "elsewhere"}).status, 0);
+  close(other);
+  EXPECT_EQ(run({"run", config, "--output", "out"}).status, 0);
 }
 
 TEST_F(Run, AsManyImagesAreCheckedAsThereAre) {
