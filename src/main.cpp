@@ -1,11 +1,13 @@
 // The command line of spdnn-gpu: parses it, runs what it asks for, and turns errors into statuses.
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <new>
 #include <sstream>
+#include <system_error>
 
 #include "commands/command.hpp"
 #include "spdnn/io.hpp"
@@ -20,6 +22,14 @@ std::string version_text() {
   std::string text = "spdnn-gpu " + v.version;
   if (!v.commit.empty()) text += fmt::format(" ({}{})", v.commit, v.dirty ? ", modified" : "");
   return text;
+}
+
+/// The limit that a shell or a queue set on this process's memory, if any.
+std::string address_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return "";
+  return fmt::format(" within the {} kB that this process may take (ulimit -v)",
+                     limit.rlim_cur / 1024);
 }
 
 int fail(ExitStatus status, const std::string& message) {
@@ -38,13 +48,22 @@ int report(const std::exception& error) {
     return fail(own->status(), own->what());
   }
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) {
-    return fail(ExitStatus::failure,
-                "out of memory; a smaller /batch or a /memory_limit makes a run smaller");
+    return fail(
+        ExitStatus::failure,
+        fmt::format("out of memory{}; a smaller /batch or a /memory_limit makes a run smaller",
+                    address_limit()));
   }
   if (dynamic_cast<const std::filesystem::filesystem_error*>(&error) != nullptr) {
     return fail(
         ExitStatus::failure,
         fmt::format("{}; check that the path exists, may be written and has room", error.what()));
+  }
+  const auto* system = dynamic_cast<const std::system_error*>(&error);
+  if (system != nullptr && system->code() == std::errc::resource_unavailable_try_again) {
+    return fail(ExitStatus::failure,
+                fmt::format("a thread can't be started: {}; list fewer threads under /devices, or "
+                            "raise the limits on processes and memory (ulimit -u, -v)",
+                            error.what()));
   }
   return fail(ExitStatus::failure, fmt::format("unexpected: {}", error.what()));
 }
@@ -70,7 +89,8 @@ int run_program(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() != 0) {
+    // What is asked about has to be there: `spdnn-gpu reprot --help`.
+    if (error.get_exit_code() != 0 || !app.remaining(true).empty()) {
       return fail(ExitStatus::bad_input, spdnn::usage_error(app, error));
     }
     std::ostringstream asked_for;  // help, or the version

@@ -7,9 +7,11 @@
 
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 
 #include "spdnn/io.hpp"
 
@@ -54,6 +56,17 @@ void add_config_options(CLI::App& command, ConfigOptions& options) {
       ->type_name("DIR");
 }
 
+CLI::Validator whole_number(std::int64_t least) {
+  const auto check = [least](const std::string& text) -> std::string {
+    std::int64_t number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (end == text.data() + text.size() && error == std::errc() && number >= least) return "";
+    return fmt::format("'{}'; give a whole number from {} to {}", text, least,
+                       std::numeric_limits<std::int64_t>::max());
+  };
+  return CLI::Validator(check, "");
+}
+
 void print(std::string_view text) {
   const bool whole = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
   if (whole && std::fflush(stdout) == 0) return;
@@ -69,6 +82,7 @@ void prepare_process() {
     static_cast<void>(lowest_free);
   }
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   action.sa_flags = SA_RESTART;

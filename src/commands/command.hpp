@@ -40,11 +40,16 @@ struct ConfigOptions {
 };
 void add_config_options(CLI::App& command, ConfigOptions& options);
 
+/// Checks that an option is a whole number from `least` on that 64 bits hold; CLI11 by itself takes
+/// the nearest that they do.
+[[nodiscard]] CLI::Validator whole_number(std::int64_t least);
+
 /// Writes to standard output. A reader that has gone away is no error; a full disk is, and throws
 /// `SystemError`.
 void print(std::string_view text);
 
-/// To be called first. A reader that closes a pipe early is then seen as a failed write; SIGINT and
+/// To be called first. A reader that closes a pipe early, or a file that reaches the limit on its
+/// size, is then seen as a failed write; SIGINT and
 /// SIGTERM end the process with status 130 and leave no file written in part; and standard streams
 /// that were closed are opened on nothing, lest a file of ours gets their number and what is
 /// printed lands in it.

@@ -170,7 +170,7 @@ void add_convert(CLI::App& app, CommandLine& line) {
       ->add_option("--neurons", options->neurons,
                    "Widths of a tsv network: one for all, or inputs, then outputs of each layer")
       ->delimiter(',')
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->type_name("N,…");
   command
       ->add_option("--bias", options->bias,

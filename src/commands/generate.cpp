@@ -97,17 +97,23 @@ void add_network(CLI::App& generate, CommandLine& line) {
   const auto options = std::make_shared<NetworkOptions>();
   command->add_option("--neurons", options->spec.neurons, "Neurons of every layer")
       ->required()
+      ->check(whole_number(1))
       ->type_name("N");
-  command->add_option("--layers", options->spec.layers, "Layers")->required()->type_name("L");
+  command->add_option("--layers", options->spec.layers, "Layers")
+      ->required()
+      ->check(whole_number(1))
+      ->type_name("L");
   command
       ->add_option("--fold", options->spec.fold,
                    "Width of the blocks of ones; neurons / fold is a power of two")
+      ->check(whole_number(1))
       ->type_name("B")
       ->capture_default_str();
   command->add_option("--weight", options->spec.weight, "Value of every weight")
       ->type_name("W")
       ->capture_default_str();
   command->add_option("--seed", options->spec.seed, "Seed of the permutations")
+      ->check(whole_number(0))
       ->type_name("S")
       ->capture_default_str();
   command->add_option("--data-dir", options->data_dir, "Folder to write to; else SPDNN_DATA")
@@ -126,20 +132,21 @@ void add_images(CLI::App& generate, CommandLine& line) {
   const auto options = std::make_shared<ImageOptions>();
   command->add_option("--neurons", options->neurons, "Inputs of the network, a square number")
       ->required()
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->type_name("N");
   CLI::Option_group* source = command->add_option_group("source", "Where the images come from");
   source->add_option("--mnist", options->mnist, "Images in MNIST's idx format, plain or gzip")
       ->type_name("FILE");
   CLI::Option* digits = source->add_option("--digits", options->digits, "Draw so many digits")
-                            ->check(CLI::PositiveNumber)
+                            ->check(whole_number(1))
                             ->type_name("COUNT");
   source->require_option(1);
   command->add_option("--count", options->count, "Take the first so many of --mnist")
-      ->check(CLI::PositiveNumber)
+      ->check(whole_number(1))
       ->excludes(digits)
       ->type_name("COUNT");
   command->add_option("--seed", options->seed, "Seed of drawn digits")
+      ->check(whole_number(0))
       ->type_name("S")
       ->capture_default_str();
   command->add_option("--data-dir", options->data_dir, "Folder to write to; else SPDNN_DATA")

@@ -19,6 +19,7 @@ void add_search_options(CLI::App& command, HypergraphRequest& request) {
       ->type_name("PART")
       ->capture_default_str();
   command.add_option("--seed", request.seed, "Seed of random partitions and searches")
+      ->check(whole_number(0))
       ->type_name("S")
       ->capture_default_str();
   command.add_option("--effort", request.effort, "How long to search, relative")

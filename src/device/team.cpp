@@ -32,20 +32,21 @@ class Team final : public ThreadTeam {
                    ? kSpins
                    : 0) {
     pin_this_thread(cores, 0);
-    for (int t = 1; t < threads; ++t) {
-      workers_.emplace_back([this, cores, t] {
-        pin_this_thread(cores, static_cast<std::size_t>(t));
-        work();
-      });
+    try {
+      for (int t = 1; t < threads; ++t) {
+        workers_.emplace_back([this, cores, t] {
+          pin_this_thread(cores, static_cast<std::size_t>(t));
+          work();
+        });
+      }
+    } catch (...) {
+      end_workers();  // threads that nobody joins would end the process
+      throw;
     }
   }
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
-  ~Team() override {
-    stop_ = true;
-    begin();
-    for (std::thread& worker : workers_) worker.join();
-  }
+  ~Team() override { end_workers(); }
 
   [[nodiscard]] int size() const override { return static_cast<int>(workers_.size()) + 1; }
 
@@ -98,6 +99,12 @@ class Team final : public ThreadTeam {
       take_pieces();
       if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
     }
+  }
+
+  void end_workers() {
+    stop_ = true;
+    begin();
+    for (std::thread& worker : workers_) worker.join();
   }
 
   int spins_;

@@ -139,8 +139,8 @@ void agree_on_network(World& world, const Model& model) {
   std::int64_t weights = 0;
   const auto layers = std::max<std::int64_t>(std::ssize(model.layers), 1);
   for (const Layer& layer : model.layers) {
-    hash.add_sizes({static_cast<std::int64_t>(layer_kind(layer)), layer_inputs(layer),
-                    layer_outputs(layer)});
+    hash.add_sizes(
+        {static_cast<std::int64_t>(layer_kind(layer)), layer_inputs(layer), layer_outputs(layer)});
     hash.add(layer_weights(layer).view(), std::max<std::int64_t>(kSampled / layers, 2));
     hash.add(layer_bias(layer));
     weights += layer_weights(layer).nnz();
@@ -155,10 +155,10 @@ void agree_on_images(World& world, const Csr& images) {
   if (world.processes().size() == 1) return;
   Hash hash;
   hash.add(images.view(), kSampled);
-  agree_on_data(world, "other images",
-                fmt::format("{} of {} inputs, {} of them not 0", images.rows(), images.cols(),
-                            images.nnz()),
-                hash);
+  agree_on_data(
+      world, "other images",
+      fmt::format("{} of {} inputs, {} of them not 0", images.rows(), images.cols(), images.nnz()),
+      hash);
 }
 
 void agree_on_images(World& world, const LabelledSets& sets) {

@@ -8,6 +8,7 @@
 #include <exception>
 #include <limits>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "labelled.hpp"
@@ -108,7 +109,11 @@ Model load(const RadixNetModel& source, const RunConfig& /*config*/,
     }
   };
   std::vector<std::thread> threads;
-  for (std::size_t t = 1; t < usable_cores().size(); ++t) threads.emplace_back(work);
+  try {
+    for (std::size_t t = 1; t < usable_cores().size(); ++t) threads.emplace_back(work);
+  } catch (const std::system_error&) {
+    // Fewer threads do the same work.
+  }
   work();
   for (std::thread& thread : threads) thread.join();
   if (error) std::rethrow_exception(error);

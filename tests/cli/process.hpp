@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -24,9 +25,10 @@ struct Outcome {
 class CliTest : public ::testing::Test {
  protected:
   /// Starts the program in the test's folder with no data directory and a profile cache of its own;
-  /// standard output goes to `out`.
-  [[nodiscard]] pid_t start(const std::vector<std::string>& arguments,
-                            const std::string& out = "stdout") const {
+  /// standard output goes to `out`. `prepare` is called in the new process, just before.
+  [[nodiscard]] pid_t start(
+      const std::vector<std::string>& arguments, const std::string& out = "stdout",
+      const std::function<bool()>& prepare = [] { return true; }) const {
     std::vector<std::string> all{SPDNN_PROGRAM};
     all.insert(all.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
@@ -45,6 +47,7 @@ class CliTest : public ::testing::Test {
     dup2(in, STDIN_FILENO);
     dup2(to, STDOUT_FILENO);
     dup2(errors, STDERR_FILENO);
+    if (!prepare()) _exit(126);
     execv(argv[0], argv.data());
     _exit(127);
   }

@@ -312,7 +312,6 @@ TEST_F(Train, KilledRunsResumeToTheSameBits) {
 TEST_F(Train, ADiskThatIsFullLosesNothingWritten) {
   ASSERT_EQ(run({"run", config(2)}).status, 0);
   const std::string before = last_checkpoint("out", 2);
-  std::signal(SIGXFSZ, SIG_IGN);
   rlimit old{};
   getrlimit(RLIMIT_FSIZE, &old);
   const rlimit small = {10'000, old.rlim_max};

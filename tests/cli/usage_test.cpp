@@ -1,4 +1,5 @@
 // Help, usage errors, and output that can't be written.
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "process.hpp"
@@ -6,6 +7,7 @@
 namespace spdnn {
 namespace {
 
+namespace fs = std::filesystem;
 using nlohmann::json;
 using test::expect_part;
 using test::Outcome;
@@ -60,6 +62,58 @@ TEST_F(Usage, ErrorsEndWithTwo) {
     EXPECT_NE(o.err, "");
     EXPECT_EQ(o.out, "");
   }
+}
+
+TEST_F(Usage, NumbersThatDoNotFitAreNamedWithTheirLimits) {
+  const std::string huge = "99999999999999999999";  // above 64 bits
+  const std::vector<std::vector<std::string>> wrong{
+      {"generate", "network", "--layers", "2", "--neurons", huge},
+      {"generate", "network", "--layers", "2", "--neurons", "1024", "--seed", huge},
+      {"generate", "images", "--neurons", "1024", "--digits", huge},
+      {"convert", "a.tsv", "b.npz", "--neurons", "1024," + huge},
+      {"partition", "c.json", "--seed", huge}};
+  for (const auto& arguments : wrong) {
+    const Outcome o = run(arguments);
+    EXPECT_EQ(o.status, 2) << testing::PrintToString(arguments);
+    expect_part(o.err, "'" + huge + "'; give a whole number from ");
+    expect_part(o.err, " to 9223372036854775807");
+  }
+  expect_part(run({"convert", "a.tsv", "b.npz", "--neurons", "-1"}).err,
+              "--neurons: '-1'; give a whole number from 1 to ");
+}
+
+TEST_F(Usage, HelpOfWhatIsNotThereIsAnError) {
+  const Outcome o = run({"reprot", "--help"});
+  EXPECT_EQ(o.status, 2);
+  expect_part(o.err, "no subcommand 'reprot'");
+}
+
+/// A user who may have so many threads, as on shared machines, whatever thread is one too many.
+TEST_F(Usage, ThreadsThatCannotBeStartedAreAnError) {
+  if (geteuid() != 0) GTEST_SKIP() << "root alone may become a user who has no other process";
+  const std::string config = write("c.json", R"({
+    "model": {"radixnet": {"neurons": 1024, "layers": 2, "bias": -0.2}},
+    "input": {"digits": {"images": 100}}, "output": "out",
+    "devices": [{"cpu": {"threads": 3}}, {"cpu": {}}, {"cpu": {}}]})");
+  fs::permissions(folder_.path(), fs::perms::all);
+  int failed = 0;
+  for (int limit = 1; limit <= 8; ++limit) {
+    const pid_t child = start({"run", config, "--quiet"}, "stdout", [limit] {
+      constexpr uid_t kNobodyElse = 61'234;
+      setenv("ASAN_OPTIONS", "detect_leaks=0", 1);  // which starts a process of its own
+      const rlimit most = {static_cast<rlim_t>(limit), static_cast<rlim_t>(limit)};
+      return setrlimit(RLIMIT_NPROC, &most) == 0 && setuid(kNobodyElse) == 0;
+    });
+    const Outcome o = finish(child);
+    if (o.status == 126 || o.status == 127) GTEST_SKIP() << "other users may not run the program";
+    if (o.status == 3) {
+      ++failed;
+      expect_part(o.err, "thread");
+    } else {
+      EXPECT_EQ(o.status, 0) << "with " << limit << " threads: " << o.err;
+    }
+  }
+  EXPECT_GT(failed, 0);
 }
 
 TEST_F(Usage, UnknownSubcommandIsNamed) {
