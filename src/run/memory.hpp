@@ -5,7 +5,8 @@
 
 namespace spdnn {
 
-/// Most bytes that were resident at once since the process began.
+/// Most bytes that were resident at once since the process began; where there is no /proc, or what
+/// the process that started it had, if that was more.
 [[nodiscard]] std::int64_t peak_host_bytes();
 /// Bytes resident now; 0 where the system does not tell.
 [[nodiscard]] std::int64_t host_bytes_now();

@@ -64,6 +64,18 @@ TEST_F(Run, JsonAndQuietControlWhatIsPrinted) {
   EXPECT_EQ(quiet.out + quiet.err, "");
 }
 
+/// What the process that starts it holds is not its own.
+TEST_F(Run, PeakMemoryIsItsOwn) {
+  if (!fs::exists("/proc/self/status")) GTEST_SKIP() << "there is no /proc to tell";
+  constexpr std::int64_t kHeld = std::int64_t{1} << 29U;
+  std::vector<char> held(kHeld, 1);
+  const pid_t child = start({"run", write("c.json", small())});
+  held = {};
+  const Outcome o = finish(child);
+  ASSERT_EQ(o.status, 0) << o.err;
+  EXPECT_LT(result()["peak_bytes"]["host"], kHeld);
+}
+
 TEST_F(Run, SetsAndOutputApply) {
   const Outcome o = run({"run", "--set", "/input/digits/images=50", "--set", "/strategy=data",
                          write("c.json", small()), "--output", "there"});
