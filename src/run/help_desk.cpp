@@ -2,7 +2,6 @@
 #include "help_desk.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <utility>
 
@@ -12,12 +11,6 @@ namespace spdnn {
 namespace {
 
 enum Topic : int { topic_question = 18, topic_answer = 19, topic_parcel = 20, topic_idle = 21 };
-
-/// What processes hear of ranks that wait for work.
-struct IdleRanks {
-  std::int64_t count = 0;
-  double fastest = 0.0;  ///< relative speed
-};
 
 template <class T>
 std::vector<std::byte> letter_for(std::int32_t rank, std::span<const T> content) {
@@ -33,9 +26,7 @@ std::vector<std::byte> letter_for(std::int32_t rank, std::span<const T> content)
 
 HelpDesk::HelpDesk(const Job& job, std::vector<double> speeds)
     : world_(job.world),
-      speeds_(std::move(speeds)),
-      roster_(speeds_, false),
-      waiting_(speeds_.size(), false) {
+      roster_(std::move(speeds), false, [this](const IdleRanks& idle) { tell_idle(idle); }) {
   const std::int64_t own = job.here.size();
   const auto counts = gather_bytes(world_.processes(), std::as_bytes(std::span(&own, 1)));
   for (std::size_t p = 0; p < counts.size(); ++p) {
@@ -123,19 +114,9 @@ std::vector<std::int64_t> HelpDesk::answer(Communicator& comm) {
 
 std::vector<std::byte> HelpDesk::parcel(Communicator& comm) { return take(parcels_, comm); }
 
-/// Tells all processes that these ranks wait now, or no longer; one after another, so that the last
-/// is right.
-void HelpDesk::tell_idle(std::span<const std::int64_t> ranks, bool idle) {
-  const std::lock_guard lock(telling_);
-  for (const std::int64_t rank : ranks) waiting_[static_cast<std::size_t>(rank)] = idle;
-  IdleRanks found;
-  for (std::size_t rank = 0; rank < waiting_.size(); ++rank) {
-    if (!waiting_[rank]) continue;
-    ++found.count;
-    found.fastest = std::max(found.fastest, speeds_[rank]);
-  }
+void HelpDesk::tell_idle(const IdleRanks& idle) {
   for (int p = 0; p < world_.processes().size(); ++p) {
-    world_.send(p, topic_idle, std::as_bytes(std::span(&found, 1)));
+    world_.send(p, topic_idle, std::as_bytes(std::span(&idle, 1)));
   }
 }
 
@@ -166,7 +147,6 @@ void HelpDesk::run_proxy(std::size_t rank) {
 std::optional<std::vector<std::int64_t>> HelpDesk::settle(const Question& question) {
   switch (question.kind) {
     case Kind::offer: {
-      tell_idle(std::array{std::int64_t{question.rank}}, true);
       const std::optional<Assignment> given = roster_.offer(question.rank, nullptr);
       if (!given) return std::vector<std::int64_t>{};
       if (const auto* place = std::get_if<Membership>(&*given)) {
@@ -181,7 +161,6 @@ std::optional<std::vector<std::int64_t>> HelpDesk::settle(const Question& questi
            roster_.claim(question.rank, static_cast<std::size_t>(question.number))) {
         ranks.push_back(helper.rank);
       }
-      tell_idle(ranks, false);
       return ranks;
     }
     case Kind::give:

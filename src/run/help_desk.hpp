@@ -66,18 +66,16 @@ class HelpDesk {
   void serve_letters();
   void run_proxy(std::size_t rank);
   [[nodiscard]] std::optional<std::vector<std::int64_t>> settle(const Question& question);
-  void tell_idle(std::span<const std::int64_t> ranks, bool idle);
+  /// To all processes.
+  void tell_idle(const IdleRanks& idle);
   [[nodiscard]] std::vector<std::byte> take(
       std::map<int, std::deque<std::vector<std::byte>>>& letters, Communicator& comm);
 
   World& world_;
   std::vector<int> process_of_;  ///< by rank
-  std::vector<double> speeds_;   ///< by rank
   SharedRoster roster_;
   std::atomic<int> idle_{0};
   std::atomic<double> fastest_idle_{0.0};
-  std::mutex telling_;
-  std::vector<bool> waiting_;  ///< by rank, in the first process
   std::mutex mutex_;
   std::condition_variable asked_;
   bool over_ = false;

@@ -18,19 +18,26 @@ std::vector<double> Roster::member_speeds(int leader, const std::vector<Helper>&
   return of_members;
 }
 
-SharedRoster::SharedRoster(std::vector<double> speeds, bool spin)
-    : speeds_(std::move(speeds)), by_speed_(speeds_.size()), spin_(spin), places_(speeds_.size()) {
+SharedRoster::SharedRoster(std::vector<double> speeds, bool spin, OnIdle on_idle)
+    : speeds_(std::move(speeds)),
+      by_speed_(speeds_.size()),
+      spin_(spin),
+      on_idle_(std::move(on_idle)),
+      places_(speeds_.size()) {
   std::iota(by_speed_.begin(), by_speed_.end(), 0);
   std::stable_sort(by_speed_.begin(), by_speed_.end(),
                    [this](int a, int b) { return speeds_[a] > speeds_[b]; });
 }
 
-double SharedRoster::fastest_idle() const {
-  if (idle() == 0) return 0.0;
-  const std::lock_guard lock(mutex_);
-  const auto first = std::find_if(by_speed_.begin(), by_speed_.end(),
-                                  [this](int rank) { return places_[rank].idle; });
-  return first == by_speed_.end() ? 0.0 : speeds_[*first];
+/// Some ranks wait now, or no longer.
+void SharedRoster::note_idle() {
+  IdleRanks idle;
+  for (const int rank : by_speed_) {
+    if (places_[rank].idle && idle.count++ == 0) idle.fastest = speeds_[rank];
+  }
+  idle_count_ = static_cast<int>(idle.count);
+  fastest_idle_ = idle.fastest;
+  if (on_idle_) on_idle_(idle);
 }
 
 void SharedRoster::check() const {
@@ -44,7 +51,8 @@ std::optional<Assignment> SharedRoster::offer(int rank, Slots* landing) {
   place.idle = true;
   place.landing = landing;
   place.remaining = 0.0;
-  if (++idle_count_ == static_cast<int>(places_.size())) over_ = true;
+  note_idle();
+  if (idle() == static_cast<int>(places_.size())) over_ = true;
   changed_.notify_all();
   changed_.wait(lock, [&] { return over_ || failure_ || place.assignment; });
   check();
@@ -57,7 +65,6 @@ void SharedRoster::tell_remaining(int rank, double seconds) {
 
 Roster::Helper SharedRoster::take(int rank) {
   places_[rank].idle = false;
-  --idle_count_;
   return {rank, places_[rank].landing};
 }
 
@@ -73,6 +80,7 @@ std::vector<Roster::Helper> SharedRoster::claim(int rank, std::size_t most) {
     if (helpers.size() >= std::min(most, static_cast<std::size_t>(part))) break;
     if (places_[r].idle) helpers.push_back(take(r));
   }
+  if (!helpers.empty()) note_idle();
   return helpers;
 }
 
@@ -85,6 +93,7 @@ std::vector<Roster::Helper> SharedRoster::claim_all(int rank) {
   for (int r = 0; r < static_cast<int>(places_.size()); ++r) {
     if (r != rank) helpers.push_back(take(r));
   }
+  note_idle();
   return helpers;
 }
 

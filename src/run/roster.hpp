@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -77,15 +78,25 @@ class Roster {
                                                          const std::vector<double>& speeds);
 };
 
+/// Ranks that wait for work.
+struct IdleRanks {
+  std::int64_t count = 0;
+  double fastest = 0.0;  ///< relative speed; 0 where there are none
+};
+
 /// The ranks of one process. All functions may be called from any thread.
 class SharedRoster final : public Roster {
  public:
+  /// Called with who waits, each time that changes, in that order; must not call the roster.
+  using OnIdle = std::function<void(const IdleRanks& idle)>;
   /// Of ranks of these relative speeds. `spin`: waiting members of a crew may keep their cores busy
   /// for a short while.
-  SharedRoster(std::vector<double> speeds, bool spin);
+  SharedRoster(std::vector<double> speeds, bool spin, OnIdle on_idle = {});
   [[nodiscard]] std::optional<Assignment> offer(int rank, Slots* landing) override;
   [[nodiscard]] int idle() const override { return idle_count_.load(std::memory_order_relaxed); }
-  [[nodiscard]] double fastest_idle() const override;
+  [[nodiscard]] double fastest_idle() const override {
+    return fastest_idle_.load(std::memory_order_relaxed);
+  }
   void tell_remaining(int rank, double seconds) override;
   [[nodiscard]] std::vector<Helper> claim(int rank, std::size_t most) override;
   [[nodiscard]] std::vector<Helper> claim_all(int rank) override;
@@ -103,13 +114,16 @@ class SharedRoster final : public Roster {
     std::shared_ptr<SharedCrew> crew;  ///< the last one this rank led
   };
   Helper take(int rank);
+  void note_idle();
   void check() const;
 
   std::vector<double> speeds_;
   std::vector<int> by_speed_;  ///< ranks, the fastest first
   bool spin_;
+  OnIdle on_idle_;
   std::vector<Place> places_;
   std::atomic<int> idle_count_{0};
+  std::atomic<double> fastest_idle_{0.0};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<std::string> failure_;

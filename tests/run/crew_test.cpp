@@ -265,7 +265,12 @@ TEST(Roster, LastImagesGoToAMuchFasterRank) {
 }
 
 TEST(Roster, HasTheFastestIdleRankClaimedFirst) {
-  SharedRoster roster({1.0, 2.0, 4.0, 3.0}, false);
+  std::vector<std::int64_t> told;
+  std::vector<double> fastest_told;
+  SharedRoster roster({1.0, 2.0, 4.0, 3.0}, false, [&](const IdleRanks& waiting) {
+    told.push_back(waiting.count);
+    fastest_told.push_back(waiting.fastest);
+  });
   EXPECT_EQ(roster.fastest_idle(), 0.0);
   std::vector<std::thread> idle;
   for (const int rank : {1, 2, 3}) {
@@ -284,6 +289,9 @@ TEST(Roster, HasTheFastestIdleRankClaimedFirst) {
   for (std::thread& thread : idle) thread.join();
   EXPECT_EQ(order, (std::vector<int>{2, 3, 1}));
   EXPECT_EQ(fastest, (std::vector<double>{4.0, 3.0, 2.0}));
+  EXPECT_EQ(told, (std::vector<std::int64_t>{1, 2, 3, 2, 1, 0}));
+  EXPECT_EQ(std::vector(fastest_told.end() - 4, fastest_told.end()),
+            (std::vector<double>{4.0, 3.0, 2.0, 0.0}));
 }
 
 TEST(CrewChoice, PartsGoByTheSpeedsOfTheirRanks) {
