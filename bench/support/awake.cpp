@@ -5,15 +5,10 @@
 #include <sched.h>
 
 #include "spdnn/limits.hpp"
+#include "spdnn/spin.hpp"
 
 namespace spdnn::bench {
 namespace {
-
-void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#endif
-}
 
 void keep_awake(int core, const std::atomic<bool>& done) {
   const sched_param none = {};
@@ -23,7 +18,7 @@ void keep_awake(int core, const std::atomic<bool>& done) {
   CPU_ZERO(&cores);
   CPU_SET(core, &cores);
   if (pthread_setaffinity_np(pthread_self(), sizeof cores, &cores) != 0) return;
-  while (!done) pause();
+  while (!done) pause_core();
 }
 
 }  // namespace
