@@ -54,8 +54,8 @@ class AnyBatchPass {
   /// Messages and copies of the halos on the device; messages on their way through the host.
   [[nodiscard]] virtual std::int64_t halo_bytes() const = 0;
   [[nodiscard]] virtual std::int64_t halo_host_bytes() const = 0;
-  /// That a visitor's looks at some units of the last layer it saw took.
-  [[nodiscard]] std::int64_t cut_bytes() const noexcept { return cut_bytes_; }
+  /// That visitors' looks at some units of a layer took so far, and still do.
+  [[nodiscard]] virtual std::int64_t cut_bytes() const = 0;
   /// Calls of `start` and `backward` that were replayed.
   [[nodiscard]] virtual std::int64_t replayed() const = 0;
   [[nodiscard]] const BatchTransfer<T>& transfer() const noexcept { return transfer_; }
@@ -69,7 +69,6 @@ class AnyBatchPass {
   bool keeps_ = true;
   const float* loss_scale_ = nullptr;
   std::int64_t images_forward_ = 0, images_backward_ = 0;
-  std::int64_t cut_bytes_ = 0;
 };
 
 /// Bytes of a number that is stored as fp32, bf16 or fp16.

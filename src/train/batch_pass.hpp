@@ -70,6 +70,9 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   [[nodiscard]] std::int64_t copy_bytes() const override;
   [[nodiscard]] std::int64_t halo_bytes() const override;
   [[nodiscard]] std::int64_t halo_host_bytes() const override;
+  [[nodiscard]] std::int64_t cut_bytes() const override {
+    return static_cast<std::int64_t>(cut_.bytes());
+  }
   [[nodiscard]] std::int64_t replayed() const override { return kept_.replayed(); }
 
  private:
@@ -99,7 +102,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   [[nodiscard]] Panels<T> gathered(std::size_t layer) const;
   [[nodiscard]] Panels<const T> input_of(std::size_t layer) const;
   [[nodiscard]] Panels<T> delta(std::size_t layer) const;
-  [[nodiscard]] Panels<const T> delta_of_units(std::size_t layer, Range units, Buffer& cut);
+  [[nodiscard]] Panels<const T> delta_of_units(std::size_t layer, Range units);
   [[nodiscard]] Panels<const T> whole_input(std::size_t layer, const Halo& halo, Buffer& whole);
   [[nodiscard]] LinearView<T> view(std::size_t layer) const;
   [[nodiscard]] ParameterGradient<T> gradient_of(std::size_t layer) const;
@@ -145,6 +148,7 @@ class BatchPass final : public AnyBatchPass<Wide<T>> {
   LossArgs<T> loss_;                         ///< of the batch under way
   bool adds_up_ = false;                     ///< its gradient is added to what is there
   Buffer workspace_;
+  Buffer cut_;              ///< what visitors see of a delta; empty until one looks at some units
   Buffer values_, images_;  ///< in 16 bits; empty where T is no narrow type
   Panels<const W> taken_;   ///< the batch as it came
   Panels<const T> x_;       ///< and as it is read

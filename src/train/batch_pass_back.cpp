@@ -1,6 +1,7 @@
 // The way back of a batch on one rank, between the exchanges with the others.
 #include "batch_pass.hpp"
 #include "panel_cut.hpp"
+#include "room.hpp"
 
 namespace spdnn::train {
 
@@ -74,21 +75,15 @@ void BatchPass<T>::backward_in_chunks(std::size_t layer, const std::vector<Range
   backward_weights_of(layer);
 }
 
-/// Of some units of a layer, whose panels have no others; they are copied to `cut`, which gets
-/// room.
+/// Of some units of a layer, whose panels have no others.
 template <class T>
-Panels<const T> BatchPass<T>::delta_of_units(std::size_t layer, Range units, Buffer& cut) {
+Panels<const T> BatchPass<T>::delta_of_units(std::size_t layer, Range units) {
   const Panels<T> all = delta(layer);
   const std::int64_t each = network_.layers()[layer].features_per_unit();
   if (units.size() * each == all.features) return all;
   Panels<T> part = {nullptr, units.size() * each, all.batch, all.width, nullptr};
   const std::size_t bytes = static_cast<std::size_t>(part.size()) * sizeof(T);
-  if (cut.bytes() < bytes) {
-    cut = {};
-    cut = network_.device().allocate(bytes);
-    this->cut_bytes_ = static_cast<std::int64_t>(bytes);
-  }
-  part.data = cut.template as<T>();
+  part.data = static_cast<T*>(ensure(network_.device(), cut_, bytes));
   for (std::int64_t panel = 0; panel < part.count(); ++panel) {
     network_.stream().copy(part.panel(panel), all.panel(panel) + units.begin * each * all.width,
                            static_cast<std::size_t>(part.features * part.width) * sizeof(T));
@@ -121,12 +116,10 @@ void BatchPass<T>::backward_layers(const Visit& visit) {
     }
     if (!visit) continue;
     if (exchanges_[l] != nullptr) exchanges_[l]->send_now(network_.stream());
-    Buffer cut;
-    this->cut_bytes_ = 0;
     visit(l, [&](const TrainLayer& as, std::int64_t first, const Halo* halo, W* dvalues, W* dbias) {
       Buffer whole;
       const Panels<const T> x = halo == nullptr ? input_of(l) : whole_input(l, *halo, whole);
-      const Panels<const T> dz = delta_of_units(l, {first, first + as.units()}, cut);
+      const Panels<const T> dz = delta_of_units(l, {first, first + as.units()});
       train::backward_weights(as, kernels_, as.pattern.view(), dz, x, {dvalues, dbias},
                               network_.stream());
     });

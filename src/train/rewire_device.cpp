@@ -6,6 +6,7 @@
 
 #include "host_view.hpp"
 #include "rewire.hpp"
+#include "room.hpp"
 
 namespace spdnn::train {
 namespace {
@@ -32,12 +33,16 @@ class DeviceRewirer final : public Rewirer {
   [[nodiscard]] std::int64_t count_of(std::size_t layer, double part_done) {
     return is_sparse(layer) ? count_for(worker_.network().layers()[layer].pattern, part_done) : 0;
   }
-  [[nodiscard]] Buffer make_workspace(RewireArgs& args);
+  void make_workspace(RewireArgs& args) {
+    args.workspace = ensure(worker_.device(), workspace_, kernels_.workspace_bytes(args));
+  }
   void grow_at_random(std::size_t layer, std::int64_t count);
   void change(std::size_t layer, const RewireArgs& args);
-  /// Of the device's memory, at once.
-  void count_device_bytes(std::size_t bytes) {
-    device_bytes_ = std::max(device_bytes_, static_cast<std::int64_t>(bytes));
+  /// Of the device's memory.
+  void count_device_bytes() {
+    device_bytes_ =
+        static_cast<std::int64_t>(workspace_.bytes() + gradient_.bytes() + found_.bytes()) +
+        worker_.pass().cut_bytes();
   }
   [[nodiscard]] const float* values_of(std::size_t layer) {
     return worker_.network().parameters() + worker_.network().values_of(layer).begin;
@@ -46,13 +51,10 @@ class DeviceRewirer final : public Rewirer {
   const RewireKernels& kernels_;
   RewireRoom room_;
   std::int64_t grown_ = 0;  ///< since `apply` last told
+  /// As large as any layer wanted them so far: giving memory back waits for all that a GPU has to
+  /// do. What was drawn is one number.
+  Buffer workspace_, gradient_, found_;
 };
-
-Buffer DeviceRewirer::make_workspace(RewireArgs& args) {
-  Buffer workspace = worker_.device().allocate(kernels_.workspace_bytes(args));
-  args.workspace = workspace.data();
-  return workspace;
-}
 
 void DeviceRewirer::observe(std::size_t layer, const AnyBatchPass<float>::GradientOn& gradient_on,
                             double part_done) {
@@ -66,21 +68,20 @@ void DeviceRewirer::observe(std::size_t layer, const AnyBatchPass<float>::Gradie
   const std::int64_t at_once = std::clamp<std::int64_t>(
       std::max(room_.places, args.pattern.nnz) / cols, 1, args.pattern.rows);
   args.places = at_once * cols;
-  const Buffer workspace = make_workspace(args);
-  const Buffer gradient =
-      network.device().allocate(static_cast<std::size_t>(args.places + at_once) * sizeof(float));
+  make_workspace(args);
+  auto* const found =
+      static_cast<float*>(ensure(network.device(), gradient_,
+                                 static_cast<std::size_t>(args.places + at_once) * sizeof(float)));
   kernels_.drop(args, values_of(layer), stream);
   for (std::int64_t begin = 0; begin < args.pattern.rows; begin += at_once) {
     const Range rows = {begin, std::min(begin + at_once, args.pattern.rows)};
     const TrainLayer part = {Pattern::dense(rows.size(), cols), network.layers()[layer].activation,
                              network.layers()[layer].form};
-    auto* const found = gradient.as<float>();
     gradient_on(part, begin, nullptr, found, found + part.pattern.nnz());
     sum(found, part.pattern.nnz());
     kernels_.weigh(args, rows, found, stream);
   }
-  count_device_bytes(workspace.bytes() + gradient.bytes() +
-                     static_cast<std::size_t>(worker_.pass().cut_bytes()));
+  count_device_bytes();
   change(layer, args);
 }
 
@@ -102,7 +103,8 @@ void DeviceRewirer::grow_at_random(std::size_t layer, std::int64_t count) {
   const auto places = static_cast<double>(args.pattern.rows * args.pattern.cols);
   double draws = room_.draws * draws_for(places, places - static_cast<double>(args.pattern.nnz),
                                          static_cast<double>(count));
-  const Buffer found = network.device().allocate(sizeof(std::int64_t));
+  auto* const found =
+      static_cast<std::int64_t*>(ensure(network.device(), found_, sizeof(std::int64_t)));
   const Random random(spec_.seed, grow_stream(layer));
   for (bool enough = false; !enough; draws *= 2.0) {
     if (draws > kMostDraws) {
@@ -112,11 +114,11 @@ void DeviceRewirer::grow_at_random(std::size_t layer, std::int64_t count) {
                       count, layer, kMostDraws));
     }
     args.draws = static_cast<std::int64_t>(draws) + 1;
-    const Buffer workspace = make_workspace(args);
-    count_device_bytes(workspace.bytes() + found.bytes());
+    make_workspace(args);
+    count_device_bytes();
     kernels_.drop(args, values_of(layer), stream);
-    kernels_.draw(args, random, found.as<std::int64_t>(), stream);
-    const HostView<std::int64_t> got(found.as<std::int64_t>(), 1, network.device(), stream);
+    kernels_.draw(args, random, found, stream);
+    const HostView<std::int64_t> got(found, 1, network.device(), stream);
     enough = *got.data() == count;
     if (enough) change(layer, args);
   }

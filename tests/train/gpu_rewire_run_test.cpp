@@ -33,6 +33,28 @@ void expect_alike(RewiredSide& host, RewiredSide& there, std::size_t layer, cons
                 *there.stream);
 }
 
+/// A device that counts how often memory is asked for.
+class CountingDevice final : public Device {
+ public:
+  explicit CountingDevice(const DeviceSpec& spec) : device_(open_device(spec)) {}
+  [[nodiscard]] const DeviceInfo& info() const override { return device_->info(); }
+  [[nodiscard]] std::unique_ptr<Stream> make_stream() override { return device_->make_stream(); }
+  [[nodiscard]] Buffer allocate(std::size_t bytes) override {
+    ++allocations;
+    return device_->allocate(bytes);
+  }
+  [[nodiscard]] Buffer allocate_host(std::size_t bytes) override {
+    return device_->allocate_host(bytes);
+  }
+  [[nodiscard]] std::int64_t peak_bytes() const override { return device_->peak_bytes(); }
+  [[nodiscard]] std::int64_t free_bytes() const override { return device_->free_bytes(); }
+
+  std::int64_t allocations = 0;
+
+ private:
+  std::unique_ptr<Device> device_;
+};
+
 /// Some steps, some of which rewire: both sides are where the other is, whatever is asked when.
 void compare(const TrainSpec& spec, const RewireRoom& room, int ranks) {
   run_ranks(ranks, [&](Communicator& comm) {
@@ -40,10 +62,11 @@ void compare(const TrainSpec& spec, const RewireRoom& room, int ranks) {
     DeviceSpec gpu;
     gpu.kind = DeviceKind::cuda;
     const std::unique_ptr<Device> device = open_device(gpu);
+    CountingDevice counting(gpu);
     std::mt19937_64 random(8);
     const std::vector<TrainLayer> network = test::layers_of_all_kinds(random);
     RewiredSide host(spec, network, *alone, *device);
-    RewiredSide there(spec, network, *alone, *device);
+    RewiredSide there(spec, network, *alone, counting);
     host.rewirer = make_host_rewirer(spec, host.worker, comm);
     there.rewirer = make_device_rewirer(spec, there.worker, comm, room);
     std::mt19937_64 images(20 + static_cast<std::uint64_t>(comm.rank()));
@@ -55,7 +78,12 @@ void compare(const TrainSpec& spec, const RewireRoom& room, int ranks) {
       for (std::int32_t& label : labels) label = static_cast<std::int32_t>(images() % 4);
       const bool rewire = step % 2 == 1;
       const std::int64_t expected = host.step(x.view, labels, rewire, comm);
+      const std::int64_t before = counting.allocations;
       EXPECT_EQ(there.step(x.view, labels, rewire, comm), expected);
+      // Luck may ask for more draws.
+      if (step > 1 && room.draws == 1.0) {
+        EXPECT_EQ(counting.allocations, before);
+      }
       grown += expected;
       for (std::size_t l = 0; l < network.size() && step != 3; ++l) {
         expect_alike(host, there, l, *device);
