@@ -114,6 +114,12 @@ struct Link {
 /// rethrown here.
 void run_ranks(int size, const std::function<void(Communicator&)>& body, const Link& link = {});
 
+/// Something that does so with this process's part of the ranks.
+using RunRanks = std::function<void(const std::function<void(Communicator&)>& body)>;
+
+/// What the machine that this process is on calls itself.
+[[nodiscard]] std::string host_name();
+
 /// How the processes of a job find one another, and how long they wait.
 struct WorldSpec {
   std::size_t largest_message = std::size_t{1} << 30U;  ///< bytes; longer pieces go as several

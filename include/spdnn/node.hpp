@@ -1,12 +1,13 @@
-// What a machine can do: every device beside its limits, the links between ranks, and the share of
-// a configuration's work that each would get.
+// What a machine, or several, can do: every device beside its limits, the links between ranks, and
+// the share of a configuration's work that each would get.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "spdnn/config.hpp"
+#include "spdnn/comm.hpp"
+#include "spdnn/run.hpp"
 
 namespace spdnn {
 
@@ -19,9 +20,8 @@ struct WorkSpeed {
   double of_limit = 0.0;  ///< least time ÷ time; 0 where no limit is known
 };
 
-struct DeviceSpeed {
-  std::string name, kind;
-  bool logical = false;             ///< slowed: speeds contain the slowdown, limits do not
+/// Where it is slowed, speeds contain the slowdown and limits do not.
+struct DeviceSpeed : RankDevice {
   double fma_per_s = 0.0;           ///< fp32 multiply–adds between registers; 0: not known
   double memory_bytes_per_s = 0.0;  ///< loads in order from memory; 0: not known
   double copy_bytes_per_s = 0.0;    ///< within the device, each byte read and written once
@@ -62,8 +62,9 @@ struct NodeReport {
   }
 };
 
-/// Measures the devices of `config` on its network. Speeds of layers are remembered between runs as
-/// those of any run are; `refresh` measures them again. Throws `InputError` as a run would.
-[[nodiscard]] NodeReport measure_node(const RunConfig& config, bool refresh);
+/// Measures the devices of `config` on its network, on all processes of `world`, which call this
+/// with the same one; the report is in the first process. Speeds of layers are remembered between
+/// runs as those of any run are; `refresh` measures them again. Throws `InputError` as a run would.
+[[nodiscard]] NodeReport measure_node(const RunConfig& config, bool refresh, World& world);
 
 }  // namespace spdnn

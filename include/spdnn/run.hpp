@@ -22,10 +22,15 @@ struct Progress {
   std::atomic<bool> cancel{false};                  ///< set it to end the run at the next segment
 };
 
-struct DeviceResult {
-  std::string name;
+/// A rank's device, as reports name it.
+struct RankDevice {
+  std::string name;  ///< with what was asked of it
   std::string kind;
+  std::string host;      ///< of the rank's process
   bool logical = false;  ///< slowed or a part of a real device
+};
+
+struct DeviceResult : RankDevice {
   double busy_s = 0.0;
   double idle_s = 0.0;
   std::int64_t images = 0;             ///< that it began

@@ -216,9 +216,8 @@ struct TrainCosts;
 struct TrainHooks {
   std::function<void(const EpochReport&)> epoch;  ///< called by one rank's thread
   std::atomic<std::int64_t>* images_done = nullptr;
-  const std::atomic<bool>* cancel = nullptr;  ///< set it to end the run after a step
-  /// Runs a body on this process's ranks of those that `devices` lists; without it, all are here.
-  std::function<void(const std::function<void(Communicator&)>&)> run_ranks;
+  const std::atomic<bool>* cancel = nullptr;         ///< set it to end the run after a step
+  RunRanks run_ranks;                                ///< without it, all ranks are in this process
   std::function<void(const StepReport&)> step = {};  ///< called by the thread of `epoch`
   /// Plans by these costs and measures nothing; without them, every run measures for itself.
   const TrainCosts* costs = nullptr;
@@ -245,8 +244,10 @@ struct TrainingPlan {
 };
 
 /// Measures `devices` on steps over samples like those of `train`, and plans as `train_network`
-/// does before it begins.
+/// does before it begins. With ranks in several processes, each of them calls this alike, and the
+/// plan is in the one that has rank 0.
 [[nodiscard]] TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
-                                         const std::vector<DeviceSpec>& devices);
+                                         const std::vector<DeviceSpec>& devices,
+                                         const RunRanks& run_ranks);
 
 }  // namespace spdnn

@@ -42,7 +42,7 @@ Watch::Watch(MpiJob& job, Endings& endings, int process, int processes,
       neighbours_(addresses_.size()) {
   Address own;
   own.pid = getpid();
-  gethostname(own.host.data(), own.host.size() - 1);
+  host_name().copy(own.host.data(), own.host.size() - 1);
   {
     const auto caller = one_caller();  // every process is at it
     check_mpi(MPI_Allgather(&own, sizeof own, MPI_BYTE, addresses_.data(), sizeof own, MPI_BYTE,

@@ -2,7 +2,9 @@
 #include "world.hpp"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 
 namespace spdnn {
@@ -57,6 +59,12 @@ int launched_processes() {
 ExitStatus comm::status_of(const std::exception& error) {
   const auto* own = dynamic_cast<const Error*>(&error);
   return own == nullptr ? ExitStatus::failure : own->status();
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  return name.data();
 }
 
 std::unique_ptr<World> single_world() { return std::make_unique<SingleWorld>(); }

@@ -1,4 +1,5 @@
-// spdnn-gpu bench node: what the devices of a machine can do, and what each would get to do.
+// spdnn-gpu bench node: what the devices of a machine, or of several, can do, and what each would
+// get to do.
 #include <memory>
 
 #include "command.hpp"
@@ -16,10 +17,13 @@ struct Options {
   std::filesystem::path html;
 };
 
-ExitStatus node_command(const Options& options) {
+ExitStatus node_command(World& world, const Options& options) {
   const RunConfig config = load_config(options.config.file, options.config.overrides);
-  if (!options.html.empty()) check_writable(options.html);
-  const NodeReport report = measure_node(config, options.refresh);
+  world.set_patience(config.comm.patience_s);
+  const bool leads = world.processes().rank() == 0;
+  if (leads && !options.html.empty()) check_writable(options.html);
+  const NodeReport report = measure_node(config, options.refresh, world);
+  if (!leads) return ExitStatus::done;
   if (!options.html.empty()) write_file_atomically(options.html, node_html(report));
   print(options.json ? node_json(report) : node_text(report));
   return ExitStatus::done;
@@ -28,7 +32,7 @@ ExitStatus node_command(const Options& options) {
 }  // namespace
 
 void add_bench(CLI::App& app, CommandLine& line) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure this machine");
+  CLI::App* bench = app.add_subcommand("bench", "Measure this machine, or several");
   bench->require_subcommand(1);
   bench->footer("Example:\n  spdnn-gpu bench node configs/quickstart.json");
   CLI::App* command = bench->add_subcommand(
@@ -42,9 +46,14 @@ void add_bench(CLI::App& app, CommandLine& line) {
       ->add_option("--html", options->html, "Write a page with charts, which needs no other file")
       ->type_name("FILE");
   command->add_flag("--refresh", options->refresh, "Measure again what is remembered");
-  command->footer("Example:\n  spdnn-gpu bench node configs/quickstart.json --html node.html");
-  command->callback(
-      [options, &line] { line.action = [options] { return node_command(*options); }; });
+  command->footer(
+      "Under mpirun or srun it measures the devices of all processes, on one host or several.\n\n"
+      "Example:\n  spdnn-gpu bench node configs/quickstart.json --html node.html");
+  command->callback([options, &line] {
+    line.action = [options] {
+      return on_all_processes([&](World& world) { return node_command(world, *options); });
+    };
+  });
 }
 
 }  // namespace spdnn

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 
@@ -35,6 +36,12 @@ extern "C" void on_interrupt(int) {
   constexpr char message[] = "\nstopping; once more to end at once\n";
   const ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
   static_cast<void>(ignored);
+}
+
+/// Where another process died and this one does not come to notice: says so, and ends.
+[[noreturn]] void end_at_once(const std::string& reason) {
+  if (!reason.empty()) fmt::print(stderr, "error: {}\n", reason);
+  std::_Exit(static_cast<int>(ExitStatus::failure));
 }
 
 }  // namespace
@@ -65,6 +72,20 @@ CLI::Validator whole_number(std::int64_t least) {
                        std::numeric_limits<std::int64_t>::max());
   };
   return CLI::Validator(check, "");
+}
+
+ExitStatus on_all_processes(const std::function<ExitStatus(World&)>& command) {
+  WorldSpec spec;
+  spec.last_resort = end_at_once;
+  const std::unique_ptr<World> world = open_world(spec);
+  try {
+    return command(*world);
+  } catch (const std::exception& error) {
+    const World::Ending ending = world->fail(error);
+    if (!ending.speaks) return ending.status;
+    if (!ending.reason.empty()) throw OthersFailed(ending.reason);
+    throw;
+  }
 }
 
 void print(std::string_view text) {

@@ -44,6 +44,10 @@ void add_config_options(CLI::App& command, ConfigOptions& options);
 /// the nearest that they do.
 [[nodiscard]] CLI::Validator whole_number(std::int64_t least);
 
+/// Runs a command on all processes of a job, if a launcher has started several. Where one of them
+/// fails, one says why, and all end with the same status.
+[[nodiscard]] ExitStatus on_all_processes(const std::function<ExitStatus(World&)>& command);
+
 /// Writes to standard output. A reader that has gone away is no error; a full disk is, and throws
 /// `SystemError`.
 void print(std::string_view text);

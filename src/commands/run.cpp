@@ -6,7 +6,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <optional>
 
@@ -55,7 +54,7 @@ class FolderLock {
 };
 
 /// Makes the folder, and finds out now whether it can hold the results.
-void make_output_folder(const fs::path& folder, bool leads) {
+void make_output_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error || !fs::is_directory(folder, error)) {
@@ -63,7 +62,7 @@ void make_output_folder(const fs::path& folder, bool leads) {
         "{}: the output folder can't be made: {}; name another with --output", folder.string(),
         error ? error.message() : "a file of that name is in the way"));
   }
-  if (leads) check_writable(folder / "result.json");
+  check_writable(folder / "result.json");
 }
 
 void show(const RunResult& result, const RunConfig& config, const Options& options,
@@ -110,7 +109,7 @@ ExitStatus run_on(World& world, const Options& options, const std::vector<std::s
   const bool leads = world.processes().rank() == 0;
   Progress progress;
   const InterruptScope interrupts(progress, leads);
-  make_output_folder(config.output, leads);
+  if (leads) make_output_folder(config.output);
   std::optional<FolderLock> lock;
   if (leads) lock.emplace(config.output);
   if (!options.trace.empty() && leads) check_writable(options.trace);
@@ -126,26 +125,6 @@ ExitStatus run_on(World& world, const Options& options, const std::vector<std::s
   }
   world.processes().all_reduce(&status, &status, 1, DType::i64, Reduction::max, nullptr);
   return static_cast<ExitStatus>(status);
-}
-
-/// Where another process died and this one does not come to notice: says so, and ends.
-[[noreturn]] void end_at_once(const std::string& reason) {
-  if (!reason.empty()) fmt::print(stderr, "error: {}\n", reason);
-  std::_Exit(static_cast<int>(ExitStatus::failure));
-}
-
-ExitStatus run_command(const Options& options, const std::vector<std::string>& arguments) {
-  WorldSpec spec;
-  spec.last_resort = end_at_once;
-  const std::unique_ptr<World> world = open_world(spec);
-  try {
-    return run_on(*world, options, arguments);
-  } catch (const std::exception& error) {
-    const World::Ending ending = world->fail(error);
-    if (!ending.speaks) return ending.status;
-    if (!ending.reason.empty()) throw OthersFailed(ending.reason);
-    throw;
-  }
 }
 
 }  // namespace
@@ -175,7 +154,10 @@ void add_run(CLI::App& app, CommandLine& line) {
       "Example:\n"
       "  spdnn-gpu run configs/sdgc_1024_120.json --data-dir ~/sdgc --set /batch=4096");
   command->callback([options, &line] {
-    line.action = [options, &line] { return run_command(*options, line.arguments); };
+    line.action = [options, &line] {
+      return on_all_processes(
+          [&](World& world) { return run_on(world, *options, line.arguments); });
+    };
   });
 }
 

@@ -86,6 +86,19 @@ std::string table(const std::vector<std::vector<std::string>>& rows, const std::
   return text;
 }
 
+std::vector<std::string> labels_of(const std::vector<RankDevice>& devices) {
+  const bool hosts = std::any_of(devices.begin(), devices.end(), [&](const RankDevice& device) {
+    return device.host != devices.front().host;
+  });
+  std::vector<std::string> labels;
+  for (const RankDevice& device : devices) {
+    std::string& label = labels.emplace_back(device.name);
+    if (hosts) label += " on " + device.host;
+    if (device.logical) label += " (logical)";
+  }
+  return labels;
+}
+
 std::string text_of(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

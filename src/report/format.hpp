@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "spdnn/run.hpp"
+
 namespace spdnn::report {
 
 using Json = nlohmann::ordered_json;
@@ -33,6 +35,9 @@ using Json = nlohmann::ordered_json;
 /// row with fewer cells ends with one that may run on past its column.
 [[nodiscard]] std::string table(const std::vector<std::vector<std::string>>& rows,
                                 const std::vector<bool>& right, std::string_view indent);
+
+/// Devices by rank, as tables name them: with their hosts where ranks are on several.
+[[nodiscard]] std::vector<std::string> labels_of(const std::vector<RankDevice>& devices);
 
 /// JSON as the project prints it: indented, ending with a newline, always valid UTF-8.
 [[nodiscard]] std::string text_of(const Json& json);

@@ -23,12 +23,13 @@ std::string percent(double part) {
 std::string devices_table(const NodeReport& node) {
   std::vector<std::vector<std::string>> rows{
       {"", "device", "multiply–adds", "memory", "copy", "from host", "share", "rows", "work"}};
+  const auto labels = report::labels_of({node.devices.begin(), node.devices.end()});
   for (std::size_t r = 0; r < node.devices.size(); ++r) {
     const DeviceSpeed& d = node.devices[r];
-    rows.push_back({std::to_string(r), d.logical ? d.name + " (logical)" : d.name,
-                    speed(d.fma_per_s, "/s"), speed(d.memory_bytes_per_s, "B/s"),
-                    speed(d.copy_bytes_per_s, "B/s"), speed(d.host_bytes_per_s, "B/s"),
-                    report::count(d.share), fmt::format("{:.1f} %", 100.0 * d.rows),
+    rows.push_back({std::to_string(r), labels[r], speed(d.fma_per_s, "/s"),
+                    speed(d.memory_bytes_per_s, "B/s"), speed(d.copy_bytes_per_s, "B/s"),
+                    speed(d.host_bytes_per_s, "B/s"), report::count(d.share),
+                    fmt::format("{:.1f} %", 100.0 * d.rows),
                     fmt::format("{:.1f} %", 100.0 * node.part_of(d))});
   }
   return report::table(rows, {false, false, true, true, true, true, true, true, true}, "  ");
@@ -68,6 +69,7 @@ Json device_json(const DeviceSpeed& d) {
   }
   return {{"name", d.name},
           {"kind", d.kind},
+          {"host", d.host},
           {"logical", d.logical},
           {"fma_per_s", report::finite(d.fma_per_s)},
           {"memory_bytes_per_s", report::finite(d.memory_bytes_per_s)},

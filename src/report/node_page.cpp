@@ -71,8 +71,8 @@ std::string chart(const std::string& title, const std::vector<Bar>& bars) {
 }
 
 std::string label_of(const NodeReport& node, std::size_t rank) {
-  const DeviceSpeed& d = node.devices[rank];
-  return fmt::format("{}: {}{}", rank, d.name, d.logical ? " (logical)" : "");
+  return fmt::format("{}: {}", rank,
+                     report::labels_of({node.devices.begin(), node.devices.end()})[rank]);
 }
 
 std::string shares_chart(const NodeReport& node) {
@@ -133,7 +133,7 @@ std::string links_charts(const NodeReport& node) {
 std::string node_html(const NodeReport& node) {
   std::string page(kHead);
   page += fmt::format(
-      "<h1>What this machine can do</h1>\n<p>{} device{}. Predicted time of the {} {}: {}.</p>\n",
+      "<h1>What these devices can do</h1>\n<p>{} device{}. Predicted time of the {} {}: {}.</p>\n",
       node.devices.size(), node.devices.size() == 1 ? "" : "s", report::count(node.count),
       node.items, report::seconds(node.predicted_s));
   page += shares_chart(node);

@@ -16,6 +16,7 @@ Json devices_of(const RunResult& result) {
   for (const DeviceResult& d : result.devices) {
     devices.push_back({{"name", d.name},
                        {"kind", d.kind},
+                       {"host", d.host},
                        {"logical", d.logical},
                        {"busy_s", finite(d.busy_s)},
                        {"idle_s", finite(d.idle_s)},

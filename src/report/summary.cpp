@@ -81,10 +81,11 @@ std::string facts(const RunResult& result) {
 
 std::string devices(const RunResult& result) {
   std::vector<std::vector<std::string>> rows{{"", "device", "images", "busy", "idle"}};
+  const auto labels = report::labels_of({result.devices.begin(), result.devices.end()});
   for (std::size_t i = 0; i < result.devices.size(); ++i) {
     const DeviceResult& d = result.devices[i];
-    rows.push_back({std::to_string(i), d.logical ? d.name + " (logical)" : d.name, count(d.images),
-                    report::seconds(d.busy_s), report::seconds(d.idle_s)});
+    rows.push_back({std::to_string(i), labels[i], count(d.images), report::seconds(d.busy_s),
+                    report::seconds(d.idle_s)});
   }
   return report::table(rows, {true, false, true, true, true}, "  ");
 }

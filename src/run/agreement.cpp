@@ -2,11 +2,10 @@
 #include "agreement.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
-#include <array>
+#include <fstream>
 #include <initializer_list>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -36,10 +35,8 @@ struct Dissent {
 
 /// The first process that does not say what process 0 says.
 std::optional<Dissent> find_dissent(World& world, const std::string& text, std::uint64_t hash) {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
   Packer packer;
-  packer(std::string(host.data()), text, hash);
+  packer(host_name(), text, hash);
   std::vector<Statement> said;
   for (const auto& bytes : gather_bytes(world.processes(), packer.bytes())) {
     Statement& statement = said.emplace_back();
@@ -92,7 +89,8 @@ class Hash {
 constexpr std::int64_t kSampled = 16384;
 
 /// `text` says how large the data are.
-void agree_on_data(World& world, const char* what, const std::string& text, const Hash& hash) {
+void agree_on_data(World& world, const std::string& what, const std::string& text,
+                   const Hash& hash) {
   const auto dissent = find_dissent(world, text, hash.value());
   if (!dissent) return;
   const bool same_sizes = dissent->its.text == dissent->firsts.text;
@@ -170,6 +168,21 @@ void agree_on_images(World& world, const LabelledSets& sets) {
                 fmt::format("{} to train and {} to test, of {} features", sets.train.count,
                             sets.test.count, sets.train.features()),
                 hash);
+}
+
+void agree_on_file(World& world, const std::filesystem::path& file) {
+  if (file.empty() || world.processes().size() == 1) return;
+  Hash hash;
+  std::ifstream in(file, std::ios::binary);
+  std::vector<char> piece(std::size_t{1} << 20U);
+  std::int64_t bytes = 0;
+  while (in) {
+    in.read(piece.data(), std::ssize(piece));
+    piece.resize(static_cast<std::size_t>(in.gcount()));
+    hash.add(piece);
+    bytes += in.gcount();
+  }
+  agree_on_data(world, "another " + file.string(), fmt::format("{} bytes", bytes), hash);
 }
 
 }  // namespace spdnn

@@ -16,5 +16,7 @@ void agree_on_config(World& world, const RunConfig& config);
 void agree_on_network(World& world, const Model& model);
 void agree_on_images(World& world, const Csr& images);
 void agree_on_images(World& world, const LabelledSets& sets);
+/// The whole content of a file; nothing where `file` is empty.
+void agree_on_file(World& world, const std::filesystem::path& file);
 
 }  // namespace spdnn

@@ -9,11 +9,13 @@
 namespace spdnn {
 
 std::string profile_cache_file() {
+  // Hosts may share a folder, and devices of one name need not be as fast on all of them.
+  const std::string file = "/spdnn-gpu/profile-" + host_name() + ".json";
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0') {
-    return std::string(cache) + "/spdnn-gpu/profile.json";
+    return cache + file;
   }
   const char* home = std::getenv("HOME");
-  return home == nullptr ? "" : std::string(home) + "/.cache/spdnn-gpu/profile.json";
+  return home == nullptr ? "" : home + ("/.cache" + file);
 }
 
 void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs) {
@@ -60,28 +62,29 @@ std::vector<DeviceSpec> resolve_devices(const RunConfig& config) {
   return specs;
 }
 
-bool is_logical(const DeviceSpec& spec) {
-  return spec.slowdown > 1.0 || !spec.slowdown_changes.empty() || spec.sms > 0;
-}
-
-std::string device_label(const DeviceSpec& spec, const DeviceInfo& info) {
-  std::string label = info.name;
+RankDevice named(const DeviceSpec& spec) {
+  RankDevice device;
+  for (const DeviceInfo& listed : list_devices()) {
+    if (listed.kind == spec.kind && listed.index == spec.index) device.name = listed.name;
+  }
   if (spec.kind == DeviceKind::cpu) {
-    label += fmt::format(", {} thread{}", spec.threads, spec.threads == 1 ? "" : "s");
+    device.name += fmt::format(", {} thread{}", spec.threads, spec.threads == 1 ? "" : "s");
   }
-  if (spec.sms > 0) label += fmt::format(", {} multiprocessors", spec.sms);
-  if (spec.slowdown > 1.0) label += fmt::format(", slowed {}×", spec.slowdown);
+  if (spec.sms > 0) device.name += fmt::format(", {} multiprocessors", spec.sms);
+  if (spec.slowdown > 1.0) device.name += fmt::format(", slowed {}×", spec.slowdown);
   for (const SlowdownChange& change : spec.slowdown_changes) {
-    label += fmt::format(", {}× from {} {} on", change.factor,
-                         spec.slowdown_by_seconds ? "second" : "step", change.at);
+    device.name += fmt::format(", {}× from {} {} on", change.factor,
+                               spec.slowdown_by_seconds ? "second" : "step", change.at);
   }
-  return label;
+  device.kind = to_string(spec.kind);
+  device.host = host_name();
+  device.logical = spec.slowdown > 1.0 || !spec.slowdown_changes.empty() || spec.sms > 0;
+  return device;
 }
 
-Profile profile_specs(const RunConfig& config, const Model& model,
-                      const std::vector<DeviceSpec>& specs) {
-  return measure_profile(model, {specs, config.memory_limit, profile_cache_file(), false,
-                                 config.precision, false, config.plan.chains});
+ProfileRequest profile_request(const RunConfig& config, const std::vector<DeviceSpec>& specs) {
+  return {specs, config.memory_limit, profile_cache_file(), false, config.precision,
+          false, config.plan.chains};
 }
 
 CostModel cost_of_specs(const RunConfig& config, const std::vector<DeviceSpec>& specs) {
@@ -89,8 +92,10 @@ CostModel cost_of_specs(const RunConfig& config, const std::vector<DeviceSpec>& 
 }
 
 Profile profile_devices(const RunConfig& config, const Model& model, bool refresh) {
-  return measure_profile(model, {resolve_devices(config), config.memory_limit, profile_cache_file(),
-                                 refresh, config.precision, true, config.plan.chains});
+  ProfileRequest request = profile_request(config, resolve_devices(config));
+  request.refresh = refresh;
+  request.floors = true;
+  return measure_profile(model, request);
 }
 
 }  // namespace spdnn

@@ -19,21 +19,18 @@ void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs);
 /// Gives each rank that has a part of a GPU the multiprocessors after those of the ranks before it.
 void part_gpus(std::vector<DeviceSpec>& specs);
 
-/// Where this user's measurements are kept; empty where there is no such place.
+/// Where this user's measurements of this host are kept; empty where there is no such place.
 [[nodiscard]] std::string profile_cache_file();
 
-/// Whether a device's times are no measure of hardware: it is slowed on purpose.
-[[nodiscard]] bool is_logical(const DeviceSpec& spec);
-
-/// A device's name with what was asked of it, for reports.
-[[nodiscard]] std::string device_label(const DeviceSpec& spec, const DeviceInfo& info);
+/// A device of this host, for reports.
+[[nodiscard]] RankDevice named(const DeviceSpec& spec);
 
 /// What images cost on `specs`' devices, for the compiler; through the profile cache as well.
 [[nodiscard]] CostModel cost_of_specs(const RunConfig& config,
                                       const std::vector<DeviceSpec>& specs);
 
-/// Measures `specs` on the model's layers, through the profile cache of this user.
-[[nodiscard]] Profile profile_specs(const RunConfig& config, const Model& model,
-                                    const std::vector<DeviceSpec>& specs);
+/// What a run wants measured of `specs`, through the profile cache of this user.
+[[nodiscard]] ProfileRequest profile_request(const RunConfig& config,
+                                             const std::vector<DeviceSpec>& specs);
 
 }  // namespace spdnn

@@ -73,13 +73,10 @@ void count_edges(const Model& given, const CompiledModel& network, const Outcome
 }
 
 /// What each rank did, and what they saved together.
-void describe_devices(const std::vector<DeviceSpec>& specs, const Profile& profile,
-                      const Outcome& outcome, RunResult& result) {
-  for (std::size_t rank = 0; rank < specs.size(); ++rank) {
-    DeviceResult device;
-    device.name = device_label(specs[rank], profile.ranks[rank].device);
-    device.kind = to_string(specs[rank].kind);
-    device.logical = is_logical(specs[rank]);
+void describe_devices(const std::vector<RankDevice>& devices, const Outcome& outcome,
+                      RunResult& result) {
+  for (std::size_t rank = 0; rank < devices.size(); ++rank) {
+    DeviceResult device = {devices[rank]};
     device.busy_s = outcome.ranks[rank].busy_s;
     device.idle_s = std::max(outcome.infer_s - device.busy_s, 0.0);
     device.images = outcome.ranks[rank].begun;
@@ -189,20 +186,6 @@ void write_results(const RunConfig& config, const Work& work, const Outcome& out
   }
 }
 
-/// Measures this process's devices, and learns what the others measured.
-Profile profile_job(const RunConfig& config, const Model& model, const Job& job, Progress& progress,
-                    RunResult& result) {
-  progress.phase = "profiling";
-  const double start = now_seconds();
-  RunConfig own = config;
-  if (config.memory_limit) *own.memory_limit /= job.world.local_processes();
-  Profile profile;
-  in_turn(job.world, [&] { profile = profile_specs(own, model, job.specs_here()); });
-  profile = join_profiles(job, std::move(profile));
-  result.seconds.profile += now_seconds() - start;
-  return profile;
-}
-
 /// Ranks of several processes hold what they share, or take over, in memory of their own.
 void level_batches(World& world, Plan& plan) {
   if (world.processes().size() == 1 || plan.helping == Helping::none) return;
@@ -224,10 +207,7 @@ MessageCost measure_job_messages(const Job& job) {
 Plan plan_job(const RunConfig& config, const ModelStats& stats, const Profile& profile,
               const Job& job, RunResult& result) {
   World& world = job.world;
-  PlanRequest request = config.plan;
-  // Within a process ranks share memory, where nothing has to be sent.
-  request.own_rows = config.partition.chosen() || world.processes().size() > 1;
-  Plan plan = make_plan(stats, profile, request);
+  Plan plan = make_plan(stats, profile, plan_request(config, job));
   level_batches(world, plan);
   if (world.processes().size() > 1 && plan.helping == Helping::images_then_rows) {
     const double start = now_seconds();
@@ -314,7 +294,10 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
   const Sources sources = load(config, world, progress, result);
   const CompiledModel network = compile_network(config, sources, job, progress, result);
 
-  const Profile profile = profile_job(config, network.model, job, progress, result);
+  progress.phase = "profiling";
+  const double start = now_seconds();
+  const Profile profile = profile_job(config, network.model, job);
+  result.seconds.profile += now_seconds() - start;
   const Work work = choose_images(sources.images, config.deduplicate_images);
   result.unique_images = work.images.rows();
   result.plan = plan_job(config, stats_of(network.model, work.images), profile, job, result);
@@ -355,7 +338,7 @@ RunResult infer(const RunConfig& config, Progress& progress, World& world) {
         measure_outputs(sources.labels, sources.model.outputs(), work.distinct.of, outcome.outputs);
   }
   result.peak_device_bytes = outcome.peak_device_bytes;
-  describe_devices(job.specs, profile, outcome, result);
+  describe_devices(job.devices, outcome, result);
   count_edges(sources.model, network, outcome, result.edges);
   if (result.rows) count_rows(outcome, *result.rows);
   verify(config, sources, work, std::move(sample), outcome, profile, progress, result);

@@ -2,10 +2,8 @@
 #include "job.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -14,6 +12,7 @@
 #include "compiled_cache.hpp"
 #include "devices.hpp"
 #include "pack.hpp"
+#include "shared_files.hpp"
 
 namespace spdnn {
 namespace {
@@ -25,9 +24,7 @@ namespace fs = std::filesystem;
 /// to all of them.
 std::vector<int> cores_here(World& world) {
   std::vector<int> cores = usable_cores();
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
-  std::string place = host.data();
+  std::string place = host_name();
   for (const int core : cores) place += fmt::format(" {}", core);
   const auto text = std::as_bytes(std::span(place));
   const auto places = gather_bytes(world.processes(), text);
@@ -110,13 +107,19 @@ void name_fields(Archive& archive, Spec& spec) {
           spec.slowdown_changes, spec.slowdown_by_seconds);
 }
 
+template <class Archive, class Device>
+requires std::is_same_v<std::remove_const_t<Device>, RankDevice>
+void name_fields(Archive& archive, Device& device) {
+  archive(device.name, device.kind, device.host, device.logical);
+}
+
 /// `times` has a list for each shape.
 template <class Archive, class Ranks>
 requires std::is_same_v<std::remove_const_t<Ranks>, DeviceProfile>
 void name_fields(Archive& archive, Ranks& rank) {
   archive(rank.device.kind, rank.device.index, rank.device.name, rank.device.threads,
           rank.device.multiprocessors, rank.device.compute_capability, rank.device.memory_bytes,
-          rank.slowdown, rank.memory_limit);
+          rank.slowdown, rank.memory_limit, rank.floors);
   for (auto& times : rank.times) {
     std::size_t count = times.size();
     archive(count);
@@ -127,17 +130,39 @@ void name_fields(Archive& archive, Ranks& rank) {
   }
 }
 
+/// All processes' profiles of their own ranks as one of all ranks.
+Profile join_profiles(const Job& job, Profile own) {
+  if (job.world.processes().size() == 1) return own;
+  Packer packer;
+  for (const DeviceProfile& rank : own.ranks) name_fields(packer, rank);
+  Profile all = {own.shapes, own.shape_of_layer, {}, {}};  // chains run within one process alone
+  for (const auto& bytes : gather_bytes(job.world.processes(), packer.bytes())) {
+    for (Unpacker unpacker(bytes); !unpacker.exhausted();) {
+      DeviceProfile& rank = all.ranks.emplace_back();
+      rank.times.resize(own.shapes.size());
+      name_fields(unpacker, rank);
+    }
+  }
+  return all;
+}
+
 }  // namespace
 
 Job make_job(const RunConfig& config, World& world) {
   if (world.processes().size() == 1) {
     std::vector<DeviceSpec> specs = resolve_devices(config);
     const Range all = {0, std::ssize(specs)};
-    return {world, std::move(specs), all};
+    std::vector<RankDevice> devices;
+    for (const DeviceSpec& spec : specs) devices.push_back(named(spec));
+    return {world, std::move(specs), all, std::move(devices)};
   }
   const std::vector<DeviceSpec> own = devices_here(config, world);
   Packer packer;
-  for (const DeviceSpec& spec : own) name_fields(packer, spec);
+  for (const DeviceSpec& spec : own) {
+    const RankDevice device = named(spec);
+    name_fields(packer, spec);
+    name_fields(packer, device);
+  }
   const std::vector<std::byte>& packed = packer.bytes();
   Job job = {world, {}, {}};
   const auto all = gather_bytes(world.processes(), packed);
@@ -145,6 +170,7 @@ Job make_job(const RunConfig& config, World& world) {
     const auto first = std::ssize(job.specs);
     for (Unpacker unpacker(all[p]); !unpacker.exhausted();) {
       name_fields(unpacker, job.specs.emplace_back());
+      name_fields(unpacker, job.devices.emplace_back());
     }
     if (static_cast<int>(p) == world.processes().rank()) job.here = {first, std::ssize(job.specs)};
   }
@@ -188,19 +214,23 @@ void in_turn(World& world, const std::function<void()>& task) {
   if (world.local_process() != 0) task();
 }
 
-Profile join_profiles(const Job& job, Profile own) {
-  if (job.world.processes().size() == 1) return own;
-  Packer packer;
-  for (const DeviceProfile& rank : own.ranks) name_fields(packer, rank);
-  Profile all = {own.shapes, own.shape_of_layer, {}, {}};  // chains run within one process alone
-  for (const auto& bytes : gather_bytes(job.world.processes(), packer.bytes())) {
-    for (Unpacker unpacker(bytes); !unpacker.exhausted();) {
-      DeviceProfile& rank = all.ranks.emplace_back();
-      rank.times.resize(own.shapes.size());
-      name_fields(unpacker, rank);
-    }
-  }
-  return all;
+Profile profile_job(const RunConfig& config, const Model& model, const Job& job, bool refresh,
+                    bool floors) {
+  ProfileRequest request = profile_request(config, job.specs_here());
+  if (request.memory_limit) *request.memory_limit /= job.world.local_processes();
+  request.floors = floors;
+  // The others of a host find what the first one has measured.
+  request.refresh = refresh && job.world.local_process() == 0;
+  Profile profile;
+  in_turn(job.world, [&] { profile = measure_profile(model, request); });
+  return join_profiles(job, std::move(profile));
+}
+
+PlanRequest plan_request(const RunConfig& config, const Job& job) {
+  PlanRequest request = config.plan;
+  // Within a process ranks share memory, where nothing has to be sent.
+  request.own_rows = config.partition.chosen() || job.world.processes().size() > 1;
+  return request;
 }
 
 CompiledModel share_compiled(const Job& job, const Model& model,
@@ -209,16 +239,9 @@ CompiledModel share_compiled(const Job& job, const Model& model,
   CompiledModel own;
   if (job.leads()) own = compile();
   const std::string key = "shared";
-  std::string folder = (fs::temp_directory_path() / "spdnn-gpu-XXXXXX").string();
-  if (mkdtemp(folder.data()) == nullptr) {
-    throw SystemError(
-        fmt::format("{}: the folder can't be made; set TMPDIR to one that may be "
-                    "written",
-                    folder));
-  }
-  const auto remove = [&folder](void*) { fs::remove_all(folder); };
-  const std::unique_ptr<void, decltype(remove)> removed(folder.data(), remove);
-  const fs::path file = fs::path(folder) / "compiled-shared.spdnn";
+  const TemporaryFolder temporary;
+  const fs::path& folder = temporary.path();
+  const fs::path file = folder / "compiled-shared.spdnn";
   std::vector<std::byte> bytes;
   if (job.leads()) {
     write_compiled(folder, key, model, own);

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "spdnn/run.hpp"
@@ -14,8 +15,9 @@ namespace spdnn {
 /// The ranks of a run, in one process or several.
 struct Job {
   World& world;
-  std::vector<DeviceSpec> specs;  ///< of all ranks; only this process's know their cores
-  Range here;                     ///< this process's ranks
+  std::vector<DeviceSpec> specs;         ///< of all ranks; only this process's know their cores
+  Range here;                            ///< this process's ranks
+  std::vector<RankDevice> devices = {};  ///< of all ranks
 
   /// Whether this process gathers, checks and writes what is found.
   [[nodiscard]] bool leads() const { return world.processes().rank() == 0; }
@@ -45,8 +47,14 @@ struct Job {
 /// caches that the first one wrote, and measure alone.
 void in_turn(World& world, const std::function<void()>& task);
 
-/// All processes' profiles of their own ranks as one of all ranks.
-[[nodiscard]] Profile join_profiles(const Job& job, Profile own);
+/// All ranks' devices, each measured by its process on the model's layers, through the profile
+/// cache of this user. `refresh` measures again what is remembered; `floors` measures what reports
+/// set times beside, too.
+[[nodiscard]] Profile profile_job(const RunConfig& config, const Model& model, const Job& job,
+                                  bool refresh = false, bool floors = false);
+
+/// What a configuration asks of the plan of such a job.
+[[nodiscard]] PlanRequest plan_request(const RunConfig& config, const Job& job);
 
 /// The network that the first process compiled, on every process. `model` is the one given, which
 /// they all have; `compile` is called on the first alone.

@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <numeric>
 
+#include "agreement.hpp"
 #include "devices.hpp"
+#include "job.hpp"
 #include "labelled.hpp"
+#include "pack.hpp"
 #include "sources.hpp"
 #include "spdnn/limits.hpp"
 #include "spdnn/run.hpp"
@@ -82,11 +86,12 @@ void set_share(const Plan& plan, std::size_t rank, DeviceSpeed& speed) {
 }
 
 /// Every distinct layer with its fastest kernel.
-void measure_layers(const RunConfig& config, bool refresh, NodeReport& report) {
-  const Sources sources = load_sources(config);
-  const Profile profile = profile_devices(config, sources.model, refresh);
+void measure_layers(const RunConfig& config, const Job& job, bool refresh, NodeReport& report) {
+  Sources sources;
+  in_turn(job.world, [&] { sources = load_sources(config); });
+  const Profile profile = profile_job(config, sources.model, job, refresh, true);
   const ModelStats stats = stats_of(sources.model, sources.images);
-  const Plan plan = make_plan(stats, profile, config.plan);
+  const Plan plan = make_plan(stats, profile, plan_request(config, job));
   double images_per_s = 0.0;
   for (std::size_t r = 0; r < profile.ranks.size(); ++r) {
     const DeviceProfile& rank = profile.ranks[r];
@@ -114,15 +119,16 @@ void measure_layers(const RunConfig& config, bool refresh, NodeReport& report) {
 }
 
 /// Steps of training over a few images, and the shares that follow.
-void measure_steps(const RunConfig& config, const std::vector<DeviceSpec>& specs, bool refresh,
-                   NodeReport& report) {
+void measure_steps(const RunConfig& config, const Job& job, bool refresh, NodeReport& report) {
   TrainSpec spec = *config.train;
   spec.split = config.plan.split;
   spec.memory_limit = config.memory_limit;
   if (!refresh) spec.profile_cache = profile_cache_file();
   const LabelledSets sets = load_labelled(config.input).sets;
-  const TrainingPlan plan = plan_training(spec, sets.train, specs);
-  for (std::size_t r = 0; r < specs.size(); ++r) {
+  const TrainingPlan plan =
+      plan_training(spec, sets.train, job.specs, [&](const auto& body) { job.run_ranks(body); });
+  if (!job.leads()) return;
+  for (std::size_t r = 0; r < job.specs.size(); ++r) {
     for (const CostCurve::Point& point : plan.costs[r].curve.points()) {
       const double seconds = plan.costs[r].factor * point.seconds;
       if (point.count == 0 || seconds <= 0.0) continue;
@@ -191,41 +197,64 @@ void measure_collectives(Communicator& comm, NodeReport& report) {
                         {"all_reduce", least_reduce, rate_of(kSentBytes, reduced, least_reduce)}};
 }
 
+/// Measures what is on this host in turn, while other hosts do the same; a device that several of
+/// its ranks have, once.
+void measure_devices(const Job& job, NodeReport& report) {
+  const std::size_t ranks = job.specs.size();
+  std::vector<std::size_t> twins;       // by rank, the first one on the same device
+  std::map<std::string, int> measured;  // by host
+  std::vector<int> turns;
+  for (std::size_t r = 0; r < ranks; ++r) {
+    std::size_t twin = 0;
+    while (job.devices[twin].host != job.devices[r].host ||
+           !same_device(job.specs[twin], job.specs[r])) {
+      ++twin;
+    }
+    twins.push_back(twin);
+    turns.push_back(twin == r ? measured[job.devices[r].host]++ : -1);
+  }
+  Packer packer;
+  for (int turn = 0; turn <= *std::max_element(turns.begin(), turns.end()); ++turn) {
+    job.world.processes().barrier();
+    for (std::int64_t r = job.here.begin; r < job.here.end; ++r) {
+      if (turns[r] != turn) continue;
+      DeviceSpeed speed;
+      measure_limits(job.specs[r], speed);
+      packer(r, speed.fma_per_s, speed.memory_bytes_per_s, speed.copy_bytes_per_s,
+             speed.host_bytes_per_s);
+    }
+  }
+  report.devices.resize(ranks);
+  for (const auto& bytes : gather_bytes(job.world.processes(), packer.bytes())) {
+    for (Unpacker unpacker(bytes); !unpacker.exhausted();) {
+      std::int64_t rank = 0;
+      unpacker(rank);
+      DeviceSpeed& speed = report.devices[rank];
+      unpacker(speed.fma_per_s, speed.memory_bytes_per_s, speed.copy_bytes_per_s,
+               speed.host_bytes_per_s);
+    }
+  }
+  for (std::size_t r = 0; r < ranks; ++r) {
+    report.devices[r] = report.devices[twins[r]];
+    static_cast<RankDevice&>(report.devices[r]) = job.devices[r];
+  }
+}
+
 }  // namespace
 
-NodeReport measure_node(const RunConfig& config, bool refresh) {
+NodeReport measure_node(const RunConfig& config, bool refresh, World& world) {
+  agree_on_config(world, config);
+  const Job job = make_job(config, world);
   NodeReport report;
   report.job = config.job;
-  const std::vector<DeviceSpec> specs = resolve_devices(config);
-  for (const DeviceSpec& spec : specs) {
-    DeviceInfo info;
-    for (const DeviceInfo& listed : list_devices()) {
-      if (listed.kind == spec.kind && listed.index == spec.index) info = listed;
-    }
-    DeviceSpeed& speed = report.devices.emplace_back();
-    speed.name = device_label(spec, info);
-    speed.kind = to_string(spec.kind);
-    speed.logical = is_logical(spec);
-    const auto twin = std::find_if(specs.begin(), specs.end(), [&](const DeviceSpec& other) {
-      return same_device(other, spec);
-    });
-    const auto first = static_cast<std::size_t>(twin - specs.begin());
-    if (first + 1 < report.devices.size()) {
-      speed.fma_per_s = report.devices[first].fma_per_s;
-      speed.memory_bytes_per_s = report.devices[first].memory_bytes_per_s;
-      speed.copy_bytes_per_s = report.devices[first].copy_bytes_per_s;
-      speed.host_bytes_per_s = report.devices[first].host_bytes_per_s;
-    } else {
-      measure_limits(spec, speed);
-    }
-  }
+  measure_devices(job, report);
   if (config.job == "train") {
-    measure_steps(config, specs, refresh, report);
+    measure_steps(config, job, refresh, report);
   } else {
-    measure_layers(config, refresh, report);
+    measure_layers(config, job, refresh, report);
   }
-  if (specs.size() > 1) {
-    run_ranks(static_cast<int>(specs.size()), [&](Communicator& comm) {
+  if (job.specs.size() > 1) {
+    job.run_ranks([&](Communicator& comm) {
       measure_links(comm, report);
       measure_collectives(comm, report);
     });

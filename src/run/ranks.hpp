@@ -19,9 +19,6 @@ struct Outcome {
   std::int64_t peak_device_bytes = 0;
 };
 
-/// Calls what it is given once for each rank of this process.
-using RunRanks = std::function<void(const std::function<void(Communicator&)>& body)>;
-
 /// Opens the devices of this process's ranks and runs the context's images on them, together with
 /// the other processes. What all ranks found is in the first process. `profile_range` marks the
 /// timed part for profilers. `run_ranks` joins the ranks, if not as the job does. Throws the first

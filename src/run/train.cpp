@@ -11,6 +11,7 @@
 #include "join.hpp"
 #include "labelled.hpp"
 #include "memory.hpp"
+#include "shared_files.hpp"
 #include "verify.hpp"
 
 namespace spdnn {
@@ -59,17 +60,10 @@ class Metrics {
   std::vector<std::string> lines_;
 };
 
-void describe_devices(const std::vector<DeviceSpec>& specs, RunResult& result) {
+void describe_devices(const std::vector<RankDevice>& devices, RunResult& result) {
   const TrainResult& train = *result.train;
-  for (std::size_t rank = 0; rank < specs.size(); ++rank) {
-    DeviceInfo info;
-    for (const DeviceInfo& listed : list_devices()) {
-      if (listed.kind == specs[rank].kind && listed.index == specs[rank].index) info = listed;
-    }
-    DeviceResult device;
-    device.name = device_label(specs[rank], info);
-    device.kind = to_string(specs[rank].kind);
-    device.logical = is_logical(specs[rank]);
+  for (std::size_t rank = 0; rank < devices.size(); ++rank) {
+    DeviceResult device = {devices[rank]};
     device.busy_s = train.rank_seconds[rank];
     device.idle_s = std::max(train.train_s - device.busy_s, 0.0);
     device.images = train.rank_images[rank];
@@ -110,8 +104,15 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   result.seconds.load = now_seconds() - start;
 
   TrainSpec spec = *config.train;
-  fs::create_directories(config.output);
+  agree_on_file(world, spec.start_from);
+  for (const LayerSpec& layer : spec.layers) agree_on_file(world, layer.mask);
+  if (world.processes().rank() == 0) fs::create_directories(config.output);
   spec.checkpoint.folder = config.output / "checkpoints";
+  std::optional<SharedFolder> checkpoints;
+  if (spec.checkpoint.resume) {
+    checkpoints.emplace(world, spec.checkpoint.folder);
+    spec.checkpoint.folder = checkpoints->path();  // the first process alone writes any
+  }
   const Job job = make_job(config, world);
   spec.split = config.plan.split;
   spec.partition = config.partition;
@@ -150,7 +151,7 @@ RunResult run_training(const RunConfig& config, Progress& progress, World& world
   result.rows = std::move(trained.rows);
   result.train = std::move(trained);
   if (result.train->test.images > 0) result.labelled = result.train->test;
-  describe_devices(job.specs, result);
+  describe_devices(job.devices, result);
   result.peak_host_bytes = peak_host_bytes();
   result.peak_device_bytes = result.train->peak_device_bytes;
   check_bars(config.require, result);

@@ -17,7 +17,7 @@ namespace spdnn::train {
 /// Who else is there while a device is measured.
 struct Company {
   std::int64_t cpu_ranks = 1;  ///< that share the host's memory
-  std::int64_t twins = 1;      ///< measured at the same time
+  std::int64_t twins = 1;      ///< of the same host, measured at the same time
 };
 
 struct DeviceCost {

@@ -97,36 +97,51 @@ CollectiveCost measure_halos(const TrainSpec& spec, const std::vector<TrainLayer
   return cost;
 }
 
-/// By rank, the first one whose device is alike: it measures for all of them.
-std::vector<std::size_t> first_twins(Communicator& comm, const Device& device) {
-  const auto own = static_cast<std::int64_t>(std::hash<std::string>()(name_of_kind(device.info())));
-  std::vector<std::int64_t> kinds(static_cast<std::size_t>(comm.size()));
-  const std::vector<std::int64_t> ones(kinds.size(), 1);
-  comm.all_gather(&own, kinds.data(), ones, DType::i64, nullptr);
-  std::vector<std::size_t> first;
-  for (const std::int64_t kind : kinds) {
-    first.push_back(
-        static_cast<std::size_t>(std::find(kinds.begin(), kinds.end(), kind) - kinds.begin()));
-  }
-  return first;
+/// What a rank's device is, and on which host: equal numbers stand for equal names.
+struct Place {
+  std::int64_t host = 0, kind = 0;
+  bool operator==(const Place&) const = default;
+};
+
+/// By rank.
+std::vector<Place> places_of(Communicator& comm, const Device& device) {
+  const auto number = [](const std::string& name) {
+    return static_cast<std::int64_t>(std::hash<std::string>()(name));
+  };
+  const Place own = {number(host_name()), number(name_of_kind(device.info()))};
+  std::vector<Place> places(static_cast<std::size_t>(comm.size()));
+  comm.all_gather(&own, places.data(), std::vector<std::int64_t>(places.size(), 2), DType::i64,
+                  nullptr);
+  return places;
 }
 
-/// Everybody's device. Those that are alike are measured at once, since in training they share
-/// caches and memory too, and the first one's times count for all of them.
+/// Everybody's device. Those of a host that are alike are measured at once, since in training they
+/// share caches and memory too, and the first one's times count for all of them; hosts measure
+/// side by side.
 std::vector<DeviceCost> measure_all(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                                     const std::vector<DeviceSpec>& devices, Communicator& comm,
                                     Device& device, bool rows) {
-  const auto cpu_ranks = std::count_if(devices.begin(), devices.end(), [](const DeviceSpec& d) {
-    return d.kind == DeviceKind::cpu;
-  });
-  const std::vector<std::size_t> first = first_twins(comm, device);
-  const std::size_t own_kind = first[static_cast<std::size_t>(comm.rank())];
-  const auto twins = std::count(first.begin(), first.end(), own_kind);
+  const std::vector<Place> places = places_of(comm, device);
+  const Place own_place = places[static_cast<std::size_t>(comm.rank())];
+  Company company = {0, std::count(places.begin(), places.end(), own_place)};
+  std::vector<std::size_t> first;  // by rank, the one that measures for it
+  std::vector<std::size_t> turns;  // by rank, kinds of its host that are measured before its own
+  for (std::size_t r = 0; r < places.size(); ++r) {
+    const bool here = places[r].host == own_place.host;
+    if (here && devices[r].kind == DeviceKind::cpu) ++company.cpu_ranks;
+    const auto twin = std::find(places.begin(), places.end(), places[r]);
+    first.push_back(static_cast<std::size_t>(twin - places.begin()));
+    std::size_t turn = 0;
+    for (std::size_t f = 0; f < first[r]; ++f) {
+      if (first[f] == f && places[f].host == places[r].host) ++turn;
+    }
+    turns.push_back(turn);
+  }
   std::vector<double> own;
-  for (std::size_t turn = 0; turn < first.size(); ++turn) {
+  for (std::size_t turn = 0; turn <= *std::max_element(turns.begin(), turns.end()); ++turn) {
     comm.barrier();
-    if (turn != own_kind) continue;
-    own = to_numbers(measure_device(spec, layers, device, {cpu_ranks, twins}, rows));
+    if (turn != turns[static_cast<std::size_t>(comm.rank())]) continue;
+    own = to_numbers(measure_device(spec, layers, device, company, rows));
   }
   const std::int64_t size = std::ssize(own);
   std::vector<std::int64_t> sizes(first.size());
@@ -226,11 +241,19 @@ TrainLayout given_layout(const TrainSpec& spec, const TrainProblem& problem, int
   return layout;
 }
 
-bool all_alike(const std::vector<DeviceSpec>& devices) {
-  return std::all_of(devices.begin(), devices.end(), [&](const DeviceSpec& d) {
-    const DeviceSpec& first = devices.front();
-    return same_device(d, first) && d.slowdown == first.slowdown && d.slowdown_changes.empty();
-  });
+/// Whether the configuration asks for the same of every rank, and they have it of the same kind,
+/// which on several hosts may be another one.
+bool all_alike(const std::vector<DeviceSpec>& devices, Communicator& comm, const Device& device) {
+  const std::vector<Place> places = places_of(comm, device);
+  const DeviceSpec& first = devices.front();
+  for (std::size_t r = 0; r < devices.size(); ++r) {
+    const DeviceSpec& d = devices[r];
+    if (!same_device(d, first) || d.slowdown != first.slowdown || !d.slowdown_changes.empty() ||
+        places[r].kind != places.front().kind) {
+      return false;
+    }
+  }
+  return true;
 }
 
 Strategy strategy_of(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
@@ -318,7 +341,7 @@ std::string choose_leader(TrainLayout& layout, const std::vector<bool>& beside_f
 StepPlan plan_steps(const TrainSpec& spec, const std::vector<TrainLayer>& layers,
                     const std::vector<DeviceSpec>& devices, Communicator& comm, Device& device,
                     const TrainCosts* known) {
-  const bool alike = all_alike(devices);
+  const bool alike = all_alike(devices, comm, device);
   const bool follow = spec.rebalance.value_or(!alike) && comm.size() > 1;
   Strategy strategy = strategy_of(spec, layers, devices);
   const std::int64_t grain = largest(comm, grain_of(device.info()));

@@ -225,7 +225,7 @@ Beginning begin_training(const TrainSpec& spec, const LabelledImages& train, Tra
 }  // namespace
 
 TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
-                           const std::vector<DeviceSpec>& devices) {
+                           const std::vector<DeviceSpec>& devices, const RunRanks& run_ranks) {
   check_precision(spec, devices);
   const Planes planes(train.channels, train.height, train.width);
   const std::vector<TrainLayer> layers = make_layers(spec, planes, {});
@@ -233,7 +233,7 @@ TrainingPlan plan_training(const TrainSpec& spec, const LabelledImages& train,
   for (const TrainLayer& layer : layers) {
     plan.edges_per_image += static_cast<double>(layer.pattern.nnz() * layer.features_per_unit());
   }
-  run_ranks(static_cast<int>(devices.size()), [&](Communicator& comm) {
+  run_ranks([&](Communicator& comm) {
     const std::unique_ptr<Device> device = open_device(devices[comm.rank()]);
     StepPlan found = plan_measured(spec, layers, devices, comm, *device, Strategy::data);
     if (comm.rank() != 0) return;

@@ -1,4 +1,4 @@
-"""spdnn-gpu run in several processes: results, errors and ends as of one process.
+"""spdnn-gpu in several processes: results, errors and ends as of one process.
 
 usage: mpi_run_test.py MPIEXEC PROGRAM [TEST…]; SPDNN_DATA may name the official data.
 """
@@ -33,7 +33,9 @@ def write_idx(path, shape, content):
         file.write(bytes([0, 0, 8, len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + content)
 
 
-class MpiRun(unittest.TestCase):
+class Processes(unittest.TestCase):
+    program = [PROGRAM]
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
@@ -44,11 +46,14 @@ class MpiRun(unittest.TestCase):
     def start(self, processes, config, output, *options):
         """With 0 processes, without a launcher."""
         (self.folder / "config.json").write_text(json.dumps(config))
+        return self.launch(processes, "run", "config.json", "--output", output, *options)
+
+    def launch(self, processes, *arguments):
         launcher = [] if processes == 0 else [
             MPIEXEC, "-n", str(processes), "--oversubscribe", "--allow-run-as-root",
             "-x", "ASAN_OPTIONS=detect_leaks=0"]
         return subprocess.Popen(
-            [*launcher, PROGRAM, "run", "config.json", "--output", output, *options],
+            [*launcher, *self.program, *arguments],
             cwd=self.folder, env=self.environment, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True)
 
@@ -63,6 +68,30 @@ class MpiRun(unittest.TestCase):
         self.assertEqual(status, 0, out + err)
         return json.loads((self.folder / output / "result.json").read_text()), out
 
+    def write_images(self):
+        draw = random.Random(3)
+        pictures = [bytes(draw.randrange(256) for _ in range(64)) for _ in range(4)]
+        for part, count in (("train", 600), ("t10k", 100)):
+            labels = bytes(draw.randrange(4) for _ in range(count))
+            pixels = b"".join(
+                bytes(draw.randrange(256) if draw.random() < 0.3 else p for p in pictures[label])
+                for label in labels)
+            write_idx(self.folder / f"set/{part}-images-idx3-ubyte.gz", (count, 8, 8), pixels)
+            write_idx(self.folder / f"set/{part}-labels-idx1-ubyte.gz", (count,), labels)
+
+    def training(self, ranks, epochs=10):  # of 10 steps each
+        return {"job": "train", "model": {"layers": [
+                    {"outputs": 48, "density": 0.3},
+                    {"outputs": 4, "topology": "dense", "activation": "identity"}]},
+                "input": {"mnist": "set"}, "train": {"epochs": epochs, "batch": 64},
+                "devices": json.loads(cpus(ranks))}
+
+    def losses(self, output):
+        lines = (self.folder / output / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["train_loss"] for line in lines]
+
+
+class MpiRun(Processes):
     def test_generated_network(self):
         config = {"model": {"radixnet": {"neurons": 1024, "layers": 12, "bias": -0.2}},
                   "input": {"digits": {"images": 700}}, "save_outputs": True,
@@ -160,28 +189,6 @@ class MpiRun(unittest.TestCase):
         # What is not said to be alike may differ.
         self.result(2, config, "out", "--set", "/memory_limit=1GB")
 
-    def write_images(self):
-        draw = random.Random(3)
-        pictures = [bytes(draw.randrange(256) for _ in range(64)) for _ in range(4)]
-        for part, count in (("train", 600), ("t10k", 100)):
-            labels = bytes(draw.randrange(4) for _ in range(count))
-            pixels = b"".join(
-                bytes(draw.randrange(256) if draw.random() < 0.3 else p for p in pictures[label])
-                for label in labels)
-            write_idx(self.folder / f"set/{part}-images-idx3-ubyte.gz", (count, 8, 8), pixels)
-            write_idx(self.folder / f"set/{part}-labels-idx1-ubyte.gz", (count,), labels)
-
-    def training(self, ranks, epochs=10):  # of 10 steps each
-        return {"job": "train", "model": {"layers": [
-                    {"outputs": 48, "density": 0.3},
-                    {"outputs": 4, "topology": "dense", "activation": "identity"}]},
-                "input": {"mnist": "set"}, "train": {"epochs": epochs, "batch": 64},
-                "devices": json.loads(cpus(ranks))}
-
-    def losses(self, output):
-        lines = (self.folder / output / "metrics.jsonl").read_text().splitlines()
-        return [json.loads(line)["train_loss"] for line in lines]
-
     def test_training(self):
         self.write_images()
         one, _ = self.result(0, self.training(4), "one")
@@ -212,6 +219,31 @@ class MpiRun(unittest.TestCase):
         self.result(2, self.training(2), "two")
         for a, b in zip(self.losses("one"), self.losses("two")):
             self.assertAlmostEqual(a, b, delta=1e-4)
+
+    def test_bench_node(self):
+        config = {"model": {"radixnet": {"neurons": 1024, "layers": 2, "bias": -0.2}},
+                  "input": {"digits": {"images": 300}}, "devices": json.loads(cpus(3))}
+        (self.folder / "config.json").write_text(json.dumps(config))
+        self.write_images()
+        (self.folder / "train.json").write_text(json.dumps(self.training(3)))
+        for name, items in (("config.json", 300), ("train.json", 64)):
+            with self.subTest(name):
+                process = self.launch(2, "bench", "node", name, "--json", "--html", "node.html")
+                out, err = process.communicate(timeout=120)
+                self.assertEqual(process.returncode, 0, out + err)
+                node = json.loads(out)  # one process speaks
+                self.assertEqual(sum(device["share"] for device in node["devices"]), items)
+                for device in node["devices"]:
+                    self.assertGreater(device["fma_per_s"], 0)
+                    self.assertGreater(len(device["works"]), 0)
+                self.assertEqual(sorted((link["from"], link["to"]) for link in node["links"]),
+                                 [(a, b) for a in range(3) for b in range(3) if a != b])
+                self.assertTrue((self.folder / "node.html").exists())
+        (self.folder / "config.json").write_text(json.dumps({**config, "devices": config["devices"][:1]}))
+        process = self.launch(2, "bench", "node", "config.json")
+        out, err = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 2, out + err)
+        self.assertEqual(err.count("error:"), 1, err)
 
     def newest_checkpoint(self):
         """The epoch after which it was written, or 0."""
@@ -254,6 +286,73 @@ class MpiRun(unittest.TestCase):
         # With the patience that is the default, 20 s, a run is to end within 30 s.
         line = self.strike(signal.SIGSTOP, 3 + 10, "--set", "/comm/patience_seconds=3")
         self.assertIn("no sign of life", line)
+
+
+# Processes that think they are on hosts of their own: each has a host name and file systems of its own.
+SEPARATE = ["unshare", "--uts", "--mount"]
+
+
+def can_separate():
+    try:
+        return subprocess.run([*SEPARATE, "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@unittest.skipUnless(can_separate(), "unshare, of util-linux, may not make namespaces here")
+class MpiHosts(Processes):
+    def setUp(self):
+        super().setUp()
+        self.write_images()
+        cpu = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        (self.folder / "cpuinfo").write_text("".join(
+            "model name : Another One\n" if line.startswith("model name") else line + "\n"
+            for line in cpu))
+        for name in ("hidden", "out"):
+            (self.folder / name).mkdir()
+
+    def separate(self, second):
+        """From here on every process is on a host of its own; the second prepares its with a shell
+        command."""
+        script = ('hostname host$OMPI_COMM_WORLD_RANK; '
+                  f'if [ $OMPI_COMM_WORLD_RANK = 1 ]; then {second}; fi; exec "$0" "$@"')
+        self.program = [*SEPARATE, "sh", "-e", "-c", script, PROGRAM]
+
+    def test_hosts_are_told_apart(self):
+        if "Another One" not in (self.folder / "cpuinfo").read_text():
+            self.skipTest("/proc/cpuinfo names no model here")
+        self.separate("true")
+        alike, out = self.result(2, self.training(2), "alike", "--set", "/split=profiled")
+        self.assertEqual([device["host"] for device in alike["devices"]], ["host0", "host1"])
+        self.assertIn("on host1", out)
+        self.assertEqual(alike["train"]["shares"][0]["images"], [32, 32])
+        self.assertEqual(alike["train"]["shares"][0]["predicted_s"], 0, "they were measured")
+        self.separate("mount --bind cpuinfo /proc/cpuinfo")
+        unlike, _ = self.result(2, self.training(2), "unlike", "--set", "/split=profiled")
+        self.assertIn("Another One", unlike["devices"][1]["name"])
+        self.assertGreater(unlike["train"]["shares"][0]["predicted_s"], 0, "they were not measured")
+
+    def test_resumes_where_only_the_first_host_has_checkpoints(self):
+        self.separate("mount --bind hidden out")
+        self.result(2, self.training(2, epochs=4), "out")
+        newest = self.folder / "out/checkpoints/checkpoint-000004.safetensors"
+        undisturbed = newest.read_bytes()
+        newest.unlink()
+        resumed, _ = self.result(2, self.training(2, epochs=4), "out", "--resume")
+        self.assertEqual(resumed["train"]["resumed_epochs"], 3)
+        self.assertEqual(newest.read_bytes(), undisturbed)
+        self.assertEqual(list((self.folder / "hidden").iterdir()), [])
+
+    def test_hosts_with_other_files(self):
+        self.result(0, self.training(1, epochs=2), "first")
+        start, other = sorted((self.folder / "first/checkpoints").iterdir())
+        self.separate(f"mount --bind {other} {start}")
+        config = self.training(2)
+        config["train"]["start_from"] = str(start)
+        status, _, err = self.run_program(2, config, "out")
+        self.assertEqual(status, 2, err)
+        self.assertEqual(err.count("error:"), 1, err)
+        self.assertIn(f"process 1 (host host1) has another {start}", err)
 
 
 def pid_of_rank(launcher, rank):

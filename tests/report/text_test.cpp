@@ -16,8 +16,8 @@ RunResult example() {
   RunResult r;
   r.status = "verified";
   r.job = "infer";
-  r.devices = {{"Some CPU, 1 thread", "cpu", false, 1.75, 0.05, 30'000},
-               {"Some CPU, 1 thread, slowed 2×", "cpu", true, 1.7, 0.1, 30'000}};
+  r.devices = {{{"Some CPU, 1 thread", "cpu", "a", false}, 1.75, 0.05, 30'000},
+               {{"Some CPU, 1 thread, slowed 2×", "cpu", "a", true}, 1.7, 0.1, 30'000}};
   r.plan.strategy = Strategy::data;
   r.plan.images = {{0, 30'000}, {30'000, 60'000}};
   r.plan.batch = {30'000, 30'000};
@@ -138,6 +138,15 @@ TEST(Summary, SaysTheVerdictFirstAndBothRates) {
         "note: a reason", "note: a note"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << " in:\n" << text;
   }
+}
+
+TEST(Summary, NamesHostsWhereThereAreSeveral) {
+  RunResult r = example();
+  EXPECT_EQ(result_summary(r).find(" on a"), std::string::npos);
+  r.devices[1].host = "b";
+  const std::string text = result_summary(r);
+  EXPECT_NE(text.find("Some CPU, 1 thread on a "), std::string::npos) << text;
+  EXPECT_NE(text.find("slowed 2× on b (logical)"), std::string::npos) << text;
 }
 
 TEST(Summary, NamesFailures) {
