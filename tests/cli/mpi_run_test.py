@@ -355,6 +355,48 @@ class MpiHosts(Processes):
         self.assertIn(f"process 1 (host host1) has another {start}", err)
 
 
+HOSTS = pathlib.Path(__file__).resolve().parents[2] / "tools/hosts"
+
+
+def can_make_hosts():
+    try:
+        return subprocess.run([HOSTS, "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@unittest.skipUnless(can_make_hosts(), "tools/hosts can make none here")
+class TcpHosts(Processes):
+    """Processes that reach one another over TCP alone."""
+
+    def on_hosts(self, config, output):
+        (self.folder / "config.json").write_text(json.dumps(config))
+        command = [HOSTS, "--processes", "2"]
+        ran = subprocess.run([*command, "env", "ASAN_OPTIONS=detect_leaks=0", PROGRAM, "run",
+                              "config.json", "--output", output],
+                             cwd=self.folder, env=self.environment, timeout=120,
+                             capture_output=True, text=True)
+        self.assertEqual(ran.returncode, 0, ran.stdout + ran.stderr)
+        result = json.loads((self.folder / output / "result.json").read_text())
+        self.assertEqual([device["host"] for device in result["devices"]],
+                         ["host1", "host1", "host2", "host2"])
+
+    def test_results_are_those_of_one_process(self):
+        config = {"model": {"radixnet": {"neurons": 1024, "layers": 12, "bias": -0.2}},
+                  "input": {"digits": {"images": 500}}, "save_outputs": True,
+                  "devices": json.loads(cpus(4))}
+        self.result(0, config, "one")
+        for strategy in ("data_then_model", "model", "grid"):
+            with self.subTest(strategy):
+                self.on_hosts({**config, "strategy": strategy}, "several")
+                self.assertEqual((self.folder / "one/outputs.tsv").read_bytes(),
+                                 (self.folder / "several/outputs.tsv").read_bytes())
+        self.write_images()
+        self.result(0, self.training(4), "one")
+        self.on_hosts(self.training(4), "several")
+        self.assertEqual(self.losses("one"), self.losses("several"))
+
+
 def pid_of_rank(launcher, rank):
     """The process that a launcher started as `rank`."""
     wanted = f"OMPI_COMM_WORLD_RANK={rank}".encode()
