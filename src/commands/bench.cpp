@@ -1,5 +1,7 @@
 // spdnn-gpu bench node: what the devices of a machine, or of several, can do, and what each would
 // get to do.
+#include <fmt/format.h>
+
 #include <memory>
 
 #include "command.hpp"
@@ -26,6 +28,9 @@ ExitStatus node_command(World& world, const Options& options) {
   if (!leads) return ExitStatus::done;
   if (!options.html.empty()) write_file_atomically(options.html, node_html(report));
   print(options.json ? node_json(report) : node_text(report));
+  if (!options.html.empty() && !options.json) {
+    print(fmt::format("\nwritten: {}\n", options.html.string()));
+  }
   return ExitStatus::done;
 }
 

@@ -68,8 +68,8 @@ std::string text_of(const LayerFacts& f) {
                                   : fmt::format("{} to {} in a row, ", f.shortest, f.longest);
   if (f.dead_rows > 0) text += fmt::format("{} rows empty, ", f.dead_rows);
   if (f.nnz > 0) {
-    text += f.least == f.most ? fmt::format("all values {}, ", f.least)
-                              : fmt::format("values {} to {}, ", f.least, f.most);
+    text += f.least == f.most ? fmt::format("all values {:.7g}, ", f.least)
+                              : fmt::format("values {:.7g} to {:.7g}, ", f.least, f.most);
   }
   return text + fmt::format("{:.2f} bytes a nonzero", bytes_per_nonzero(f));
 }

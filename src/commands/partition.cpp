@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "partition_models.hpp"
 #include "partition_vertices.hpp"
@@ -94,7 +95,11 @@ bool better(const Row& row, const Row& than, double allowed) {
 
 /// The table of a number of parts; the best of it is saved where that was asked for.
 void add_rows(const Model& model, const Options& options, const HypergraphRequest& request,
-              Progress& progress, std::vector<Row>& rows, std::vector<fs::path>& saved) {
+              Progress& progress, std::vector<Row>& rows, std::vector<fs::path>& written) {
+  std::optional<Partition> given;  // read first: a search takes long
+  if (!options.score.empty()) {
+    given = read_partition(options.score, model, parts_of(request));
+  }
   Partition best;
   const std::size_t first = rows.size();
   std::size_t best_row = first;
@@ -107,17 +112,16 @@ void add_rows(const Model& model, const Options& options, const HypergraphReques
       best_row = rows.size() - 1;
     }
   }
-  if (!options.score.empty()) {
-    const Partition given = read_partition(options.score, model, parts_of(request));
-    Row row{
-        options.score.filename().string(), parts_of(request), count_traffic(model, given), 0.0, {}};
+  if (given) {
+    Row row{options.score.filename().string(), parts_of(request), count_traffic(model, *given), 0.0,
+            {}};
     row.imbalance = imbalance(row.traffic, request.speeds);
     rows.push_back(std::move(row));
   }
   if (options.save.empty()) return;
-  saved.push_back(options.save / fmt::format("{}-{}.part", options.config.file.stem().string(),
+  written.push_back(options.save / fmt::format("{}-{}.part", options.config.file.stem().string(),
                                              parts_of(request)));
-  write_partition(saved.back(), best);
+  write_partition(written.back(), best);
 }
 
 bool is_hypergraph(const Options& options) { return options.config.file.extension() == ".hgr"; }
@@ -147,7 +151,7 @@ ExitStatus partition_command(const Options& options) {
   }
   const Model model = network_of(options);
   std::vector<Row> rows;
-  std::vector<fs::path> saved;
+  std::vector<fs::path> written;
   Progress progress;
   progress.phase = "dividing";
   progress.unit = "partitions/s";
@@ -155,12 +159,17 @@ ExitStatus partition_command(const Options& options) {
   {
     const ProgressPrinter printer(progress, stderr, options.json);
     for (const HypergraphRequest& request : requests) {
-      add_rows(model, options, request, progress, rows, saved);
+      add_rows(model, options, request, progress, rows, written);
     }
   }
-  if (!options.hypergraph.empty()) write_hypergraph(options.hypergraph, model);
-  if (!options.chart.empty())
+  if (!options.hypergraph.empty()) {
+    write_hypergraph(options.hypergraph, model);
+    written.push_back(options.hypergraph);
+  }
+  if (!options.chart.empty()) {
     write_file_atomically(options.chart, chart_svg(chart_of(model, rows)));
+    written.push_back(options.chart);
+  }
   if (options.json) {
     Json list = Json::array();
     for (const Row& row : rows) list.push_back(json_of(row));
@@ -179,7 +188,7 @@ ExitStatus partition_command(const Options& options) {
   print(fmt::format("{}: {} layers, {} nonzeros; words of one image, one way\n", model.name,
                     model.layers.size(), model.edges()) +
         table(rows));
-  for (const fs::path& file : saved) print(fmt::format("written: {}\n", file.string()));
+  for (const fs::path& file : written) print(fmt::format("written: {}\n", file.string()));
   return ExitStatus::done;
 }
 

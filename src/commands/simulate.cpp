@@ -65,6 +65,9 @@ Cluster cluster_of(const Options& options) {
 }
 
 std::string link_text(const char* name, const LinkClass& link) {
+  if (link.latency_s == 0 && link.message_s == 0 && link.bytes_per_s == 0) {
+    return fmt::format("  {}: nothing travels\n", name);
+  }
   return fmt::format("  {}: latency {:.3g} s, {:.3g} s a message, {:.3g} bytes/s\n", name,
                      link.latency_s, link.message_s, link.bytes_per_s);
 }
@@ -216,7 +219,10 @@ ExitStatus simulate_command(const Options& options) {
                   "these links:\n",
                   model.name, model.layers.size()) +
       link_text("within a process", cluster.process) + link_text("within a node", cluster.node) +
-      link_text("between nodes", cluster.network) + table(rows));
+      link_text("between nodes", cluster.network) + table(rows) +
+      fmt::format("speed-up: of training, over {} rank{}\n", options.parts.front(),
+                  options.parts.front() == 1 ? "" : "s"));
+  if (!options.chart.empty()) print(fmt::format("written: {}\n", options.chart.string()));
   return ExitStatus::done;
 }
 

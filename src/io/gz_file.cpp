@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <string_view>
 #include <system_error>
 
 namespace spdnn {
@@ -61,8 +62,11 @@ void GzFile::fail() const {
     throw SystemError(fmt::format("{}: can't be read: {}", path().string(),
                                   std::generic_category().message(errno)));
   }
+  // zlib names what it reads, which here is a descriptor: "<fd:4>: unexpected end of file".
+  std::string_view what = reason;
+  if (const auto colon = what.find(": "); colon != what.npos) what.remove_prefix(colon + 2);
   throw InputError(path(), fmt::format("{} gzip data ({}); fetch the file again",
-                                       code == Z_BUF_ERROR ? "truncated" : "corrupt", reason));
+                                       code == Z_BUF_ERROR ? "truncated" : "corrupt", what));
 }
 
 }  // namespace spdnn

@@ -182,8 +182,8 @@ NetworkFormat network_format_of(const fs::path& path) {
   const auto found = std::find(kNames.begin(), kNames.end(), extension);
   if (found == kNames.end()) {
     throw InputError(path,
-                     fmt::format("the extension {} stands for no format of networks; there are "
-                                 "{}",
+                     fmt::format("the extension {} stands for no format of networks; there are {}: "
+                                 "name the file so, or say which by --from, --to or /model/format",
                                  quote(extension), fmt::join(kNames, ", ")));
   }
   return static_cast<NetworkFormat>(found - kNames.begin());

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <span>
 
@@ -174,14 +173,6 @@ void trim(const fs::path& folder, std::int64_t most_bytes) {
 }
 
 }  // namespace
-
-fs::path compiled_folder() {
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0') {
-    return fs::path(cache) / "spdnn-gpu";
-  }
-  const char* home = std::getenv("HOME");
-  return home == nullptr ? fs::path() : fs::path(home) / ".cache" / "spdnn-gpu";
-}
 
 std::optional<std::string> compiled_key(const Model& model, const CompileRequest& request) {
   if (!all_linear(model)) return std::nullopt;

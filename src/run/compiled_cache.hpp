@@ -10,9 +10,6 @@
 
 namespace spdnn {
 
-/// The user's folder for compiled networks; empty where there is none.
-[[nodiscard]] std::filesystem::path compiled_folder();
-
 /// What a compiled network depends on: the content of the one given, passes, range of inputs and
 /// the compiler's version. Nothing where a layer's content is known only by reading it, which would
 /// take about as long as compiling.

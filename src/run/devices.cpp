@@ -8,14 +8,19 @@
 
 namespace spdnn {
 
+std::filesystem::path cache_folder() {
+  namespace fs = std::filesystem;
+  const char* const cache = std::getenv("XDG_CACHE_HOME");
+  if (cache != nullptr && fs::path(cache).is_absolute()) return fs::path(cache) / "spdnn-gpu";
+  const char* const home = std::getenv("HOME");
+  const bool has_home = home != nullptr && fs::path(home).is_absolute();
+  return has_home ? fs::path(home) / ".cache" / "spdnn-gpu" : fs::path();
+}
+
 std::string profile_cache_file() {
   // Hosts may share a folder, and devices of one name need not be as fast on all of them.
-  const std::string file = "/spdnn-gpu/profile-" + host_name() + ".json";
-  if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && *cache != '\0') {
-    return cache + file;
-  }
-  const char* home = std::getenv("HOME");
-  return home == nullptr ? "" : home + ("/.cache" + file);
+  const std::filesystem::path folder = cache_folder();
+  return folder.empty() ? "" : (folder / ("profile-" + host_name() + ".json")).string();
 }
 
 void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs) {

@@ -1,6 +1,7 @@
 // The devices of a run: what `auto` stands for, where CPU ranks are pinned, how they are named.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ void pin_cpu_ranks(std::vector<int> cores, std::vector<DeviceSpec>& specs);
 /// Gives each rank that has a part of a GPU the multiprocessors after those of the ranks before it.
 void part_gpus(std::vector<DeviceSpec>& specs);
 
+/// The user's folder for what runs remember: below `XDG_CACHE_HOME`, which counts where it is
+/// absolute, else below the home folder; empty where there is neither.
+[[nodiscard]] std::filesystem::path cache_folder();
 /// Where this user's measurements of this host are kept; empty where there is no such place.
 [[nodiscard]] std::string profile_cache_file();
 

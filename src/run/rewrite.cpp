@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "compiled_cache.hpp"
+#include "devices.hpp"
 
 namespace spdnn {
 namespace {
@@ -64,7 +65,7 @@ CompiledModel rewrite(const RunConfig& config, const Sources& sources,
   /// What compiles faster is not worth a file.
   constexpr double kLong = 0.02;
   const bool may_keep = config.compile_cache.value_or(true) && !request.passes.empty();
-  const std::filesystem::path folder = may_keep ? compiled_folder() : std::filesystem::path();
+  const std::filesystem::path folder = may_keep ? cache_folder() : std::filesystem::path();
   const std::optional<std::string> key =
       folder.empty() ? std::nullopt : compiled_key(sources.model, request);
   std::vector<std::string> notes;

@@ -70,6 +70,10 @@ struct Checkpoint {
 [[nodiscard]] std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
                                                           std::vector<std::string>& notes);
 
+/// What a person should know before a training that is not resumed takes the place of checkpoints
+/// that lie in the specification's folder; empty where there are none.
+[[nodiscard]] std::string note_of_replaced(const TrainSpec& spec);
+
 /// What `write_best` wrote after the best epoch of `state`. Throws `InputError` where that is not
 /// there, or damaged.
 [[nodiscard]] Checkpoint best_checkpoint(const TrainSpec& spec, const TrainState& state);

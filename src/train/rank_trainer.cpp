@@ -277,7 +277,10 @@ void RankTrainer::train_epoch(EpochReport& report) {
   last_step_ = now_seconds();
   for (std::int64_t step = 0; step < steps_per_epoch_; ++step) {
     if (job_.hooks->cancel != nullptr && *job_.hooks->cancel) {
-      throw CommError("the run was cancelled");
+      throw CommError(fmt::format(
+          "the run was cancelled in step {} of {} of epoch {}; --resume goes on from the newest "
+          "checkpoint",
+          step + 1, steps_per_epoch_, report.epoch));
     }
     comm_.show("step", worker_.optimizer().steps());
     Batch batch = loader_.next();

@@ -145,13 +145,24 @@ void check_precision(const TrainSpec& spec, const std::vector<DeviceSpec>& devic
   }
 }
 
-void check_outputs(const std::vector<TrainLayer>& layers, const LabelledImages& train) {
+/// ", such as 12 of training image 3": where a label stands that `outputs` have no place for.
+std::string example_above(std::int64_t outputs, const LabelledImages& images, const char* name) {
+  const auto at = std::find_if(images.labels.begin(), images.labels.end(),
+                               [&](std::int32_t label) { return label >= outputs; });
+  if (at == images.labels.end()) return "";
+  return fmt::format(", such as {} of {} image {}", *at, name, at - images.labels.begin() + 1);
+}
+
+void check_outputs(const std::vector<TrainLayer>& layers, const LabelledImages& train,
+                   const LabelledImages& test) {
   const std::int64_t outputs = layers.empty() ? 0 : layers.back().outputs();
   if (outputs == train.classes) return;
+  std::string example = example_above(outputs, train, "training");
+  if (example.empty()) example = example_above(outputs, test, "test");
   throw InputError(
       fmt::format("the last layer has {} outputs, but the labels of the images ask for {}, one for "
-                  "each class up to the largest label; give it as many, or mend the labels",
-                  outputs, train.classes));
+                  "each class up to the largest label{}; give it as many, or mend the labels",
+                  outputs, train.classes, example));
 }
 
 /// Layers of which every row can have an owner of its own.
@@ -193,7 +204,8 @@ std::vector<StartLayer> start_layers(const TrainSpec& spec) {
 }
 
 /// The network and its values, drawn or read, in the shape that the images ask for.
-Beginning begin_training(const TrainSpec& spec, const LabelledImages& train, TrainResult& result) {
+Beginning begin_training(const TrainSpec& spec, const LabelledImages& train,
+                         const LabelledImages& test, TrainResult& result) {
   const Planes planes(train.channels, train.height, train.width);
   Beginning begin;
   if (spec.checkpoint.resume) begin.resumed = newest_checkpoint(spec, result.notes);
@@ -205,11 +217,15 @@ Beginning begin_training(const TrainSpec& spec, const LabelledImages& train, Tra
     }
   } else {
     begin.start = start_layers(spec);
-    if (spec.checkpoint.resume) result.notes.emplace_back("no checkpoint to resume: started anew");
+    if (spec.checkpoint.resume) {
+      result.notes.emplace_back("no checkpoint to resume: started anew");
+    } else if (std::string note = note_of_replaced(spec); !note.empty()) {
+      result.notes.push_back(std::move(note));
+    }
     begin.layers = make_layers(spec, planes, begin.start);
   }
   check_widths(begin.layers);
-  check_outputs(begin.layers, train);
+  check_outputs(begin.layers, train, test);
   check_partition(spec, begin.layers);
   // A partition is of the network as it began, whatever rewiring has made of it since.
   if (begin.resumed && spec.partition.chosen()) {
@@ -271,7 +287,7 @@ TrainResult train_network(const TrainSpec& spec, const LabelledImages& train,
   check_precision(spec, devices);
   check_input_split(spec, devices);
   TrainResult result;
-  std::optional<Beginning> beginning(begin_training(spec, train, result));
+  std::optional<Beginning> beginning(begin_training(spec, train, test, result));
   std::vector<TrainLayer> shapes;
   for (const TrainLayer& layer : beginning->layers) {
     shapes.push_back({layer.pattern.shape(), layer.activation, layer.form});

@@ -111,6 +111,7 @@ TEST_F(Convert, RefusesWhatCantBe) {
   expect_refused({"w{}.mtx"}, "out is required");
   expect_refused({"no.npz", "n.spdnn"}, "no.npz: no such file");
   expect_refused({"w{}.mtx", "n.bin"}, "\"bin\" stands for no format");
+  expect_refused({"w{}.mtx", "n.bin"}, "--to or /model/format");
   expect_refused({"w{}.mtx", "n.spdnn", "--to", "onnx"}, "onnx");
   expect_refused({"w{}.mtx", "n.spdnn", "--clip", "-1"}, "--clip: '-1' is no upper bound");
   expect_refused({"w{}.mtx", "n.spdnn", "--bias", "1,2,3"}, "bias: 3 values for 2 layers");

@@ -1,4 +1,6 @@
 // spdnn-gpu partition: tables, JSON, charts and the files it keeps.
+#include <fmt/format.h>
+
 #include "process.hpp"
 
 namespace spdnn {
@@ -139,6 +141,21 @@ TEST_F(PartitionCommand, NumbersBelowTheLeastAreRefused) {
     EXPECT_EQ(o.status, 2) << option;
     expect_part(o.err, "give ");
   }
+}
+
+TEST_F(PartitionCommand, SaysWhatItWroteAndOverWhatASpeedUpIs) {
+  const Outcome o = run({"partition", config(2), "--parts", "2", "--models", "block", "--save",
+                         "kept", "--chart", "words.svg", "--hypergraph", "net.hgr"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  for (const char* file : {"kept/net-2.part", "words.svg", "net.hgr"}) {
+    expect_part(o.out, fmt::format("written: {}\n", file));
+  }
+  const Outcome steps = run({"simulate", "net.json", "--parts", "2", "--models", "block", "--batch",
+                             "1", "--chart", "steps.svg"});
+  ASSERT_EQ(steps.status, 0) << steps.err;
+  expect_part(steps.out, "within a process: nothing travels\n");
+  expect_part(steps.out, "speed-up: of training, over 2 ranks\n");
+  expect_part(steps.out, "written: steps.svg\n");
 }
 
 TEST_F(PartitionCommand, SimulatesStepsOnMoreRanks) {

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -277,6 +278,29 @@ TEST_F(Train, MissingABarEndsWithOne) {
   expect_part(o.out, "accuracy");
 }
 
+TEST_F(Train, InterruptedRunsSayHowToGoOn) {
+  const pid_t child = start({"run", config(10'000, R"(, "seed": 3)")});
+  const auto epochs = [&] {
+    const std::string lines = read_text(folder_ / "out/metrics.jsonl");
+    return std::count(lines.begin(), lines.end(), '\n');
+  };
+  while (epochs() < 2) std::this_thread::yield();
+  kill(child, SIGINT);
+  const Outcome stopped = finish(child);
+  EXPECT_EQ(stopped.status, 130);
+  expect_part(stopped.err, "cancelled in step ");
+  expect_part(stopped.err, " of epoch ");
+  expect_part(stopped.err, "--resume goes on");
+  // Begun anew, such a run takes the place of the one before.
+  Outcome o = run({"run", config(1)});
+  ASSERT_EQ(o.status, 0) << o.err;
+  expect_part(o.out, "note: checkpoints of an earlier run, up to epoch ");
+  o = run({"run", config(1), "--resume"});
+  ASSERT_EQ(o.status, 0) << o.err;
+  expect_part(o.out, "after epoch 1 of an earlier run");
+  EXPECT_EQ(o.out.find("note: checkpoints of an earlier run"), std::string::npos) << o.out;
+}
+
 /// Kills a run at random moments and resumes it, as often as SPDNN_KILLS says, until it ends. One
 /// that ended before its first kill, on a machine that was busy when it was timed, begins anew.
 TEST_F(Train, KilledRunsResumeToTheSameBits) {
@@ -366,6 +390,7 @@ TEST_F(Train, WhatDoesNotFitIsNamed) {
   expect_refused({"/model/layers/0/density=0"}, "/model/layers/0/density");
   expect_refused({"/model/layers/0/topology=radixnet"}, "/model/layers/0/density");
   expect_refused({"/model/layers/1/outputs=3"}, "3 outputs");
+  expect_refused({"/model/layers/1/outputs=3"}, ", such as 3 of training image ");
   expect_refused({"/job=infer"}, "/model/layers");
   expect_refused({"/train/validation_images=900"}, "900");
   expect_refused({"/train/patience=3"}, "/train/validation_images");

@@ -116,6 +116,21 @@ TEST_F(Usage, ThreadsThatCannotBeStartedAreAnError) {
   EXPECT_GT(failed, 0);
 }
 
+TEST_F(Usage, CachesAreKeptBelowAnAbsoluteFolderAlone) {
+  const std::string config = write("c.json", R"({
+    "model": {"radixnet": {"neurons": 1024, "layers": 2, "bias": -0.2}},
+    "input": {"digits": {"images": 10}}, "output": "out"})");
+  const auto outcome = [&](const char* folder) {
+    return finish(start({"run", config, "--quiet"}, "stdout", [&] {
+      return setenv("XDG_CACHE_HOME", folder, 1) == 0 && unsetenv("HOME") == 0;
+    }));
+  };
+  for (const char* folder : {"relative", "", "/dev/null"}) {
+    EXPECT_EQ(outcome(folder).status, 0) << folder;
+    EXPECT_FALSE(fs::exists(folder_ / "relative"));
+  }
+}
+
 TEST_F(Usage, UnknownSubcommandIsNamed) {
   const Outcome o = run({"rnu", "a.json"});
   EXPECT_EQ(o.status, 2);

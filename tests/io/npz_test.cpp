@@ -135,6 +135,7 @@ TEST_F(Npz, RefusesArraysThatContradictOneAnother) {
   members.erase("data.npy");
   pack(members);
   refused("has no member \"data.npy\"; it has: format.npy, indices.npy");
+  refused("scipy.sparse.save_npz");
 }
 
 TEST_F(Npz, RefusesBadArrays) {
