@@ -113,14 +113,17 @@ void add_rows(const Model& model, const Options& options, const HypergraphReques
     }
   }
   if (given) {
-    Row row{options.score.filename().string(), parts_of(request), count_traffic(model, *given), 0.0,
+    Row row{options.score.filename().string(),
+            parts_of(request),
+            count_traffic(model, *given),
+            0.0,
             {}};
     row.imbalance = imbalance(row.traffic, request.speeds);
     rows.push_back(std::move(row));
   }
   if (options.save.empty()) return;
   written.push_back(options.save / fmt::format("{}-{}.part", options.config.file.stem().string(),
-                                             parts_of(request)));
+                                               parts_of(request)));
   write_partition(written.back(), best);
 }
 

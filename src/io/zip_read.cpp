@@ -187,10 +187,9 @@ std::vector<std::byte> ZipFile::read(std::string_view name) const {
   const auto found = std::find_if(members_.begin(), members_.end(),
                                   [&](const Member& member) { return member.name == name; });
   if (found == members_.end()) {
-    throw InputError(
-        path_, fmt::format("has no member {}; it has: {}; write the matrix with "
-                           "scipy.sparse.save_npz",
-                           quote(name), fmt::join(names(), ", ")));
+    throw InputError(path_, fmt::format("has no member {}; it has: {}; write the matrix with "
+                                        "scipy.sparse.save_npz",
+                                        quote(name), fmt::join(names(), ", ")));
   }
   if ((found->flags & kEncrypted) != 0) fail(fmt::format("member {} is encrypted", quote(name)));
   if (found->method != kStored && found->method != kDeflated) {

@@ -136,7 +136,8 @@ std::string training(const RunResult& result) {
     rows.push_back({"last epoch", text});
   }
   if (train.resumed_epochs > 0) {
-    rows.push_back({"resumed", fmt::format("after epoch {} of an earlier run", train.resumed_epochs)});
+    rows.push_back(
+        {"resumed", fmt::format("after epoch {} of an earlier run", train.resumed_epochs)});
   }
   rows.push_back({"training", fmt::format("{}, load {}", report::seconds(train.train_s),
                                           report::seconds(result.seconds.load))});

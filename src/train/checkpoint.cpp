@@ -331,9 +331,10 @@ std::optional<Checkpoint> newest_checkpoint(const TrainSpec& spec,
 std::string note_of_replaced(const TrainSpec& spec) {
   const auto files = list_files(spec.checkpoint.folder, kPrefix);
   if (files.empty()) return "";
-  return fmt::format("checkpoints of an earlier run, up to epoch {}, were there and were replaced; "
-                     "--resume would have gone on from them",
-                     files.rbegin()->first);
+  return fmt::format(
+      "checkpoints of an earlier run, up to epoch {}, were there and were replaced; "
+      "--resume would have gone on from them",
+      files.rbegin()->first);
 }
 
 Checkpoint best_checkpoint(const TrainSpec& spec, const TrainState& state) {

@@ -94,7 +94,8 @@ TEST_F(Idx, RefusesEveryCutOfAFile) {
       expect_refused(content.substr(0, bytes), "");
     }
   }
-  expect_refused(compressed.substr(0, compressed.size() - 4), "truncated gzip data (unexpected end of file)");
+  expect_refused(compressed.substr(0, compressed.size() - 4),
+                 "truncated gzip data (unexpected end of file)");
 }
 
 TEST_F(Idx, RefusesCorruptGzip) {

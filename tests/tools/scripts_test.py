@@ -3,6 +3,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -54,6 +55,25 @@ class Case(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         return Machine(folder.name, *args, **kwargs)
+
+
+class Help(unittest.TestCase):
+    def test_every_script_has_one_usage(self):
+        scripts = [path for path in sorted(TOOLS.iterdir()) if path.is_file() and os.access(path, os.X_OK)]
+        self.assertGreater(len(scripts), 10)
+        for script in scripts:
+            with self.subTest(script=script.name):
+                command = [sys.executable, "-B", script] if b"python3" in script.read_bytes()[:40] else [script]
+                shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False,
+                                       stdin=subprocess.DEVNULL)
+                self.assertEqual((shown.returncode, shown.stderr), (0, ""))
+                self.assertEqual(shown.stdout.count("usage: "), 1, shown.stdout)
+                self.assertRegex(shown.stdout.partition("usage: ")[2], rf"^(tools/)?{script.name}\b")
+                self.assertRegex(shown.stdout, r"[Ee]xit status|[Ee]nds with")
+                wrong = subprocess.run([*command, "--no-such-option"], capture_output=True, text=True,
+                                       check=False, stdin=subprocess.DEVNULL)
+                self.assertEqual(wrong.returncode, 2, wrong.stdout + wrong.stderr)
+                self.assertIn(script.name, wrong.stderr)
 
 
 class Setup(Case):
