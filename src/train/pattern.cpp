@@ -70,10 +70,13 @@ void Pattern::check() const {
     fail(fmt::format("{} entries; at most {}", col_indices_.size(),
                      std::numeric_limits<std::uint32_t>::max()));
   }
+  // All of them before any column: where none falls, none is past the last one either.
   for (std::int64_t row = 0; row < rows_; ++row) {
     if (row_offsets_[row] > row_offsets_[row + 1]) {
       fail(fmt::format("the offsets fall after row {}", row));
     }
+  }
+  for (std::int64_t row = 0; row < rows_; ++row) {
     for (std::int64_t k = row_offsets_[row]; k < row_offsets_[row + 1]; ++k) {
       if (col_indices_[k] >= cols_ ||
           (k > row_offsets_[row] && col_indices_[k] <= col_indices_[k - 1])) {

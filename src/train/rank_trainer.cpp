@@ -317,6 +317,12 @@ Measure RankTrainer::measure(const LabelledImages& data, const std::vector<std::
   return measure;
 }
 
+/// Whether the best epoch is too long ago, also when the run goes on from a checkpoint.
+bool RankTrainer::out_of_patience() const {
+  return spec_.patience && state_.best_epoch > 0 &&
+         state_.epoch - state_.best_epoch >= *spec_.patience;
+}
+
 /// Reports, early stopping and the checkpoint; returns whether training is to stop.
 bool RankTrainer::finish_epoch(EpochReport& report) {
   state_.epoch = report.epoch;
@@ -328,7 +334,7 @@ bool RankTrainer::finish_epoch(EpochReport& report) {
       state_.best_epoch = report.epoch;
       if (spec_.restore_best) keep_best();
     }
-    stop = spec_.patience && report.epoch - state_.best_epoch >= *spec_.patience;
+    stop = out_of_patience();
   }
   if (comm_.rank() == 0) {
     job_.result->epochs.push_back(report);
@@ -359,7 +365,7 @@ void RankTrainer::restore_best() {
 void RankTrainer::run() {
   const double start = now_seconds();
   report_shares(worker_.optimizer().steps());
-  bool stop = false;
+  bool stop = out_of_patience();
   while (!stop && state_.epoch < spec_.epochs) {
     const double epoch_start = now_seconds();
     EpochReport report;

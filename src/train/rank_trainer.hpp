@@ -85,6 +85,7 @@ class RankTrainer {
   void finish_loss(const Batch& batch, Measure& measure);
   void sum_gradients();
   void reduce(Measure& measure);
+  [[nodiscard]] bool out_of_patience() const;
   [[nodiscard]] bool finish_epoch(EpochReport& report);
   void keep_best();
   void restore_best();

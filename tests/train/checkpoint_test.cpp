@@ -119,6 +119,23 @@ TEST(Checkpoint, TheBestEpochSurvivesAResume) {
   EXPECT_THROW(static_cast<void>(run(spec)), InputError);
 }
 
+/// A run that stopped early does so again when it is resumed, without another epoch.
+TEST(Checkpoint, ResumedRunsStopWhereTheyStopped) {
+  const test::ScratchDir folder;
+  TrainSpec spec = spec_that_gets_worse();
+  spec.epochs = 50;
+  spec.patience = 3;
+  spec.checkpoint.folder = folder.path();
+  const TrainResult whole = run(spec);
+  ASSERT_TRUE(whole.stopped_early);
+  spec.checkpoint.resume = true;
+  const TrainResult resumed = run(spec);
+  EXPECT_TRUE(resumed.stopped_early);
+  EXPECT_TRUE(resumed.epochs.empty());
+  EXPECT_EQ(resumed.restored_epoch, whole.restored_epoch);
+  EXPECT_EQ(parameters_of(resumed.model), parameters_of(whole.model));
+}
+
 TEST(Checkpoint, OnlyTheNewestAreKept) {
   const test::ScratchDir folder;
   TrainSpec spec = small_spec();

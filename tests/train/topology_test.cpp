@@ -104,6 +104,17 @@ TEST(Topology, PruningKeepsTheLargestWeights) {
   EXPECT_THROW(static_cast<void>(make_layers(spec, 3, {})), InputError);
 }
 
+/// Before any column is looked at: the first row would have entries that are not there.
+TEST(Topology, OffsetsThatFallAreRefused) {
+  try {
+    static_cast<void>(Pattern(2, 4, {0, std::int64_t{1} << 40, 3}, {0, 1, 2}));
+    FAIL() << "a pattern with entries that are not there";
+  } catch (const InputError& error) {
+    EXPECT_NE(std::string(error.what()).find("the offsets fall after row 1"), std::string::npos)
+        << error.what();
+  }
+}
+
 /// The smallest go, the largest scores come, and what stays keeps its entry.
 TEST(Rewire, DropsTheSmallestAndGrowsTheLargest) {
   const Pattern pattern(2, 4, {0, 2, 4}, {0, 2, 1, 3});
