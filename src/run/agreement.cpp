@@ -121,7 +121,7 @@ void agree_on_config(World& world, const RunConfig& config) {
     const Json its = Json::parse(dissent->its.text);
     const Json::json_pointer at(Json::diff(first, its).at(0).at("path").get<std::string>());
     const auto value = [&](const Json& of) {
-      return of.contains(at) ? of.at(at).dump() : std::string("not there");
+      return of.contains(at) ? of.at(at).dump() : std::string("not given");
     };
     what = fmt::format("{} is {} there, and {} here", at.to_string(), value(its), value(first));
   }
