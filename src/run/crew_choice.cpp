@@ -45,14 +45,23 @@ std::size_t choose_helpers(const CrewWork& work, const std::vector<double>& spee
   return best;
 }
 
-std::vector<std::int64_t> share_parts(std::int64_t parts, const std::vector<double>& speeds) {
-  std::vector<std::int64_t> shares(speeds.size(), 0);
+Handing handing_of(std::int64_t features, const MessageCost& messages) {
+  const double bytes = static_cast<double>(features) * sizeof(float);
+  return {kLettersToBegin * messages.latency_s, bytes * messages.seconds_per_byte};
+}
+
+std::vector<std::int64_t> share_parts(std::int64_t parts, const std::vector<double>& seconds,
+                                      const Handing& handing) {
+  std::vector<std::int64_t> shares(seconds.size(), 0);
   const auto done = [&](std::size_t member) {  // with one part more
-    return static_cast<double>(shares[member] + 1) / std::max(speeds[member], 1e-30);
+    const double work = static_cast<double>(shares[member] + 1) * seconds[member];
+    if (member == 0) return work;
+    const std::int64_t handed = std::accumulate(shares.begin() + 1, shares.end(), std::int64_t{1});
+    return handing.first_s + static_cast<double>(handed) * handing.image_s + work;
   };
   for (; parts > 0; --parts) {
     std::size_t next = 0;
-    for (std::size_t member = 1; member < speeds.size(); ++member) {
+    for (std::size_t member = 1; member < seconds.size(); ++member) {
       if (done(member) < done(next)) next = member;
     }
     ++shares[next];

@@ -30,9 +30,20 @@ struct CrewWork {
                                          int rank, std::size_t idle, const MessageCost& messages,
                                          double worth);
 
+/// What it takes a rank to hand images under way to others, one after another.
+struct Handing {
+  double first_s = 0.0;  ///< until a helper has anything
+  double image_s = 0.0;  ///< for every image
+};
+
+/// Of images of so many features, by messages that cost so much.
+[[nodiscard]] Handing handing_of(std::int64_t features, const MessageCost& messages);
+
 /// Who takes how many of `parts` equal parts of some images so that the last is done soonest; by
-/// member, of relative speeds `speeds`. The first ones come first where it makes no difference.
+/// member, whom a part takes `seconds`. The first member has them, and hands a part to another one
+/// in `handing.image_s`. The first ones come first where it makes no difference.
 [[nodiscard]] std::vector<std::int64_t> share_parts(std::int64_t parts,
-                                                    const std::vector<double>& speeds);
+                                                    const std::vector<double>& seconds,
+                                                    const Handing& handing);
 
 }  // namespace spdnn

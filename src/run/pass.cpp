@@ -2,6 +2,7 @@
 #include "pass.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "crew_choice.hpp"
@@ -150,12 +151,12 @@ struct Pass::State {
     if (plan().helping != Helping::images_then_rows || segment == 0 || image_layers == 0) return;
     std::int64_t work = flow->bound() * layers_from(segment);
     for (const auto& [s, pool] : flow->pools()) work += pool.count * layers_from(s);
-    const double left = pace.busy() / static_cast<double>(image_layers) * static_cast<double>(work);
+    const double left = seconds_of(work);
     context.roster->tell_remaining(rank, left);
     const std::int64_t parts = (flow->bound() + kSideBySide - 1) / kSideBySide;
     if (parts > 1) dismiss();
     if (context.roster->idle() == 0 || left < plan().worth_help_s) return;
-    give_pools();
+    give_pools(left);
     if (parts > 1) {
       give_images(segment, parts);
     } else if (crew == nullptr) {
@@ -176,9 +177,36 @@ struct Pass::State {
     }
   }
 
+  /// Seconds that so many images take this rank, each through a layer.
+  [[nodiscard]] double seconds_of(std::int64_t images_and_layers) {
+    return pace.busy() / static_cast<double>(image_layers) * static_cast<double>(images_and_layers);
+  }
+
+  /// What messages cost this rank; nothing where ranks share memory.
+  [[nodiscard]] std::optional<MessageCost> messages() const {
+    std::optional<MessageCost> cost = plan().messages;  // of ranks that are not slowed
+    if (!cost) return cost;
+    cost->seconds_per_row *= pace.slowdown();
+    cost->seconds_per_byte *= pace.slowdown();
+    return cost;
+  }
+
+  /// What it takes to hand over images that go on with a segment.
+  [[nodiscard]] Handing handing_from(std::size_t segment) const {
+    const std::optional<MessageCost> cost = messages();
+    if (!cost) return {};
+    return handing_of(layer_inputs(context.model->layers[plan().segments[segment].first]), *cost);
+  }
+
+  /// Seconds that a rank of speed `speed` takes for what takes this one `seconds`.
+  [[nodiscard]] double on_rank_of(double speed, double seconds) const {
+    return seconds * plan().speeds[rank] / std::max(speed, 1e-30);
+  }
+
   /// How many helpers may share the rows of the current images from `segment` on.
   [[nodiscard]] std::size_t most_helpers(std::size_t segment) const {
-    if (!plan().messages) return plan().images.size();
+    const std::optional<MessageCost> cost = messages();
+    if (!cost) return plan().images.size();
     const std::vector<Layer>& layers = context.model->layers;
     const std::int64_t first = plan().segments[segment].first;
     CrewWork work = {edges_of({first, std::ssize(layers)}) / alone_rate, layers_from(segment), 0,
@@ -186,17 +214,22 @@ struct Pass::State {
     for (auto layer = layers.begin() + first; layer != layers.end(); ++layer) {
       work.rows += layer_outputs(*layer);
     }
-    MessageCost messages = *plan().messages;  // of ranks that are not slowed
-    messages.seconds_per_row *= pace.slowdown();
-    messages.seconds_per_byte *= pace.slowdown();
     return choose_helpers(work, plan().speeds, rank,
-                          static_cast<std::size_t>(context.roster->idle()), messages,
+                          static_cast<std::size_t>(context.roster->idle()), *cost,
                           plan().worth_rows);
   }
 
-  void give_pools() {
+  /// Hands pools to idle ranks that are done with them before this one, which takes `left` seconds
+  /// for all it has, would be.
+  void give_pools(double left) {
     for (auto [segment, pool] = flow->next_pool(0, true); pool != nullptr;
          std::tie(segment, pool) = flow->next_pool(0, true)) {
+      const Handing handing = handing_from(segment);
+      const double there = on_rank_of(context.roster->fastest_idle(),
+                                      seconds_of(pool->count * layers_from(segment)));
+      if (handing.first_s + static_cast<double>(pool->count) * handing.image_s + there > left) {
+        return;
+      }
       const std::vector<Roster::Helper> helpers = context.roster->claim(rank, 1);
       if (helpers.empty()) return;
       context.roster->give(helpers[0], flow->give_pool(segment, *pool, *helpers[0].landing));
@@ -206,12 +239,19 @@ struct Pass::State {
   /// Shares the current images with idle ranks by their speeds, in `parts` of those computed side
   /// by side; the last one may go whole.
   void give_images(std::size_t segment, std::int64_t parts) {
+    Handing handing = handing_from(segment);
+    handing.image_s *= kSideBySide;
+    const double own_s = seconds_of(kSideBySide * layers_from(segment));
+    const double best_s = on_rank_of(context.roster->fastest_idle(), own_s);
+    if (share_parts(parts, {own_s, best_s}, handing)[1] == 0) return;
     const auto most = static_cast<std::size_t>(std::max<std::int64_t>(parts - 1, 1));
     const auto helpers = context.roster->claim(rank, most);
     if (helpers.empty()) return;
-    std::vector<double> speeds = {plan().speeds[rank]};
-    for (const Roster::Helper& helper : helpers) speeds.push_back(plan().speeds[helper.rank]);
-    const std::vector<std::int64_t> shares = share_parts(parts, speeds);
+    std::vector<double> seconds = {own_s};
+    for (const Roster::Helper& helper : helpers) {
+      seconds.push_back(on_rank_of(plan().speeds[helper.rank], own_s));
+    }
+    const std::vector<std::int64_t> shares = share_parts(parts, seconds, handing);
     const std::int64_t images = flow->bound();
     const std::int64_t own = std::min(images, shares[0] * kSideBySide);
     std::int64_t begin = own;

@@ -296,7 +296,9 @@ TEST(Roster, HasTheFastestIdleRankClaimedFirst) {
 
 TEST(CrewChoice, PartsGoByTheSpeedsOfTheirRanks) {
   const auto shares = [](std::int64_t parts, const std::vector<double>& speeds) {
-    return share_parts(parts, speeds);
+    std::vector<double> seconds;
+    for (const double speed : speeds) seconds.push_back(1.0 / std::max(speed, 1e-30));
+    return share_parts(parts, seconds, {});
   };
   using Shares = std::vector<std::int64_t>;
   EXPECT_EQ(shares(4, {1.0, 1.0}), (Shares{2, 2}));
@@ -306,6 +308,21 @@ TEST(CrewChoice, PartsGoByTheSpeedsOfTheirRanks) {
   EXPECT_EQ(shares(2, {8.0, 1.0}), (Shares{2, 0}));
   EXPECT_EQ(shares(3, {0.0, 1.0, 2.0}), (Shares{0, 1, 2}));
   EXPECT_EQ(shares(0, {1.0, 2.0}), (Shares{0, 0}));
+}
+
+TEST(CrewChoice, PartsStayWhereHandingThemOverTakesLonger) {
+  using Shares = std::vector<std::int64_t>;
+  EXPECT_EQ(share_parts(4, {1.0, 1.0}, {0.0, 0.5}), (Shares{3, 1}));  // done after 3 and 1.5
+  EXPECT_EQ(share_parts(4, {1.0, 1.0}, {4.0, 0.0}), (Shares{4, 0}));
+  EXPECT_EQ(share_parts(4, {1.0, 0.1}, {0.0, 10.0}), (Shares{4, 0}));
+  EXPECT_EQ(share_parts(1, {8.0, 1.0}, {1.0, 1.0}), (Shares{0, 1}));  // the last one goes whole
+  EXPECT_EQ(share_parts(1, {2.0, 1.0}, {1.0, 1.0}), (Shares{1, 0}));
+  // One link for all helpers: the second one's part waits for the first one's.
+  EXPECT_EQ(share_parts(4, {2.0, 1.0, 1.0}, {0.0, 1.0}), (Shares{2, 1, 1}));
+  EXPECT_EQ(share_parts(4, {2.0, 1.0, 1.0}, {0.0, 3.0}), (Shares{3, 1, 0}));
+  const Handing handing = handing_of(1024, {1e-3, 5.0, 1e-6});
+  EXPECT_DOUBLE_EQ(handing.first_s, 4e-3);
+  EXPECT_DOUBLE_EQ(handing.image_s, 4096e-6);
 }
 
 }  // namespace
