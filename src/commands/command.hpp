@@ -53,10 +53,9 @@ void add_config_options(CLI::App& command, ConfigOptions& options);
 void print(std::string_view text);
 
 /// To be called first. A reader that closes a pipe early, or a file that reaches the limit on its
-/// size, is then seen as a failed write; SIGINT and
-/// SIGTERM end the process with status 130 and leave no file written in part; and standard streams
-/// that were closed are opened on nothing, lest a file of ours gets their number and what is
-/// printed lands in it.
+/// size, is then seen as a failed write; SIGINT and SIGTERM end the process with status 130 and
+/// leave no file written in part; and standard streams that were closed are opened on nothing, lest
+/// a file of ours gets their number and what is printed lands in it.
 void prepare_process();
 
 /// While it lives, SIGINT and SIGTERM set `progress.cancel`, and only a second one ends the

@@ -36,8 +36,13 @@ HelpDesk::HelpDesk(const Job& job, std::vector<double> speeds)
   }
   if (job.leads()) {
     proxies_.resize(process_of_.size());
-    for (std::size_t rank = 0; rank < proxies_.size(); ++rank) {
-      proxies_[rank].thread = std::thread([this, rank] { run_proxy(rank); });
+    try {
+      for (std::size_t rank = 0; rank < proxies_.size(); ++rank) {
+        proxies_[rank].thread = std::thread([this, rank] { run_proxy(rank); });
+      }
+    } catch (...) {
+      end_proxies();  // threads that nobody joins would end the process
+      throw;
     }
   }
   serve_letters();
@@ -45,13 +50,19 @@ HelpDesk::HelpDesk(const Job& job, std::vector<double> speeds)
 
 HelpDesk::~HelpDesk() {
   for (int topic = topic_question; topic <= topic_idle; ++topic) world_.serve(topic, nullptr);
+  end_proxies();
+}
+
+void HelpDesk::end_proxies() {
   {
     const std::lock_guard lock(mutex_);
     over_ = true;
   }
   asked_.notify_all();
   roster_.abort("the run is over");
-  for (Proxy& proxy : proxies_) proxy.thread.join();
+  for (Proxy& proxy : proxies_) {
+    if (proxy.thread.joinable()) proxy.thread.join();
+  }
 }
 
 void HelpDesk::serve_letters() {

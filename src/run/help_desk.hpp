@@ -65,6 +65,7 @@ class HelpDesk {
   };
   void serve_letters();
   void run_proxy(std::size_t rank);
+  void end_proxies();
   [[nodiscard]] std::optional<std::vector<std::int64_t>> settle(const Question& question);
   /// To all processes.
   void tell_idle(const IdleRanks& idle);
