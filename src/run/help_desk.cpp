@@ -219,6 +219,11 @@ std::optional<Assignment> DeskRoster::offer(int rank, Slots* landing) {
 }
 
 void DeskRoster::tell_remaining(int rank, double seconds) {
+  // It is weighed when somebody waits. Until then about the most that it may be is enough, and a
+  // letter after each segment would take longer than all help saves.
+  constexpr double kAbout = 1.25;
+  if (idle() == 0 && seconds <= kAbout * told_s_) return;
+  told_s_ = seconds;
   HelpDesk::Question question;
   question.kind = HelpDesk::Kind::remaining;
   question.rank = rank;

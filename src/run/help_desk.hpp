@@ -109,6 +109,7 @@ class DeskRoster final : public Roster {
   Communicator& comm_;
   Device& device_;
   std::optional<Slots> outbox_;  ///< what is given is put together here
+  double told_s_ = 0.0;          ///< that were last said to remain
 };
 
 }  // namespace spdnn
