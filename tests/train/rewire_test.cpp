@@ -1,28 +1,12 @@
 // Connections changed where they are go on as those of rows that are gathered, changed and loaded.
 #include <gtest/gtest.h>
 
-#include "train/device_patterns.hpp"
 #include "train/rewired_side.hpp"
 
 namespace spdnn {
 namespace {
 
-using test::bits_of;
 using test::RewiredSide;
-using train::LayerRows;
-
-void expect_same_rows(RewiredSide& here, RewiredSide& gathered, std::size_t layer) {
-  SCOPED_TRACE(testing::Message() << "layer " << layer);
-  const LayerRows<float> got = here.worker.rows(layer, here.worker.arrays());
-  const LayerRows<float> expected = gathered.worker.rows(layer, gathered.worker.arrays());
-  EXPECT_EQ(got.pattern.row_offsets(), expected.pattern.row_offsets());
-  EXPECT_EQ(got.pattern.col_indices(), expected.pattern.col_indices());
-  ASSERT_EQ(got.values.size(), expected.values.size());
-  for (std::size_t a = 0; a < got.values.size(); ++a) {
-    EXPECT_EQ(bits_of(got.values[a]), bits_of(expected.values[a])) << "array " << a;
-    EXPECT_EQ(bits_of(got.biases[a]), bits_of(expected.biases[a])) << "array " << a;
-  }
-}
 
 /// Nine steps, four of which rewire, on ranks with other images.
 void compare(const TrainSpec& spec, int ranks) {
@@ -46,7 +30,10 @@ void compare(const TrainSpec& spec, int ranks) {
       const std::int64_t grown = here.step(x.view, labels, rewire, comm);
       EXPECT_EQ(grown, gathered.step(x.view, labels, rewire, comm));
       EXPECT_EQ(grown > 50, rewire);
-      for (std::size_t l = 0; l < network.size(); ++l) expect_same_rows(here, gathered, l);
+      for (std::size_t l = 0; l < network.size(); ++l) {
+        SCOPED_TRACE(testing::Message() << "layer " << l);
+        test::expect_same_rows(here, gathered, l);
+      }
     }
     EXPECT_EQ(here.worker.network().parameters(), parameters);
     EXPECT_EQ(here.worker.pass().images_backward(), 9 * 70) << "the pass was made anew";

@@ -1,11 +1,14 @@
 // One rank's training some steps of which rewire, as tests of rewiring have it.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <memory>
 
 #include "rewire.hpp"
 #include "topology.hpp"
+#include "train/device_patterns.hpp"
 #include "train/images.hpp"
 #include "train/on_gpu.hpp"
 
@@ -91,5 +94,19 @@ struct RewiredSide {
   train::Worker worker;
   std::unique_ptr<train::Rewirer> rewirer;
 };
+
+/// Connections, values, biases and the optimiser's state of a layer, bit for bit.
+inline void expect_same_rows(RewiredSide& got_side, RewiredSide& expected_side, std::size_t layer) {
+  const train::LayerRows<float> got = got_side.worker.rows(layer, got_side.worker.arrays());
+  const train::LayerRows<float> expected =
+      expected_side.worker.rows(layer, expected_side.worker.arrays());
+  EXPECT_EQ(got.pattern.row_offsets(), expected.pattern.row_offsets());
+  EXPECT_EQ(got.pattern.col_indices(), expected.pattern.col_indices());
+  ASSERT_EQ(got.values.size(), expected.values.size());
+  for (std::size_t a = 0; a < got.values.size(); ++a) {
+    EXPECT_EQ(bits_of(got.values[a]), bits_of(expected.values[a])) << "array " << a;
+    EXPECT_EQ(bits_of(got.biases[a]), bits_of(expected.biases[a])) << "array " << a;
+  }
+}
 
 }  // namespace spdnn::test
