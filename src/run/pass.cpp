@@ -200,7 +200,8 @@ struct Pass::State {
 
   /// Seconds that a rank of speed `speed` takes for what takes this one `seconds`.
   [[nodiscard]] double on_rank_of(double speed, double seconds) const {
-    return seconds * plan().speeds[rank] / std::max(speed, 1e-30);
+    constexpr double kLeast = 1e-30;  // of a rank without a share
+    return seconds * std::max(plan().speeds[rank], kLeast) / std::max(speed, kLeast);
   }
 
   /// How many helpers may share the rows of the current images from `segment` on.
